@@ -1,0 +1,81 @@
+//! Faults that a test injects: which request, how often, and what happens instead.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::journal::Window;
+
+/// What happens to a request that a [`Fault`] matches.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Answers with this HTTP status and text (as each window words errors), not executed.
+    Status(u16, String),
+    /// Executes, then answers with this status and text: the outcome is unknown to the client.
+    StatusAfter(u16, String),
+    /// Closes the connection before anything is done.
+    DropBefore,
+    /// Executes, then closes the connection without an answer.
+    DropAfter,
+    /// Never answers (until the client gives up), not executed.
+    Hang,
+    /// Waits so long (nominal), then goes on as usual.
+    Delay(Duration),
+    /// Proxmox: the task starts, does nothing, and ends with this exit status.
+    TaskEnd(String),
+    /// SSH: the command exits so, with this text on stderr, not executed.
+    Exit(i32, String),
+}
+
+/// A rule: the next `times` requests in `window` whose text contains `matching` meet `action`.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// The window that it applies to.
+    pub window: Window,
+    /// A part of `TARGET REQUEST`, such as `POST /nodes/pve1/qemu/9000/clone` or `lb-1 systemctl`.
+    pub matching: String,
+    /// How many matching requests to let pass first.
+    pub skip: usize,
+    /// How many to hit after that.
+    pub times: usize,
+    /// What happens.
+    pub action: Action,
+}
+
+/// The faults in force.
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
+    rules: Arc<Mutex<Vec<Fault>>>,
+}
+
+impl Faults {
+    /// Adds a rule.
+    pub fn inject(&self, fault: Fault) {
+        self.lock().push(fault);
+    }
+
+    /// Removes all rules.
+    pub fn clear(&self) {
+        self.lock().clear();
+    }
+
+    /// What should happen to this request, counting it. Called once a request by each window.
+    pub fn take(&self, window: Window, target: &str, request: &str) -> Option<Action> {
+        let line = format!("{target} {request}");
+        for rule in self.lock().iter_mut() {
+            if rule.window != window || rule.times == 0 || !line.contains(&rule.matching) {
+                continue;
+            }
+            if rule.skip > 0 {
+                rule.skip -= 1;
+                continue;
+            }
+            rule.times -= 1;
+            return Some(rule.action.clone());
+        }
+        None
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Fault>> {
+        self.rules.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}

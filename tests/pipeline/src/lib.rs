@@ -1,0 +1,1 @@
+//! The Justfile against the lab.

@@ -1,0 +1,1 @@
+//! Calico with network policies worth having.

@@ -1,0 +1,1 @@
+//! Traefik on NodePorts behind HAProxy, cert-manager with Vault or ACME.

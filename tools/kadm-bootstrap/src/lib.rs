@@ -1,0 +1,1 @@
+//! A highly available Kubernetes by kubeadm: prepared, initialised, joined.

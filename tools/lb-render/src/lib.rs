@@ -1,0 +1,1 @@
+//! HAProxy from one JSON document: rendered, tested, swapped, reloaded.

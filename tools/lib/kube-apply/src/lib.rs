@@ -1,0 +1,1 @@
+//! Server-side apply of a manifest set, prune and waits.

@@ -1,0 +1,1 @@
+//! Templates with strict variables and our filters.

@@ -1,0 +1,1 @@
+//! The shell that every tool runs in: streams, flags, plan, executor, failure.

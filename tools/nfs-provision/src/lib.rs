@@ -1,0 +1,1 @@
+//! NFS exports, their provisioner and a storage class each.

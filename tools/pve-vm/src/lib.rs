@@ -1,0 +1,1 @@
+//! Machines on Proxmox VE from one JSON document.

@@ -1,0 +1,1 @@
+//! One VRRP address on three keepalived machines, proven.
