@@ -26,7 +26,10 @@ pub(crate) fn check(cluster: Option<&Name>, spec: &Spec, wrong: &mut Refusals) {
 pub(crate) fn warnings(spec: &Spec) -> Vec<String> {
     let mut out = Vec::new();
     if control_plane_count(spec) == 2 {
-        out.push("two control planes survive no loss: etcd needs both for a quorum; three would survive one".to_owned());
+        out.push(
+            "two control planes survive no loss: etcd needs both for a quorum; three would survive one"
+                .to_owned(),
+        );
     }
     out
 }
@@ -59,17 +62,24 @@ fn pools(cluster: Option<&Name>, spec: &Spec, wrong: &mut Refusals) {
             }
         }
         if pool.cores > 1024 || pool.count > 5000 {
-            wrong.add(here.clone(), "is larger than Proxmox and Kubernetes can carry (1024 cores, 5000 machines)");
+            wrong.add(
+                here.clone(),
+                "is larger than Proxmox and Kubernetes can carry (1024 cores, 5000 machines)",
+            );
         }
         if pool.kind == GuestKind::Lxc && pool.role != Role::LoadBalancer {
             wrong.add(
                 here.key("kind"),
-                format!("containers serve load balancers only: a {} needs a kernel of its own; write \"vm\"", pool.role),
+                format!(
+                    "containers serve load balancers only: a {} needs a kernel of its own; write \"vm\"",
+                    pool.role
+                ),
             );
         }
-        if let (Spread::Hard, Some(proxmox)) = (pool.spread, &spec.proxmox) {
-            if (pool.count as usize) > proxmox.nodes.len() {
-                wrong.add(
+        if let (Spread::Hard, Some(proxmox)) = (pool.spread, &spec.proxmox)
+            && (pool.count as usize) > proxmox.nodes.len()
+        {
+            wrong.add(
                     here.key("spread"),
                     format!(
                         "hard keeps {} machines on {} Proxmox nodes apart, one on each: add nodes to spec.proxmox.nodes, \
@@ -78,7 +88,6 @@ fn pools(cluster: Option<&Name>, spec: &Spec, wrong: &mut Refusals) {
                         proxmox.nodes.len()
                     ),
                 );
-            }
         }
         if let Some(cluster) = cluster {
             for ordinal in 1..=pool.count.min(5000) {
@@ -89,7 +98,10 @@ fn pools(cluster: Option<&Name>, spec: &Spec, wrong: &mut Refusals) {
     for (n, machine) in spec.machines.iter().flatten().enumerate() {
         let here = at("machines").index(n);
         if let Some(other) = names.insert(machine.name.to_string(), here.clone()) {
-            wrong.add(here.key("name"), format!("\"{}\" names a machine of {other} too; names are unique", machine.name));
+            wrong.add(
+                here.key("name"),
+                format!("\"{}\" names a machine of {other} too; names are unique", machine.name),
+            );
         }
     }
 }
@@ -98,7 +110,8 @@ fn addresses(spec: &Spec, wrong: &mut Refusals) {
     let network = spec.network.as_ref();
     let mut ranges: Vec<(Pointer, Ipv4Addr, Ipv4Addr)> = Vec::new();
     let pools = spec.pools.iter().flatten().enumerate();
-    let pools = pools.map(|(n, p)| (at("pools").index(n).key("addresses"), p.addresses.first(), p.addresses.last()));
+    let pools =
+        pools.map(|(n, p)| (at("pools").index(n).key("addresses"), p.addresses.first(), p.addresses.last()));
     let machines = spec.machines.iter().flatten().enumerate();
     let machines = machines.map(|(n, m)| (at("machines").index(n).key("address"), m.address, m.address));
     for (here, first, last) in pools.chain(machines) {
@@ -108,11 +121,17 @@ fn addresses(spec: &Spec, wrong: &mut Refusals) {
                 inside(&here, last, &network.cidr, wrong);
             }
             if let Some(gateway) = network.gateway.filter(|g| first <= *g && *g <= last) {
-                wrong.add(here.clone(), format!("holds the gateway {gateway}; keep spec.network.gateway out of it"));
+                wrong.add(
+                    here.clone(),
+                    format!("holds the gateway {gateway}; keep spec.network.gateway out of it"),
+                );
             }
         }
         if let Some(vip) = spec.vip.as_ref().map(|v| v.address).filter(|v| first <= *v && *v <= last) {
-            wrong.add(here.clone(), format!("holds the shared address {vip}; keep spec.vip.address out of every pool"));
+            wrong.add(
+                here.clone(),
+                format!("holds the shared address {vip}; keep spec.vip.address out of every pool"),
+            );
         }
         if let Some((other, ..)) = ranges.iter().find(|(_, f, l)| first <= *l && *f <= last) {
             wrong.add(here.clone(), format!("shares an address with {other}; no address may stand twice"));
@@ -125,15 +144,18 @@ fn inside(here: &Pointer, address: Ipv4Addr, cidr: &Cidr, wrong: &mut Refusals) 
     if !cidr.contains(address) {
         wrong.add(here.clone(), format!("{address} is outside spec.network.cidr {cidr}"));
     } else if cidr.reserves(address) {
-        wrong.add(here.clone(), format!("{address} is the network's own or broadcast address; no machine can have it"));
+        wrong.add(
+            here.clone(),
+            format!("{address} is the network's own or broadcast address; no machine can have it"),
+        );
     }
 }
 
 fn networks(spec: &Spec, wrong: &mut Refusals) {
-    if let Some(network) = &spec.network {
-        if let Some(gateway) = network.gateway {
-            inside(&at("network").key("gateway"), gateway, &network.cidr, wrong);
-        }
+    if let Some(network) = &spec.network
+        && let Some(gateway) = network.gateway
+    {
+        inside(&at("network").key("gateway"), gateway, &network.cidr, wrong);
     }
     let Some(kubernetes) = &spec.kubernetes else { return };
     let here = at("kubernetes");
@@ -146,11 +168,17 @@ fn networks(spec: &Spec, wrong: &mut Refusals) {
     }
     for (n, (_, here, cidr)) in nets.iter().enumerate() {
         for (other, _, their) in nets[..n].iter().filter(|(_, _, their)| cidr.overlaps(their)) {
-            wrong.add(here.clone(), format!("{cidr} overlaps {other} {their}; choose networks that share no address"));
+            wrong.add(
+                here.clone(),
+                format!("{cidr} overlaps {other} {their}; choose networks that share no address"),
+            );
         }
     }
     if kubernetes.pod_cidr.prefix() > 24 {
-        let message = format!("{} is too small: each node takes a block of it; write a /24 or larger", kubernetes.pod_cidr);
+        let message = format!(
+            "{} is too small: each node takes a block of it; write a /24 or larger",
+            kubernetes.pod_cidr
+        );
         wrong.add(here.key("podCidr"), message);
     }
     if !(12..=24).contains(&kubernetes.service_cidr.prefix()) {
@@ -170,7 +198,10 @@ fn vip(spec: &Spec, wrong: &mut Refusals) {
     }
     // keepalived takes 10 ms to 40.95 s (VRRPv3 counts centiseconds in 12 bits, RFC 5798 5.2.7).
     if !(10..=40_950).contains(&vip.advert_interval_ms) || vip.advert_interval_ms % 10 != 0 {
-        wrong.add(here.key("advertIntervalMs"), "VRRPv3 takes 10 to 40950 milliseconds in steps of 10; write for example 200");
+        wrong.add(
+            here.key("advertIntervalMs"),
+            "VRRPv3 takes 10 to 40950 milliseconds in steps of 10; write for example 200",
+        );
     }
     let mut owners: Vec<(Port, String)> = Vec::new();
     let ports = here.key("ports");
@@ -241,10 +272,15 @@ fn storage(spec: &Spec, wrong: &mut Refusals) {
         if let Some(other) = exports[..n].iter().find(|e| e.storage_class == export.storage_class) {
             wrong.add(
                 here.key("storageClass"),
-                format!("\"{}\" is the class of {} already; each export needs its own", export.storage_class, other.path),
+                format!(
+                    "\"{}\" is the class of {} already; each export needs its own",
+                    export.storage_class, other.path
+                ),
             );
         }
-        if let Some(other) = exports[..n].iter().find(|e| e.path.holds(&export.path) || export.path.holds(&e.path)) {
+        if let Some(other) =
+            exports[..n].iter().find(|e| e.path.holds(&export.path) || export.path.holds(&e.path))
+        {
             wrong.add(here.key("path"), format!("{} and {} lie inside one another", export.path, other.path));
         }
         if export.default && exports[..n].iter().any(|e| e.default) {
@@ -254,15 +290,21 @@ fn storage(spec: &Spec, wrong: &mut Refusals) {
     let has_nfs = spec.pools.iter().flatten().any(|p| p.role == Role::Nfs)
         || spec.machines.iter().flatten().any(|m| m.role == Role::Nfs);
     if !exports.is_empty() && !has_nfs && (spec.pools.is_some() || spec.machines.is_some()) {
-        wrong.add(at("storage").key("exports"), "there is no machine of the role \"nfs\" to export them; add a pool or a machine");
+        wrong.add(
+            at("storage").key("exports"),
+            "there is no machine of the role \"nfs\" to export them; add a pool or a machine",
+        );
     }
-    if let Some(etcd) = spec.backup.as_ref().and_then(|b| b.etcd.as_ref()) {
-        if let Some(other) = exports.iter().find(|e| e.path.holds(&etcd.export) || etcd.export.holds(&e.path)) {
-            wrong.add(
-                at("backup").key("etcd").key("export"),
-                format!("{} shares files with the export {}; etcd's snapshots need a folder that workers cannot read", etcd.export, other.path),
-            );
-        }
+    if let Some(etcd) = spec.backup.as_ref().and_then(|b| b.etcd.as_ref())
+        && let Some(other) = exports.iter().find(|e| e.path.holds(&etcd.export) || etcd.export.holds(&e.path))
+    {
+        wrong.add(
+            at("backup").key("etcd").key("export"),
+            format!(
+                "{} shares files with the export {}; etcd's snapshots need a folder that workers cannot read",
+                etcd.export, other.path
+            ),
+        );
     }
 }
 
@@ -315,12 +357,17 @@ fn proxmox(spec: &Spec, wrong: &mut Refusals) {
     }
     let wanted: u32 = spec.pools.iter().flatten().map(|p| p.count).fold(0, u32::saturating_add);
     if wanted > proxmox.vmids.len() {
-        wrong.add(here.key("vmids"), format!("{} holds {} ids for {wanted} machines", proxmox.vmids, proxmox.vmids.len()));
+        wrong.add(
+            here.key("vmids"),
+            format!("{} holds {} ids for {wanted} machines", proxmox.vmids, proxmox.vmids.len()),
+        );
     }
 }
 
 fn certificates(spec: &Spec, wrong: &mut Refusals) {
-    let Some(vault) = spec.ingress.as_ref().and_then(|i| i.certificates.as_ref()?.vault.as_ref()) else { return };
+    let Some(vault) = spec.ingress.as_ref().and_then(|i| i.certificates.as_ref()?.vault.as_ref()) else {
+        return;
+    };
     let here = at("ingress").key("certificates").key("vault");
     if vault.servers.is_empty() {
         wrong.add(here.key("servers"), "names no server");

@@ -70,7 +70,10 @@ impl Document {
             None => wrong.add(Pointer::root().key("spec"), "is missing: it says what the cluster shall be"),
         }
         if spec.pools.is_some() && self.name.is_none() {
-            wrong.add(Pointer::root().key("metadata").key("name"), "is missing; the machines' names begin with it");
+            wrong.add(
+                Pointer::root().key("metadata").key("name"),
+                "is missing; the machines' names begin with it",
+            );
         }
         cross::check(self.name.as_ref(), &spec, &mut wrong);
         if wrong.is_empty() { Ok(spec) } else { Err(wrong.located(&self.text)) }
@@ -148,7 +151,8 @@ fn frame(root: &Map<String, Value>, wrong: &mut Refusals) {
     let at = Pointer::root();
     let known = ["$schema", "apiVersion", "kind", "metadata", "spec", "status"];
     for key in root.keys().filter(|k| !known.contains(&k.as_str()) && !k.starts_with("x-")) {
-        let near = nearest(key, known.into_iter()).map(|n| format!("; did you mean \"{n}\"?")).unwrap_or_default();
+        let near =
+            nearest(key, known.into_iter()).map(|n| format!("; did you mean \"{n}\"?")).unwrap_or_default();
         wrong.add(at.key(key), format!("unknown field{near}"));
     }
     match root.get("apiVersion").map(|v| v.as_str()) {

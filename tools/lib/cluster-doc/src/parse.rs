@@ -34,7 +34,9 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<(String, Value), Refusals> {
     let value = Unique { at: Pointer::root() }.deserialize(&mut from);
     let value = value.and_then(|v| from.end().map(|()| v)).map_err(|e| syntax(&e))?;
     if !value.is_object() {
-        return Err(refuse("is no JSON object; a document begins with {\"apiVersion\": \"kubeline/v1\", ...".into()));
+        return Err(refuse(
+            "is no JSON object; a document begins with {\"apiVersion\": \"kubeline/v1\", ...".into(),
+        ));
     }
     Ok((text.to_owned(), value))
 }

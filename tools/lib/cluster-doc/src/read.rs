@@ -199,7 +199,9 @@ impl FromDoc for bool {
 impl FromDoc for u32 {
     fn from_doc(node: &Node<'_>, wrong: &mut Refusals) -> Option<Self> {
         let number = node.value.as_u64().and_then(|n| u32::try_from(n).ok());
-        number.or_else(|| node.refuse(wrong, format!("{} is no whole number from 0 to 4294967295", node.shown())))
+        number.or_else(|| {
+            node.refuse(wrong, format!("{} is no whole number from 0 to 4294967295", node.shown()))
+        })
     }
 }
 

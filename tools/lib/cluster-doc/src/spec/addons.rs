@@ -1,7 +1,9 @@
 //! What runs inside the cluster.
 
 use crate::read::{choice, section};
-use crate::types::{Calendar, DnsName, Endpoint, FilePath, MountPath, Name, Port, Quantity, Retention, Sha256};
+use crate::types::{
+    Calendar, DnsName, Endpoint, FilePath, MountPath, Name, Port, Quantity, Retention, Sha256,
+};
 
 use super::site::port;
 

@@ -4,7 +4,8 @@ use std::net::Ipv4Addr;
 
 use crate::read::{choice, section};
 use crate::types::{
-    AddressRange, BridgeName, Endpoint, FilePath, Labels, MountPath, Name, NodeName, Quantity, Taint, Vlan, VmIdRange,
+    AddressRange, BridgeName, Endpoint, FilePath, Labels, MountPath, Name, NodeName, Quantity, Taint, Vlan,
+    VmIdRange,
 };
 
 section! {

@@ -8,9 +8,9 @@ mod site;
 use serde_json::{Map, Value, json};
 
 pub use addons::{
-    Acme, AppRole, Artifact, Certificates, Cni, CniProvider, Encapsulation, Export, ExportBackup, Grafana, Ingress,
-    IngressProvider, LogAgent, Logs, Observability, OnDelete, Prometheus, Storage, Vault, VaultAuth, VaultServiceAccount,
-    VolumePlace,
+    Acme, AppRole, Artifact, Certificates, Cni, CniProvider, Encapsulation, Export, ExportBackup, Grafana,
+    Ingress, IngressProvider, LogAgent, Logs, Observability, OnDelete, Prometheus, Storage, Vault, VaultAuth,
+    VaultServiceAccount, VolumePlace,
 };
 pub use cluster::{Backup, EtcdBackup, Kubernetes, MachineBackup, PackageSource, Packages};
 pub use hardware::{

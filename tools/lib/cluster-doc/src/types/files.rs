@@ -50,7 +50,10 @@ impl MountPath {
     /// A sentence that says what would do.
     pub fn parse(text: &str) -> Result<MountPath, String> {
         let part = |p: &str| {
-            !p.is_empty() && p != "." && p != ".." && p.chars().all(|c| c.is_ascii_alphanumeric() || "-_.+@".contains(c))
+            !p.is_empty()
+                && p != "."
+                && p != ".."
+                && p.chars().all(|c| c.is_ascii_alphanumeric() || "-_.+@".contains(c))
         };
         match text.strip_prefix('/') {
             Some(rest) if rest.split('/').all(part) => Ok(MountPath(text.to_owned())),
@@ -125,7 +128,8 @@ pub struct Calendar(String);
 
 impl Calendar {
     fn parse(text: &str) -> Result<Calendar, String> {
-        let words = ["minutely", "hourly", "daily", "weekly", "monthly", "quarterly", "semiannually", "yearly"];
+        let words =
+            ["minutely", "hourly", "daily", "weekly", "monthly", "quarterly", "semiannually", "yearly"];
         let known = |c: char| c.is_ascii_alphanumeric() || "*-:/., ~".contains(c);
         let shaped = text.contains(':') && text.chars().all(known) && text.len() <= 80;
         if shaped || words.contains(&text) {

@@ -53,7 +53,8 @@ impl LabelValue {
         if text.is_empty() || segment(text) {
             return Ok(LabelValue(text.to_owned()));
         }
-        Err("is no label value: letters, digits, - _ and ., 63 at most, letters or digits at both ends".to_owned())
+        Err("is no label value: letters, digits, - _ and ., 63 at most, letters or digits at both ends"
+            .to_owned())
     }
 
     /// The value as text.

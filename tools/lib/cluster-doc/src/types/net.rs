@@ -13,7 +13,10 @@ impl FromDoc for Ipv4Addr {
     fn from_doc(node: &Node<'_>, wrong: &mut Refusals) -> Option<Self> {
         let parsed = node.value.as_str().and_then(|s| s.parse().ok());
         parsed.or_else(|| {
-            node.refuse(wrong, format!("{} is no IPv4 address; write for example \"10.30.0.10\"", node.shown()))
+            node.refuse(
+                wrong,
+                format!("{} is no IPv4 address; write for example \"10.30.0.10\"", node.shown()),
+            )
         })
     }
 }

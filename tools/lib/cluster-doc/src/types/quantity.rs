@@ -23,7 +23,9 @@ impl Quantity {
         let (number, unit) = text.split_at(digits);
         let suggest = || {
             let near = match unit.trim().to_lowercase().chars().next() {
-                Some(c @ ('k' | 'm' | 'g' | 't')) if digits > 0 => format!("{number}{}i", c.to_ascii_uppercase()),
+                Some(c @ ('k' | 'm' | 'g' | 't')) if digits > 0 => {
+                    format!("{number}{}i", c.to_ascii_uppercase())
+                }
                 _ => return "is no quantity; write for example \"8Gi\"".to_owned(),
             };
             format!("is no quantity; did you mean \"{near}\"?")
@@ -55,7 +57,8 @@ impl Quantity {
 
 impl fmt::Display for Quantity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (unit, factor) = UNITS.into_iter().find(|(_, f)| self.bytes.is_multiple_of(*f)).unwrap_or(("", 1));
+        let (unit, factor) =
+            UNITS.into_iter().find(|(_, f)| self.bytes.is_multiple_of(*f)).unwrap_or(("", 1));
         write!(f, "{}{unit}", self.bytes / factor)
     }
 }
@@ -90,7 +93,11 @@ impl Retention {
 
 impl fmt::Display for Retention {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.hours.is_multiple_of(24) { write!(f, "{}d", self.hours / 24) } else { write!(f, "{}h", self.hours) }
+        if self.hours.is_multiple_of(24) {
+            write!(f, "{}d", self.hours / 24)
+        } else {
+            write!(f, "{}h", self.hours)
+        }
     }
 }
 

@@ -25,14 +25,19 @@ impl KubeVersion {
         let mut parts = bare.split('.');
         let (major, minor, patch) = (parts.next(), parts.next(), parts.next());
         let number = |s: Option<&str>| {
-            s.filter(|s| s.len() == 1 || !s.starts_with('0')).and_then(|s| s.parse::<u16>().ok()).ok_or_else(wrong)
+            s.filter(|s| s.len() == 1 || !s.starts_with('0'))
+                .and_then(|s| s.parse::<u16>().ok())
+                .ok_or_else(wrong)
         };
         let (major, minor, patch) = (number(major)?, number(minor)?, number(patch)?);
         if parts.next().is_some() || major != 1 {
             return Err(wrong());
         }
         if minor < KubeVersion::OLDEST_MINOR {
-            return Err(format!("is too old; the oldest that is known here is 1.{}.0", KubeVersion::OLDEST_MINOR));
+            return Err(format!(
+                "is too old; the oldest that is known here is 1.{}.0",
+                KubeVersion::OLDEST_MINOR
+            ));
         }
         Ok(KubeVersion { minor, patch })
     }
