@@ -1,1 +1,3 @@
 //! SSH with pinned host keys, commands as values, atomic files.
+
+pub mod scripts;
