@@ -81,7 +81,8 @@ rm -f -- "$1" && sync -- "${1%/*}/"
 /// * Standard input: a byte (not a newline) now and then; its end, or [`LOCK_PATIENCE`] seconds without
 ///   a byte (a client that vanished without closing), frees the lock.
 /// * Standard output: the line [`HELD`] when the lock is held; the holder's line when it is taken.
-/// * Exit: 0 held and freed again, [`TAKEN`] another one holds it.
+/// * Exit: 0 held and freed again, [`TAKEN`] another one held it for two seconds (a holder that has just
+///   ended may need a moment to be gone).
 ///
 /// The lock is a `flock` on a file under /run, which only root writes to; /run/lock is for the unprivileged.
 /// The kernel frees it with the process, so nothing is left to clean up.
@@ -90,7 +91,7 @@ d=/run
 [ -w "$d" ] || d=/run/lock
 f=$d/kubeline.lock
 exec 9>>"$f"
-flock -n -E 84 9
+flock -w 2 -E 84 9
 c=$?
 if [ "$c" -ne 0 ]; then
   [ "$c" -eq 84 ] && cat "$f"
