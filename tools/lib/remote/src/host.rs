@@ -110,23 +110,18 @@ impl Host {
     /// # Errors
     /// `Unreachable` when nobody answers there, `Refused` when the SSH server forwards nothing.
     pub async fn dial(&self, host: &str, port: u16) -> Result<Tunnel, Error> {
-        let (link, channel) = self
-            .open_channel(async |link| {
-                link.handle.channel_open_direct_tcpip(host, u32::from(port), "127.0.0.1", 0).await
-            })
-            .await
-            .map_err(|e| match e {
-                OpenError::Refused(ChannelOpenFailure::ConnectFailed) => Error::Unreachable {
-                    host: address(host, port),
-                    address: format!("{} through {}", address(host, port), self.name()),
-                    source: "the SSH server could not connect".into(),
-                },
-                OpenError::Refused(reason) => Error::Refused {
-                    host: self.name().to_owned(),
-                    what: format!("a connection to {} ({reason:?})", address(host, port)),
-                },
-                OpenError::Other(e) => e,
-            })?;
+        let (link, channel) = self.open_channel(Purpose::Tcp(host, port)).await.map_err(|e| match e {
+            OpenError::Refused(ChannelOpenFailure::ConnectFailed) => Error::Unreachable {
+                host: address(host, port),
+                address: format!("{} through {}", address(host, port), self.name()),
+                source: "the SSH server could not connect".into(),
+            },
+            OpenError::Refused(reason) => Error::Refused {
+                host: self.name().to_owned(),
+                what: format!("a connection to {} ({reason:?})", address(host, port)),
+            },
+            OpenError::Other(e) => e,
+        })?;
         Ok(Tunnel::new(channel.into_stream(), link))
     }
 
@@ -194,7 +189,7 @@ impl Host {
         if self.held().is_some_and(|held| held.is_lost()) {
             return Err(Error::LockLost { host: self.name().to_owned() });
         }
-        let opened = self.open_channel(async |link| link.handle.channel_open_session().await).await;
+        let opened = self.open_channel(Purpose::Commands).await;
         let (link, channel) = opened.map_err(|e| match e {
             OpenError::Refused(reason) => {
                 Error::Refused { host: self.name().to_owned(), what: format!("a session ({reason:?})") }
@@ -206,15 +201,12 @@ impl Host {
     }
 
     // Opening does nothing on the host yet, so a connection that turns out to be dead is replaced, once.
-    async fn open_channel(
-        &self,
-        open: impl AsyncFn(&Link) -> Result<Channel<Msg>, russh::Error>,
-    ) -> Result<(Arc<Link>, Channel<Msg>), OpenError> {
+    async fn open_channel(&self, purpose: Purpose<'_>) -> Result<(Arc<Link>, Channel<Msg>), OpenError> {
         let mut last = None;
         for _ in 0..2 {
             let link = self.link().await.map_err(OpenError::Other)?;
             let source: Box<dyn std::error::Error + Send + Sync> =
-                match tokio::time::timeout(self.0.target.connect_timeout, open(&link)).await {
+                match tokio::time::timeout(self.0.target.connect_timeout, purpose.open(&link)).await {
                     Ok(Ok(channel)) => return Ok((link, channel)),
                     Ok(Err(russh::Error::ChannelOpenFailure(reason))) => {
                         return Err(OpenError::Refused(reason));
@@ -295,6 +287,23 @@ impl Host {
 impl std::fmt::Debug for Host {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Host").field(&self.0.target.name).finish()
+    }
+}
+
+// What a channel is for.
+enum Purpose<'a> {
+    Commands,
+    Tcp(&'a str, u16),
+}
+
+impl Purpose<'_> {
+    async fn open(&self, link: &Link) -> Result<Channel<Msg>, russh::Error> {
+        match self {
+            Purpose::Commands => link.handle.channel_open_session().await,
+            Purpose::Tcp(host, port) => {
+                link.handle.channel_open_direct_tcpip(*host, u32::from(*port), "127.0.0.1", 0).await
+            }
+        }
     }
 }
 
