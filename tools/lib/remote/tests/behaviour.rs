@@ -1,5 +1,8 @@
 //! What the client does when a server misbehaves: an SSH server in this process plays each fault.
 
+// Helpers outside #[test] functions count as tests too.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

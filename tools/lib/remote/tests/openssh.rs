@@ -2,6 +2,9 @@
 //!
 //! Skipped, saying why, where there is no sshd or where its user may not be root on this machine.
 
+// Helpers outside #[test] functions count as tests too.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
+
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};

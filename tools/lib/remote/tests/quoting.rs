@@ -1,5 +1,8 @@
 //! What is quoted comes out of real shells as it went in.
 
+// Helpers outside #[test] functions count as tests too.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use std::process::{Command as Process, Stdio};
 
 use proptest::prelude::*;
