@@ -34,7 +34,7 @@ pub use plan::{Held, HeldKind, Plan, StepId};
 pub use run::run;
 pub use site::Site;
 pub use start::start;
-pub use tool::{Rendered, Tool};
+pub use tool::{Guard, Rendered, Tool};
 pub use wait::Waiting;
 
 pub use cluster_doc::Exit;

@@ -208,16 +208,21 @@ async fn act<T: Tool>(
             if !plan.is_empty() && !yes {
                 confirm::<T>(&plan, prompt)?;
             }
+            let (guard, plan, seen) =
+                guarded::<T>(plan, T::teardown, &world, &want, seen, ctx, frame).await?;
             let held = settle::<T>(plan, T::teardown, &world, &want, seen, ctx, frame).await?.0;
+            drop(guard);
             output.write(doc.without_status(T::NAME).as_bytes())?;
             Ok(exit_of(&held))
         }
         Verb::Apply { plan: file } => {
             let plan = T::plan(&want, &seen);
+            let (guard, plan, seen) = guarded::<T>(plan, T::plan, &world, &want, seen, ctx, frame).await?;
             if let Some(path) = file {
                 saved::confirm::<T>(&plan, &doc.spec_text(), &ctx.site().absolute(&path))?;
             }
             let (held, seen) = settle::<T>(plan, T::plan, &world, &want, seen, ctx, frame).await?;
+            drop(guard);
             let section = with_held(T::status(&want, &seen), &held);
             output.write(doc.with_status(T::NAME, section).as_bytes())?;
             Ok(exit_of(&held))
@@ -226,10 +231,34 @@ async fn act<T: Tool>(
     }
 }
 
+/// Locks what the plan would change, then looks and plans again: what was seen before the lock may be old.
+async fn guarded<T: Tool>(
+    plan: Plan<T::Step>,
+    planner: Planner<T>,
+    world: &T::World,
+    want: &T::Want,
+    seen: T::Seen,
+    ctx: &Ctx,
+    frame: &Frame,
+) -> Result<(Option<crate::Guard>, Plan<T::Step>, T::Seen), Failure> {
+    if plan.is_empty() {
+        return Ok((None, plan, seen));
+    }
+    let Some(guard) = looking(frame, T::guard(&plan, world, want, ctx)).await? else {
+        return Ok((None, plan, seen));
+    };
+    let seen = looking(frame, T::observe(world, want, ctx)).await?;
+    let plan = planner(want, &seen);
+    Ok((Some(guard), plan, seen))
+}
+
+/// `plan` or `teardown`.
+type Planner<T> = fn(&<T as Tool>::Want, &<T as Tool>::Seen) -> Plan<<T as Tool>::Step>;
+
 /// Runs a plan and looks again until nothing is left: what one pass brought to light may be due in a second.
 async fn settle<T: Tool>(
     first: Plan<T::Step>,
-    planner: fn(&T::Want, &T::Seen) -> Plan<T::Step>,
+    planner: Planner<T>,
     world: &T::World,
     want: &T::Want,
     mut seen: T::Seen,

@@ -9,6 +9,9 @@ use serde_json::Value;
 
 use crate::{Ctx, Failure, Finding, Plan, Site};
 
+/// Locks that are held until the value goes.
+pub type Guard = Box<dyn std::any::Any + Send>;
+
 /// A file that a tool would install, or a manifest that it would apply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rendered {
@@ -67,6 +70,20 @@ pub trait Tool: Sized + Send + Sync + 'static {
 
     /// What is to be done, and why; pure.
     fn plan(want: &Self::Want, seen: &Self::Seen) -> Plan<Self::Step>;
+
+    /// Takes the locks that keep a second operator out, once there is something to do; they live as long as the
+    /// value. `None` when the tool needs none. After it the shell looks and plans again.
+    ///
+    /// # Errors
+    /// Exit 5 naming the holder.
+    fn guard(
+        _plan: &Plan<Self::Step>,
+        _world: &Self::World,
+        _want: &Self::Want,
+        _ctx: &Ctx,
+    ) -> impl Future<Output = Result<Option<Guard>, Failure>> + Send {
+        async { Ok(None) }
+    }
 
     /// Does one step and waits until it is seen.
     ///
