@@ -1,7 +1,7 @@
 //! A host: one connection that every command shares.
 
 use std::sync::{Arc, Mutex as StdMutex, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use russh::client::Msg;
 use russh::{Channel, ChannelMsg, ChannelOpenFailure, ChannelReadHalf, ChannelWriteHalf, Disconnect, Sig};
@@ -15,6 +15,8 @@ use crate::target::{Target, address};
 
 /// How many commands run at once; sshd's MaxSessions is 10, and the lock takes one more.
 const SESSIONS: usize = 8;
+/// How long until a server whose sessions are all taken is asked again.
+const FULL: Duration = Duration::from_millis(20);
 /// How much a command may print, in bytes, on one of its streams.
 const OUTPUT_LIMIT: usize = 32 << 20;
 
@@ -189,13 +191,24 @@ impl Host {
         if self.held().is_some_and(|held| held.is_lost()) {
             return Err(Error::LockLost { host: self.name().to_owned() });
         }
-        let opened = self.open_channel(Purpose::Commands).await;
-        let (link, channel) = opened.map_err(|e| match e {
-            OpenError::Refused(reason) => {
-                Error::Refused { host: self.name().to_owned(), what: format!("a session ({reason:?})") }
+        let deadline = Instant::now() + self.0.target.connect_timeout;
+        let (link, channel) = loop {
+            match self.open_channel(Purpose::Commands).await {
+                Ok(opened) => break opened,
+                // sshd counts a session until it has seen to the close of its channel, which may be after it
+                // has read the next open: nothing has run yet, so asking again is safe.
+                Err(OpenError::Refused(
+                    ChannelOpenFailure::ConnectFailed | ChannelOpenFailure::ResourceShortage,
+                )) if Instant::now() < deadline => {
+                    tokio::time::sleep(FULL).await;
+                }
+                Err(OpenError::Refused(reason)) => {
+                    let what = format!("a session ({reason:?})");
+                    return Err(Error::Refused { host: self.name().to_owned(), what });
+                }
+                Err(OpenError::Other(e)) => return Err(e),
             }
-            OpenError::Other(e) => e,
-        })?;
+        };
         let (read, write) = channel.split();
         Ok(Session { read, write: Some(write), _link: link, slot })
     }
