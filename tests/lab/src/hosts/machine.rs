@@ -89,7 +89,10 @@ impl Machine {
             let seed: [u8; 32] = rand::random();
             russh::keys::ssh_key::private::Ed25519Keypair::from_seed(&seed).into()
         });
-        debug_assert!(matches!(host_key.algorithm(), Algorithm::Ed25519 | Algorithm::Rsa { .. } | Algorithm::Ecdsa { .. }));
+        debug_assert!(matches!(
+            host_key.algorithm(),
+            Algorithm::Ed25519 | Algorithm::Rsa { .. } | Algorithm::Ecdsa { .. }
+        ));
         Machine {
             fs: debian(boot, &host_key),
             boot: boot.clone(),
@@ -167,7 +170,12 @@ impl Machine {
                 _ if *target == "/" || *fstype == "vfat" => {}
                 _ => {
                     let options = rest.first().copied().unwrap_or("defaults").to_string();
-                    let mount = Mount { source: self.device(source), target: (*target).into(), fstype: (*fstype).into(), options };
+                    let mount = Mount {
+                        source: self.device(source),
+                        target: (*target).into(),
+                        fstype: (*fstype).into(),
+                        options,
+                    };
                     self.mounts.push(mount);
                 }
             }
@@ -177,7 +185,10 @@ impl Machine {
     /// The device that `UUID=`, `LABEL=` or a path names.
     pub fn device(&self, source: &str) -> String {
         let by = |test: &dyn Fn(&Format) -> bool| {
-            self.formats.iter().find(|(_, f)| test(f)).map_or_else(|| source.to_string(), |(dev, _)| dev.clone())
+            self.formats
+                .iter()
+                .find(|(_, f)| test(f))
+                .map_or_else(|| source.to_string(), |(dev, _)| dev.clone())
         };
         match (source.strip_prefix("UUID="), source.strip_prefix("LABEL=")) {
             (Some(uuid), _) => by(&|f| f.uuid == uuid),
@@ -203,9 +214,14 @@ impl Machine {
     /// Applies `/etc/sysctl.d/*.conf` and `/etc/sysctl.conf`, and tells what was set and what does not exist.
     pub fn read_sysctl_files(&mut self) -> Vec<Result<(String, String), String>> {
         let mut told = Vec::new();
-        for line in self.lines_of("/etc/sysctl.d", ".conf").into_iter().chain(lines(&self.fs.text("/etc/sysctl.conf"))) {
+        for line in self
+            .lines_of("/etc/sysctl.d", ".conf")
+            .into_iter()
+            .chain(lines(&self.fs.text("/etc/sysctl.conf")))
+        {
             let Some((key, value)) = line.split_once('=') else { continue };
-            let (key, value) = (key.trim().trim_start_matches('-').replace('/', "."), value.trim().to_string());
+            let (key, value) =
+                (key.trim().trim_start_matches('-').replace('/', "."), value.trim().to_string());
             match self.sysctl.get_mut(&key) {
                 Some(slot) => {
                     slot.clone_from(&value);
@@ -226,7 +242,11 @@ impl Machine {
 
 /// The lines of a configuration file without blanks and comments.
 pub fn lines(text: &str) -> Vec<String> {
-    text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with(['#', ';'])).map(String::from).collect()
+    text.lines()
+        .map(str::trim)
+        .filter(|l| !l.is_empty() && !l.starts_with(['#', ';']))
+        .map(String::from)
+        .collect()
 }
 
 const DEFAULT_SYSCTL: &[(&str, &str)] = &[
@@ -256,8 +276,22 @@ const DEFAULT_SYSCTL: &[(&str, &str)] = &[
 ];
 
 const MODULES: &[&str] = &[
-    "br_netfilter", "overlay", "nf_conntrack", "ip_vs", "ip_vs_rr", "ip_vs_sh", "ip_vs_wrr", "nfs", "nfsd", "nfsv4", "vxlan",
-    "xt_set", "ip_set", "ipip", "wireguard", "dummy",
+    "br_netfilter",
+    "overlay",
+    "nf_conntrack",
+    "ip_vs",
+    "ip_vs_rr",
+    "ip_vs_sh",
+    "ip_vs_wrr",
+    "nfs",
+    "nfsd",
+    "nfsv4",
+    "vxlan",
+    "xt_set",
+    "ip_set",
+    "ipip",
+    "wireguard",
+    "dummy",
 ];
 
 fn public_key(key: &PrivateKey) -> String {
@@ -269,11 +303,39 @@ fn public_key(key: &PrivateKey) -> String {
 fn debian(boot: &Boot, host_key: &PrivateKey) -> Fs {
     let mut fs = Fs::new();
     for dir in [
-        "/boot", "/dev", "/etc/apt/apt.conf.d", "/etc/apt/keyrings", "/etc/apt/preferences.d", "/etc/apt/sources.list.d", "/etc/default",
-        "/etc/modules-load.d", "/etc/ssh", "/etc/sysctl.d", "/etc/systemd/system/multi-user.target.wants",
-        "/etc/systemd/system/timers.target.wants", "/home", "/media", "/mnt", "/opt", "/proc/sys", "/run/lock", "/srv", "/sys", "/tmp",
-        "/usr/bin", "/usr/lib/systemd/system", "/usr/local/bin", "/usr/local/sbin", "/usr/sbin", "/usr/share/keyrings", "/var/backups",
-        "/var/cache/apt/archives", "/var/lib/apt/lists", "/var/lib/dpkg", "/var/log", "/var/tmp",
+        "/boot",
+        "/dev",
+        "/etc/apt/apt.conf.d",
+        "/etc/apt/keyrings",
+        "/etc/apt/preferences.d",
+        "/etc/apt/sources.list.d",
+        "/etc/default",
+        "/etc/modules-load.d",
+        "/etc/ssh",
+        "/etc/sysctl.d",
+        "/etc/systemd/system/multi-user.target.wants",
+        "/etc/systemd/system/timers.target.wants",
+        "/home",
+        "/media",
+        "/mnt",
+        "/opt",
+        "/proc/sys",
+        "/run/lock",
+        "/srv",
+        "/sys",
+        "/tmp",
+        "/usr/bin",
+        "/usr/lib/systemd/system",
+        "/usr/local/bin",
+        "/usr/local/sbin",
+        "/usr/sbin",
+        "/usr/share/keyrings",
+        "/var/backups",
+        "/var/cache/apt/archives",
+        "/var/lib/apt/lists",
+        "/var/lib/dpkg",
+        "/var/log",
+        "/var/tmp",
     ] {
         let _ = fs.mkdir_p(dir, 0o755);
     }
@@ -288,22 +350,43 @@ fn debian(boot: &Boot, host_key: &PrivateKey) -> Fs {
     let put = |fs: &mut Fs, path: &str, text: String| fs.put(path, text, 0o644, "root", "root");
     put(&mut fs, "/etc/machine-id", format!("{machine_id}\n"));
     put(&mut fs, "/etc/hostname", format!("{}\n", boot.name));
-    put(&mut fs, "/etc/hosts", format!("127.0.1.1 {0}\n127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n", boot.name));
+    put(
+        &mut fs,
+        "/etc/hosts",
+        format!("127.0.1.1 {0}\n127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n", boot.name),
+    );
     put(&mut fs, "/etc/os-release", OS_RELEASE.into());
     put(&mut fs, "/etc/debian_version", "13.2\n".into());
     put(&mut fs, "/etc/fstab", "PARTUUID=00000000-01 / ext4 rw,discard,errors=remount-ro 0 1\n".into());
     put(&mut fs, "/etc/apt/sources.list.d/debian.sources", DEBIAN_SOURCES.into());
     fs.put("/usr/share/keyrings/debian-archive-keyring.gpg", "debian archive keys", 0o644, "root", "root");
-    put(&mut fs, "/etc/ssh/ssh_host_ed25519_key.pub", format!("{} root@{}\n", public_key(host_key), boot.name));
-    let private = host_key.to_openssh(russh::keys::ssh_key::LineEnding::LF).map(|k| k.to_string()).unwrap_or_default();
+    put(
+        &mut fs,
+        "/etc/ssh/ssh_host_ed25519_key.pub",
+        format!("{} root@{}\n", public_key(host_key), boot.name),
+    );
+    let private =
+        host_key.to_openssh(russh::keys::ssh_key::LineEnding::LF).map(|k| k.to_string()).unwrap_or_default();
     fs.put("/etc/ssh/ssh_host_ed25519_key", private, 0o600, "root", "root");
-    fs.put("/proc/meminfo", format!("MemTotal:       {} kB\n", boot.memory_mib * 1024), 0o444, "root", "root");
+    fs.put(
+        "/proc/meminfo",
+        format!("MemTotal:       {} kB\n", boot.memory_mib * 1024),
+        0o444,
+        "root",
+        "root",
+    );
     fs.put("/proc/swaps", "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n", 0o444, "root", "root");
     let product = format!("{}-0000-4000-8000-{:012x}", &machine_id[..8], boot.vmid);
     let _ = fs.mkdir_p("/sys/class/dmi/id", 0o755);
     fs.put("/sys/class/dmi/id/product_uuid", format!("{product}\n"), 0o400, "root", "root");
     let _ = fs.mkdir_p("/sys/fs/cgroup", 0o755);
-    fs.put("/sys/fs/cgroup/cgroup.controllers", "cpuset cpu io memory hugetlb pids rdma misc\n", 0o444, "root", "root");
+    fs.put(
+        "/sys/fs/cgroup/cgroup.controllers",
+        "cpuset cpu io memory hugetlb pids rdma misc\n",
+        0o444,
+        "root",
+        "root",
+    );
     let home = format!("/home/{}", boot.user);
     if !boot.user.is_empty() {
         let _ = fs.mkdir_p(&format!("{home}/.ssh"), 0o700);

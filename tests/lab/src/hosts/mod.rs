@@ -95,7 +95,10 @@ impl Hosts {
     /// Adds a machine that exists without Proxmox, and switches it on. Gives its id.
     pub fn add(&self, mut boot: Boot) -> u32 {
         if boot.vmid == 0 {
-            boot.vmid = lock(&self.inner.hosts).keys().next_back().map_or(1_000_000, |last| (last + 1).max(1_000_000));
+            boot.vmid = lock(&self.inner.hosts)
+                .keys()
+                .next_back()
+                .map_or(1_000_000, |last| (last + 1).max(1_000_000));
         }
         let vmid = boot.vmid;
         self.power_on(boot);
@@ -333,7 +336,8 @@ impl Machines for Hosts {
         use futures::FutureExt;
         self.agent(vmid)?;
         let host = self.host(vmid)?;
-        let mut ctx = programs::Ctx::new(self.clone(), host.clone(), "root".into(), programs::Input::Empty, None);
+        let mut ctx =
+            programs::Ctx::new(self.clone(), host.clone(), "root".into(), programs::Input::Empty, None);
         let output = ctx.call(argv).now_or_never().unwrap_or_else(|| {
             ctx.unknown = true;
             programs::Output::fail(127, "the lab's guest agent runs no command that takes time")

@@ -49,7 +49,11 @@ impl Package {
     }
 }
 
-const fn debian(name: &'static str, versions: &'static [&'static str], depends: &'static [&'static str]) -> Package {
+const fn debian(
+    name: &'static str,
+    versions: &'static [&'static str],
+    depends: &'static [&'static str],
+) -> Package {
     Package { name, versions, repo: Repo::Debian, depends, base: false }
 }
 
@@ -57,7 +61,12 @@ const fn base(name: &'static str, versions: &'static [&'static str]) -> Package 
     Package { name, versions, repo: Repo::Debian, depends: &[], base: true }
 }
 
-const fn kubernetes(minor: u32, name: &'static str, versions: &'static [&'static str], depends: &'static [&'static str]) -> Package {
+const fn kubernetes(
+    minor: u32,
+    name: &'static str,
+    versions: &'static [&'static str],
+    depends: &'static [&'static str],
+) -> Package {
     Package { name, versions, repo: Repo::Kubernetes(minor), depends, base: false }
 }
 
@@ -135,7 +144,8 @@ pub fn repositories(fs: &Fs) -> (BTreeSet<Repo>, Vec<String>) {
         }
     }
     for text in texts {
-        let text: String = text.lines().filter(|l| !l.trim_start().starts_with('#')).collect::<Vec<_>>().join("\n");
+        let text: String =
+            text.lines().filter(|l| !l.trim_start().starts_with('#')).collect::<Vec<_>>().join("\n");
         let Some(repo) = repository(&text) else {
             if text.contains("://") {
                 errors.push(format!("E: The repository '{}' does not have a Release file.", text.trim()));
@@ -144,7 +154,8 @@ pub fn repositories(fs: &Fs) -> (BTreeSet<Repo>, Vec<String>) {
         };
         let lower = text.to_lowercase();
         let keyring = lower.find("signed-by").map(|at| &text[at + "signed-by".len()..]);
-        let keyring = keyring.and_then(|k| k.trim_start_matches([':', '=', ' ']).split([' ', ']', '\n', ',']).next());
+        let keyring =
+            keyring.and_then(|k| k.trim_start_matches([':', '=', ' ']).split([' ', ']', '\n', ',']).next());
         let trusted = lower.contains("trusted=yes") || lower.contains("trusted: yes");
         let signed = keyring.is_some_and(|k| fs.read(k).is_ok_and(|content| !content.is_empty()));
         if signed || trusted {
@@ -172,19 +183,30 @@ fn repository(text: &str) -> Option<Repo> {
 /// Puts a package's files in place.
 pub fn unpack(machine: &mut Machine, name: &str, version: &str) {
     let fs = &mut machine.fs;
-    let mut unit = |unit: &str, text: &str| fs.put(&format!("/usr/lib/systemd/system/{unit}"), text, 0o644, "root", "root");
+    let mut unit = |unit: &str, text: &str| {
+        fs.put(&format!("/usr/lib/systemd/system/{unit}"), text, 0o644, "root", "root")
+    };
     let service = |exec: &str, kind: &str| {
-        format!("[Unit]\nDescription=lab\n\n[Service]\nType={kind}\nExecStart={exec}\n\n[Install]\nWantedBy=multi-user.target\n")
+        format!(
+            "[Unit]\nDescription=lab\n\n[Service]\nType={kind}\nExecStart={exec}\n\n[Install]\nWantedBy=multi-user.target\n"
+        )
     };
     match name {
-        "haproxy" => unit("haproxy.service", &service("/usr/sbin/haproxy -Ws -f $CONFIG -p $PIDFILE", "notify")),
+        "haproxy" => {
+            unit("haproxy.service", &service("/usr/sbin/haproxy -Ws -f $CONFIG -p $PIDFILE", "notify"))
+        }
         "keepalived" => unit("keepalived.service", &service("/usr/sbin/keepalived --dont-fork", "notify")),
         "chrony" => unit("chrony.service", &service("/usr/sbin/chronyd", "forking")),
-        "containerd" | "containerd.io" => unit("containerd.service", &service("/usr/bin/containerd", "notify")),
+        "containerd" | "containerd.io" => {
+            unit("containerd.service", &service("/usr/bin/containerd", "notify"))
+        }
         "kubelet" => unit("kubelet.service", &service("/usr/bin/kubelet", "simple")),
         "qemu-guest-agent" => unit("qemu-guest-agent.service", &service("/usr/sbin/qemu-ga", "simple")),
         "prometheus-node-exporter" => {
-            unit("prometheus-node-exporter.service", &service("/usr/bin/prometheus-node-exporter $ARGS", "simple"));
+            unit(
+                "prometheus-node-exporter.service",
+                &service("/usr/bin/prometheus-node-exporter $ARGS", "simple"),
+            );
         }
         "nfs-kernel-server" => unit("nfs-server.service", &service("/usr/sbin/rpc.nfsd", "oneshot")),
         _ => {}
@@ -204,7 +226,11 @@ pub fn unpack(machine: &mut Machine, name: &str, version: &str) {
         }
         "nfs-kernel-server" => {
             let _ = fs.symlink("nfs-server.service", "/usr/lib/systemd/system/nfs-kernel-server.service");
-            conf(fs, "/etc/exports", "# /etc/exports: the access control list for filesystems which may be exported\n");
+            conf(
+                fs,
+                "/etc/exports",
+                "# /etc/exports: the access control list for filesystems which may be exported\n",
+            );
             let _ = fs.mkdir_p("/etc/exports.d", 0o755);
             conf(fs, "/etc/nfs.conf", "[nfsd]\n");
             let _ = fs.mkdir_p("/var/lib/nfs", 0o755);
@@ -212,7 +238,11 @@ pub fn unpack(machine: &mut Machine, name: &str, version: &str) {
         "nfs-common" => {
             let _ = fs.mkdir_p("/etc/nfs.conf.d", 0o755);
         }
-        "containerd" => conf(fs, "/etc/containerd/config.toml", "version = 2\n\n[plugins]\n  [plugins.\"io.containerd.grpc.v1.cri\"]\n"),
+        "containerd" => conf(
+            fs,
+            "/etc/containerd/config.toml",
+            "version = 2\n\n[plugins]\n  [plugins.\"io.containerd.grpc.v1.cri\"]\n",
+        ),
         "containerd.io" => conf(fs, "/etc/containerd/config.toml", "disabled_plugins = [\"cri\"]\n"),
         "kubelet" => {
             let _ = fs.mkdir_p("/etc/kubernetes/manifests", 0o755);
@@ -221,7 +251,13 @@ pub fn unpack(machine: &mut Machine, name: &str, version: &str) {
         }
         "kubeadm" => {
             let drop_in = "[Service]\nEnvironmentFile=-/var/lib/kubelet/kubeadm-flags.env\nEnvironmentFile=-/etc/default/kubelet\n";
-            fs.put("/usr/lib/systemd/system/kubelet.service.d/10-kubeadm.conf", drop_in, 0o644, "root", "root");
+            fs.put(
+                "/usr/lib/systemd/system/kubelet.service.d/10-kubeadm.conf",
+                drop_in,
+                0o644,
+                "root",
+                "root",
+            );
         }
         "chrony" => conf(fs, "/etc/chrony/chrony.conf", "pool 2.debian.pool.ntp.org iburst\n"),
         "prometheus-node-exporter" => conf(fs, "/etc/default/prometheus-node-exporter", "ARGS=\"\"\n"),
@@ -288,7 +324,8 @@ fn runs(a: &str, b: &str) -> Ordering {
         Some(c) => i32::from(*c) + 256,
     };
     loop {
-        while a.first().is_some_and(|c| !c.is_ascii_digit()) || b.first().is_some_and(|c| !c.is_ascii_digit()) {
+        while a.first().is_some_and(|c| !c.is_ascii_digit()) || b.first().is_some_and(|c| !c.is_ascii_digit())
+        {
             let order = weight(a.first()).cmp(&weight(b.first()));
             if order.is_ne() {
                 return order;
@@ -301,7 +338,8 @@ fn runs(a: &str, b: &str) -> Ordering {
         }
         let digits = |s: &[u8]| s.iter().take_while(|c| c.is_ascii_digit()).count();
         let (na, nb) = (digits(a), digits(b));
-        let value = |s: &[u8]| s.iter().fold(0u64, |n, c| n.saturating_mul(10).saturating_add(u64::from(c - b'0')));
+        let value =
+            |s: &[u8]| s.iter().fold(0u64, |n, c| n.saturating_mul(10).saturating_add(u64::from(c - b'0')));
         let order = value(&a[..na]).cmp(&value(&b[..nb]));
         if order.is_ne() {
             return order;

@@ -82,7 +82,11 @@ pub struct Cut<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Cut<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if self.cancelled.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
@@ -178,14 +182,24 @@ impl Handler for Ssh {
         Ok(())
     }
 
-    async fn exec_request(&mut self, id: ChannelId, data: &[u8], session: &mut Session) -> Result<(), Self::Error> {
+    async fn exec_request(
+        &mut self,
+        id: ChannelId,
+        data: &[u8],
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
         let Some(channel) = self.channels.remove(&id) else {
             session.channel_failure(id)?;
             return Ok(());
         };
         session.channel_success(id)?;
         let line = String::from_utf8_lossy(data).into_owned();
-        let call = Call { hosts: self.hosts.clone(), host: self.host.clone(), user: self.user.clone(), cut: self.cut.clone() };
+        let call = Call {
+            hosts: self.hosts.clone(),
+            host: self.host.clone(),
+            user: self.user.clone(),
+            cut: self.cut.clone(),
+        };
         // The command lives as long as the machine runs, not as long as the connection: without a terminal
         // sshd leaves the process alone when the client vanishes.
         let power = self.host.machine().power.clone().unwrap_or_default();
@@ -203,8 +217,17 @@ impl Handler for Ssh {
         session.channel_failure(id)
     }
 
-    async fn subsystem_request(&mut self, id: ChannelId, name: &str, session: &mut Session) -> Result<(), Self::Error> {
-        self.hosts.world().journal.record_unknown(Window::Ssh, &self.host.name(), &format!("subsystem {name}"));
+    async fn subsystem_request(
+        &mut self,
+        id: ChannelId,
+        name: &str,
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        self.hosts.world().journal.record_unknown(
+            Window::Ssh,
+            &self.host.name(),
+            &format!("subsystem {name}"),
+        );
         session.channel_failure(id)
     }
 }
@@ -239,7 +262,8 @@ impl Call {
             }
         });
         let (output, mut outputs) = mpsc::unbounded_channel::<Vec<u8>>();
-        let mut ctx = Ctx::new(self.hosts.clone(), self.host.clone(), self.user, Input::Live(input), Some(output));
+        let mut ctx =
+            Ctx::new(self.hosts.clone(), self.host.clone(), self.user, Input::Live(input), Some(output));
         let cut = self.cut;
         let name = self.host.name();
         let world = self.hosts.world().clone();
@@ -249,7 +273,11 @@ impl Call {
             Err(_) => line.clone(),
         };
         let fault = world.faults.take(Window::Ssh, &name, &request);
-        let seq = world.journal.record_call(&name, &request, words.as_deref().unwrap_or(std::slice::from_ref(&line)));
+        let seq = world.journal.record_call(
+            &name,
+            &request,
+            words.as_deref().unwrap_or(std::slice::from_ref(&line)),
+        );
         match &fault {
             Some(Action::DropBefore | Action::Status(..) | Action::TaskEnd(_)) => return cut.cancel(),
             Some(Action::Hang) => return cut.cancelled().await,

@@ -70,16 +70,14 @@ mod tests {
 
     #[test]
     fn quotes_make_words() {
-        assert_eq!(split(r#"sudo -n -- cat 'a b' "c d"e \'f"#).unwrap(), [
-            "sudo", "-n", "--", "cat", "a b", "c de", "'f"
-        ]);
-        assert_eq!(split("sh -c '# kubeline: x v1\necho' sh ''").unwrap(), [
-            "sh",
-            "-c",
-            "# kubeline: x v1\necho",
-            "sh",
-            ""
-        ]);
+        assert_eq!(
+            split(r#"sudo -n -- cat 'a b' "c d"e \'f"#).unwrap(),
+            ["sudo", "-n", "--", "cat", "a b", "c de", "'f"]
+        );
+        assert_eq!(
+            split("sh -c '# kubeline: x v1\necho' sh ''").unwrap(),
+            ["sh", "-c", "# kubeline: x v1\necho", "sh", ""]
+        );
         assert_eq!(split(r"'it'\''s'").unwrap(), ["it's"]);
     }
 

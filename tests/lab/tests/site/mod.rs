@@ -84,7 +84,8 @@ impl Site {
     pub async fn try_connect(&self, last: u8, user: &str) -> Option<Client> {
         let config = Arc::new(Config::default());
         let seen = Arc::new(Mutex::new(None));
-        let mut handle = russh::client::connect(config, (self.address(last), PORT), Pin(seen.clone())).await.ok()?;
+        let mut handle =
+            russh::client::connect(config, (self.address(last), PORT), Pin(seen.clone())).await.ok()?;
         let key = PrivateKeyWithHashAlg::new(Arc::new(self.key.clone()), None);
         let result = handle.authenticate_publickey(user, key).await.ok()?;
         let host_key = seen.lock().unwrap().clone().unwrap();
@@ -103,7 +104,11 @@ pub struct Pin(Arc<Mutex<Option<PublicKey>>>);
 impl Handler for Pin {
     type Error = russh::Error;
 
-    async fn check_server_key(&mut self, key: &russh::keys::PublicKey) -> Result<bool, Self::Error> {
+    async fn check_server_key(
+        &mut self,
+        key: &russh::keys::PublicKeyOrCertificate,
+    ) -> Result<bool, Self::Error> {
+        let russh::keys::PublicKeyOrCertificate::PublicKey { key, .. } = key else { return Ok(false) };
         *self.0.lock().unwrap() = Some(key.clone());
         Ok(true)
     }
@@ -113,7 +118,6 @@ pub struct Client {
     pub handle: Handle<Pin>,
     pub host_key: PublicKey,
 }
-
 
 #[derive(Debug, PartialEq)]
 pub struct Said {
@@ -184,7 +188,9 @@ impl Notebook {
 }
 
 fn same(object: &Value, kind: &str, namespace: Option<&str>, name: &str) -> bool {
-    object["kind"] == kind && object["metadata"]["name"] == name && object["metadata"]["namespace"].as_str() == namespace
+    object["kind"] == kind
+        && object["metadata"]["name"] == name
+        && object["metadata"]["namespace"].as_str() == namespace
 }
 
 impl Kubernetes for Notebook {
@@ -213,9 +219,19 @@ impl Kubernetes for Notebook {
         self.objects.lock().unwrap().push((cluster_id.into(), object));
     }
 
-    fn get(&self, cluster_id: &str, _api: &str, kind: &str, namespace: Option<&str>, name: &str) -> Option<Value> {
+    fn get(
+        &self,
+        cluster_id: &str,
+        _api: &str,
+        kind: &str,
+        namespace: Option<&str>,
+        name: &str,
+    ) -> Option<Value> {
         let objects = self.objects.lock().unwrap();
-        objects.iter().find(|(c, o)| c == cluster_id && same(o, kind, namespace, name)).map(|(_, o)| o.clone())
+        objects
+            .iter()
+            .find(|(c, o)| c == cluster_id && same(o, kind, namespace, name))
+            .map(|(_, o)| o.clone())
     }
 
     fn list(&self, cluster_id: &str, _api: &str, kind: &str) -> Vec<Value> {

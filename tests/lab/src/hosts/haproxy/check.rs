@@ -65,14 +65,18 @@ async fn once(backend: &Backend) -> Verdict {
 async fn probe(backend: &Backend) -> (&'static str, Option<u16>) {
     let Some(address) = backend.server.address else { return ("L4CON", None) };
     let port = backend.server.check_port.unwrap_or(backend.server.port);
-    let Ok(mut stream) = TcpStream::connect(SocketAddr::from((address, port))).await else { return ("L4CON", None) };
+    let Ok(mut stream) = TcpStream::connect(SocketAddr::from((address, port))).await else {
+        return ("L4CON", None);
+    };
     if backend.server.send_proxy > 0 && backend.server.check_port.is_none() {
         let _ = stream.write_all(b"PROXY UNKNOWN\r\n").await;
     }
     let ask = backend.ask.as_ref();
     if backend.server.check_tls {
         let Some(connector) = tls::connector(backend.ca.as_deref()) else { return ("L6RSP", None) };
-        let Ok(mut stream) = connector.connect(ServerName::IpAddress(address.into()), stream).await else { return ("L6RSP", None) };
+        let Ok(mut stream) = connector.connect(ServerName::IpAddress(address.into()), stream).await else {
+            return ("L6RSP", None);
+        };
         return match ask {
             None => ("L6OK", None),
             Some((path, expect)) => judge(get(&mut stream, path).await, *expect),
@@ -120,7 +124,9 @@ pub mod tls {
     /// A connector; `None` when the CA holds no certificate.
     pub fn connector(ca: Option<&str>) -> Option<TlsConnector> {
         let provider = Arc::new(ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().ok()?;
+        let builder = ClientConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .ok()?;
         let config = match ca {
             None => {
                 let verifier = Arc::new(Nothing(provider));
@@ -155,11 +161,21 @@ pub mod tls {
             Ok(ServerCertVerified::assertion())
         }
 
-        fn verify_tls12_signature(&self, message: &[u8], cert: &CertificateDer<'_>, dss: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, Error> {
+        fn verify_tls12_signature(
+            &self,
+            message: &[u8],
+            cert: &CertificateDer<'_>,
+            dss: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
             verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
         }
 
-        fn verify_tls13_signature(&self, message: &[u8], cert: &CertificateDer<'_>, dss: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, Error> {
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            cert: &CertificateDer<'_>,
+            dss: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
             verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
         }
 

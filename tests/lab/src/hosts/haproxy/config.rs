@@ -115,31 +115,122 @@ impl Report {
 }
 
 const TIMEOUTS: [&str; 12] = [
-    "client", "server", "connect", "check", "queue", "handshake", "http-keep-alive", "http-request", "tunnel", "tarpit", "client-fin",
+    "client",
+    "server",
+    "connect",
+    "check",
+    "queue",
+    "handshake",
+    "http-keep-alive",
+    "http-request",
+    "tunnel",
+    "tarpit",
+    "client-fin",
     "server-fin",
 ];
 const GLOBAL: [&str; 31] = [
-    "log", "chroot", "stats", "user", "group", "daemon", "maxconn", "ca-base", "crt-base", "ssl-default-bind-ciphers",
-    "ssl-default-bind-ciphersuites", "ssl-default-bind-options", "ssl-default-bind-curves", "ssl-default-server-options",
-    "ssl-default-server-ciphers", "ssl-default-server-ciphersuites", "nbthread", "pidfile", "tune.ssl.default-dh-param", "tune.bufsize",
-    "tune.maxrewrite", "hard-stop-after", "spread-checks", "description", "node", "log-send-hostname", "ulimit-n", "server-state-base",
-    "server-state-file", "cpu-map", "insecure-fork-wanted",
+    "log",
+    "chroot",
+    "stats",
+    "user",
+    "group",
+    "daemon",
+    "maxconn",
+    "ca-base",
+    "crt-base",
+    "ssl-default-bind-ciphers",
+    "ssl-default-bind-ciphersuites",
+    "ssl-default-bind-options",
+    "ssl-default-bind-curves",
+    "ssl-default-server-options",
+    "ssl-default-server-ciphers",
+    "ssl-default-server-ciphersuites",
+    "nbthread",
+    "pidfile",
+    "tune.ssl.default-dh-param",
+    "tune.bufsize",
+    "tune.maxrewrite",
+    "hard-stop-after",
+    "spread-checks",
+    "description",
+    "node",
+    "log-send-hostname",
+    "ulimit-n",
+    "server-state-base",
+    "server-state-file",
+    "cpu-map",
+    "insecure-fork-wanted",
 ];
 const PROXY: [&str; 37] = [
-    "mode", "log", "option", "timeout", "bind", "default_backend", "use_backend", "balance", "server", "default-server", "http-check",
-    "tcp-check", "monitor-uri", "monitor", "stats", "http-request", "http-response", "tcp-request", "maxconn", "retries", "acl", "errorfile",
-    "description", "log-format", "log-tag", "redirect", "stick-table", "stick", "hash-type", "fullconn", "no", "cookie", "compression",
-    "id", "http-error", "load-server-state-from-file", "email-alert",
+    "mode",
+    "log",
+    "option",
+    "timeout",
+    "bind",
+    "default_backend",
+    "use_backend",
+    "balance",
+    "server",
+    "default-server",
+    "http-check",
+    "tcp-check",
+    "monitor-uri",
+    "monitor",
+    "stats",
+    "http-request",
+    "http-response",
+    "tcp-request",
+    "maxconn",
+    "retries",
+    "acl",
+    "errorfile",
+    "description",
+    "log-format",
+    "log-tag",
+    "redirect",
+    "stick-table",
+    "stick",
+    "hash-type",
+    "fullconn",
+    "no",
+    "cookie",
+    "compression",
+    "id",
+    "http-error",
+    "load-server-state-from-file",
+    "email-alert",
 ];
 const OPTIONS: [&str; 19] = [
-    "tcplog", "httplog", "dontlognull", "dontlog-normal", "redispatch", "httpchk", "tcp-check", "clitcpka", "srvtcpka", "tcpka", "forwardfor",
-    "http-server-close", "httpclose", "log-health-checks", "splice-auto", "http-keep-alive", "allbackups", "http-no-delay",
+    "tcplog",
+    "httplog",
+    "dontlognull",
+    "dontlog-normal",
+    "redispatch",
+    "httpchk",
+    "tcp-check",
+    "clitcpka",
+    "srvtcpka",
+    "tcpka",
+    "forwardfor",
+    "http-server-close",
+    "httpclose",
+    "log-health-checks",
+    "splice-auto",
+    "http-keep-alive",
+    "allbackups",
+    "http-no-delay",
     "tcp-smart-connect",
 ];
 
 /// Reads a configuration. `fs` is where the files that it names are looked for.
 pub fn parse(file: &str, text: &str, fs: &Fs) -> (Config, Report) {
-    let mut reader = Reader { file, fs, report: Report::default(), defaults: Proxy { balance: "roundrobin".into(), ..Proxy::default() }, default_server: Server::default() };
+    let mut reader = Reader {
+        file,
+        fs,
+        report: Report::default(),
+        defaults: Proxy { balance: "roundrobin".into(), ..Proxy::default() },
+        default_server: Server::default(),
+    };
     reader.default_server = Server { rise: 2, fall: 3, ..Server::default() };
     let base = reader.default_server.clone();
     let mut config = Config { maxconn: 4096, ..Config::default() };
@@ -198,7 +289,10 @@ pub fn parse(file: &str, text: &str, fs: &Fs) -> (Config, Report) {
     config.proxies.extend(current.take());
     if !text.is_empty() && !text.ends_with('\n') {
         let last = text.lines().count();
-        reader.parse_error(last, "Missing LF on last line, file might have been truncated at position 1.".into());
+        reader.parse_error(
+            last,
+            "Missing LF on last line, file might have been truncated at position 1.".into(),
+        );
     }
     reader.cross(&config);
     (config, reader.report)
@@ -317,7 +411,8 @@ impl Reader<'_> {
             Some(&"expect") => match rest {
                 [_, "status", status] => match status.parse() {
                     Ok(status) => proxy.expect = Some(status),
-                    Err(_) => self.parse_error(line, format!("'http-check expect' : invalid status code '{status}'")),
+                    Err(_) => self
+                        .parse_error(line, format!("'http-check expect' : invalid status code '{status}'")),
                 },
                 [_, "rstatus" | "string" | "rstring", _] => {}
                 _ => self.parse_error(line, "'http-check expect' : expects a pattern".into()),
@@ -338,7 +433,10 @@ impl Reader<'_> {
 
     fn bind(&mut self, line: usize, rest: &[&str], proxy: &mut Proxy) {
         let Some((address, options)) = rest.split_first() else {
-            return self.parse_error(line, "'bind' expects {<path>|[addr1]:port1[-end1]}{,[addr]:port[-end]}... as arguments.".into());
+            return self.parse_error(
+                line,
+                "'bind' expects {<path>|[addr1]:port1[-end1]}{,[addr]:port[-end]}... as arguments.".into(),
+            );
         };
         let mut bind = Bind { line, ..Bind::default() };
         let mut options = options.iter();
@@ -359,12 +457,16 @@ impl Reader<'_> {
                     }
                     bind.tls = Some(path.into());
                 }
-                "alpn" | "ssl-min-ver" | "maxconn" | "mode" | "user" | "group" | "name" | "ca-file" | "verify" | "ciphers" | "curves" | "id" => {
+                "alpn" | "ssl-min-ver" | "maxconn" | "mode" | "user" | "group" | "name" | "ca-file"
+                | "verify" | "ciphers" | "curves" | "id" => {
                     options.next();
                 }
                 "v4only" | "v4v6" | "tfo" | "defer-accept" | "no-sslv3" | "strict-sni" => {}
                 other => {
-                    self.parse_error(line, format!("'bind {address}' in section '{}' : unknown keyword '{other}'.", proxy.kind));
+                    self.parse_error(
+                        line,
+                        format!("'bind {address}' in section '{}' : unknown keyword '{other}'.", proxy.kind),
+                    );
                 }
             }
         }
@@ -395,13 +497,16 @@ impl Reader<'_> {
 
     fn server(&mut self, line: usize, rest: &[&str], proxy: &mut Proxy) {
         let [name, address, options @ ..] = rest else {
-            return self.parse_error(line, "'server' expects <name> and <addr>[:<port>] as arguments.".into());
+            return self
+                .parse_error(line, "'server' expects <name> and <addr>[:<port>] as arguments.".into());
         };
         let mut server = Server { name: (*name).into(), ..self.default_server.clone() };
         let (host, port) = address.rsplit_once(':').unwrap_or((address, "0"));
         match (host.parse(), port.parse()) {
             (Ok(host), Ok(port)) => (server.address, server.port) = (Some(host), port),
-            (Err(_), _) => self.parse_error(line, format!("'server {name}' : could not resolve address '{host}'.")),
+            (Err(_), _) => {
+                self.parse_error(line, format!("'server {name}' : could not resolve address '{host}'."))
+            }
             (_, Err(_)) => self.parse_error(line, format!("'server {name}' : invalid port '{port}'")),
         }
         if proxy.servers.iter().any(|s| s.name == *name) {
@@ -439,9 +544,10 @@ impl Reader<'_> {
                     server.ca_file = Some(path.into());
                 }
                 "on-marked-down" => server.cut_when_down = options.next() == Some(&"shutdown-sessions"),
-                "inter" | "fastinter" | "downinter" | "weight" | "maxconn" | "slowstart" | "check-sni" | "sni" | "crt" | "alpn" | "check-alpn"
-                | "verifyhost" | "id" | "cookie" | "init-addr" | "on-error" | "observe" | "error-limit" | "on-marked-up" | "resolvers"
-                | "ssl-min-ver" | "check-proto" | "proto" => {
+                "inter" | "fastinter" | "downinter" | "weight" | "maxconn" | "slowstart" | "check-sni"
+                | "sni" | "crt" | "alpn" | "check-alpn" | "verifyhost" | "id" | "cookie" | "init-addr"
+                | "on-error" | "observe" | "error-limit" | "on-marked-up" | "resolvers" | "ssl-min-ver"
+                | "check-proto" | "proto" => {
                     options.next();
                 }
                 "check-send-proxy" | "no-send-proxy" | "disabled" | "enabled" | "no-backup" => {}
@@ -455,7 +561,10 @@ impl Reader<'_> {
             if let Some(name) = &proxy.default_backend
                 && !config.proxies.iter().any(|p| p.name == *name && p.kind != "frontend")
             {
-                self.report.after.push(format!("config : Proxy '{}': unable to find required default_backend: '{name}'.", proxy.name));
+                self.report.after.push(format!(
+                    "config : Proxy '{}': unable to find required default_backend: '{name}'.",
+                    proxy.name
+                ));
             }
             for name in &proxy.monitor_fail {
                 if !config.proxies.iter().any(|p| p.name == *name && p.kind != "frontend") {

@@ -127,7 +127,10 @@ pub struct Listeners {
 /// The line for the log when the configuration is bad; what runs already goes on.
 pub fn start(hosts: &Hosts, vmid: u32, machine: &mut Machine) -> Result<(), String> {
     let file = "/etc/haproxy/haproxy.cfg";
-    let text = machine.fs.read(file).map_err(|e| format!("[ALERT] config : Cannot open configuration file/directory {file} : {e}"))?;
+    let text = machine
+        .fs
+        .read(file)
+        .map_err(|e| format!("[ALERT] config : Cannot open configuration file/directory {file} : {e}"))?;
     let text = String::from_utf8_lossy(text).into_owned();
     let (config, report) = config::parse(file, &text, &machine.fs);
     if let Some(first) = report.parsing.first().or(report.after.first()) {

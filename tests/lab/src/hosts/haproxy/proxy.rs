@@ -11,9 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::config::Bind;
 use super::{Backend, Proxy, Running, guard, stats};
+use crate::Window;
 use crate::hosts::server::{Cut, listen};
 use crate::hosts::{Host, Hosts};
-use crate::Window;
 
 /// Opens and closes ports so that they are those of the running configurations and of the held addresses.
 pub fn settle(hosts: &Hosts) {
@@ -22,7 +22,8 @@ pub fn settle(hosts: &Hosts) {
         let held = hosts.held_by(host.vmid);
         let machine = host.machine();
         let Some(running) = machine.haproxy.as_ref().filter(|_| machine.up) else { continue };
-        let addresses: Vec<Ipv4Addr> = machine.boot.address.into_iter().chain(held.into_iter().map(|(a, _)| a)).collect();
+        let addresses: Vec<Ipv4Addr> =
+            machine.boot.address.into_iter().chain(held.into_iter().map(|(a, _)| a)).collect();
         for bind in running.config.proxies.iter().flat_map(|p| &p.binds) {
             let at = addresses.iter().filter(|a| bind.address.is_none_or(|b| b == **a));
             wanted.extend(at.map(|a| (host.vmid, SocketAddr::from((*a, bind.port)))));
@@ -47,7 +48,13 @@ pub fn settle(hosts: &Hosts) {
     }
 }
 
-async fn accept(hosts: Hosts, host: Arc<Host>, address: SocketAddr, token: CancellationToken, power: CancellationToken) {
+async fn accept(
+    hosts: Hosts,
+    host: Arc<Host>,
+    address: SocketAddr,
+    token: CancellationToken,
+    power: CancellationToken,
+) {
     let bound = tokio::select! {
         () = token.cancelled() => return,
         bound = listen(address) => bound,
@@ -82,7 +89,9 @@ fn frontend(running: &Running, at: SocketAddr) -> Option<(&Proxy, &Bind)> {
     let IpAddr::V4(address) = at.ip() else { return None };
     let fits = |exact: bool| {
         running.config.proxies.iter().find_map(|p| {
-            let bind = p.binds.iter().find(|b| b.port == at.port() && if exact { b.address == Some(address) } else { b.address.is_none() });
+            let bind = p.binds.iter().find(|b| {
+                b.port == at.port() && if exact { b.address == Some(address) } else { b.address.is_none() }
+            });
             bind.map(|b| (p, b))
         })
     };
@@ -135,8 +144,13 @@ async fn connection(running: Arc<Running>, mut stream: Cut<TcpStream>, at: Socke
 /// Connects to a usable server in turn; one that refuses is passed over, as `option redispatch` does.
 async fn dial(running: &Running, name: &str) -> Option<(Arc<Backend>, TcpStream)> {
     let proxy = running.config.proxies.iter().find(|p| p.name == name && p.kind != "frontend")?;
-    let all: Vec<_> = proxy.servers.iter().filter_map(|s| running.servers.get(&(proxy.name.clone(), s.name.clone()))).collect();
-    let (main, spare): (Vec<_>, Vec<_>) = all.into_iter().filter(|b| b.usable()).partition(|b| !b.server.backup);
+    let all: Vec<_> = proxy
+        .servers
+        .iter()
+        .filter_map(|s| running.servers.get(&(proxy.name.clone(), s.name.clone())))
+        .collect();
+    let (main, spare): (Vec<_>, Vec<_>) =
+        all.into_iter().filter(|b| b.usable()).partition(|b| !b.server.backup);
     let usable = if main.is_empty() { spare } else { main };
     if usable.is_empty() {
         return None;
@@ -168,7 +182,14 @@ fn own_answer(running: &Running, proxy: &Proxy, path: &str) -> Option<(u16, Stri
     if let Some(stats_path) = proxy.stats.as_deref()
         && path.starts_with(stats_path.split('?').next().unwrap_or_default())
     {
-        return Some((200, if path.ends_with(";csv") { stats::stat(running) } else { "<html><body>Statistics Report</body></html>\n".into() }));
+        return Some((
+            200,
+            if path.ends_with(";csv") {
+                stats::stat(running)
+            } else {
+                "<html><body>Statistics Report</body></html>\n".into()
+            },
+        ));
     }
     None
 }
@@ -176,8 +197,17 @@ fn own_answer(running: &Running, proxy: &Proxy, path: &str) -> Option<(u16, Stri
 /// What HAProxy on a machine itself answers to `GET http://ADDRESS:PORT/PATH` from that machine: the status.
 ///
 /// `None` when nothing of it listens there; a backend's answer is not asked for.
-pub fn answer(running: &Running, own: Option<Ipv4Addr>, address: Ipv4Addr, port: u16, path: &str) -> Option<(u16, String)> {
-    let fits = |b: &&Bind| b.port == port && b.address.is_none_or(|a| a == address || (address.is_loopback() && own == Some(address)));
+pub fn answer(
+    running: &Running,
+    own: Option<Ipv4Addr>,
+    address: Ipv4Addr,
+    port: u16,
+    path: &str,
+) -> Option<(u16, String)> {
+    let fits = |b: &&Bind| {
+        b.port == port
+            && b.address.is_none_or(|a| a == address || (address.is_loopback() && own == Some(address)))
+    };
     let proxy = running.config.proxies.iter().find(|p| p.binds.iter().any(|b| fits(&b)))?;
     own_answer(running, proxy, path).or_else(|| {
         let name = proxy.default_backend.as_ref().unwrap_or(&proxy.name);
@@ -188,7 +218,10 @@ pub fn answer(running: &Running, own: Option<Ipv4Addr>, address: Ipv4Addr, port:
 
 fn http(status: u16, body: &str) -> String {
     let reason = if status == 200 { "OK" } else { "Service Unavailable" };
-    format!("HTTP/1.1 {status} {reason}\r\ncontent-length: {}\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n{body}", body.len())
+    format!(
+        "HTTP/1.1 {status} {reason}\r\ncontent-length: {}\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    )
 }
 
 /// The binary PROXY header, version 2 (proxy-protocol.txt, section 2.2).

@@ -19,7 +19,10 @@ pub fn command(running: &Running, node: &str, line: &str) -> String {
         ["enable", "server", name] => maintenance(running, name, false),
         ["set", "server", name, "state", "maint" | "drain"] => maintenance(running, name, true),
         ["set", "server", name, "state", "ready"] => maintenance(running, name, false),
-        _ => format!("Unknown command: '{}', but maybe one of the following ones is a better match:\n\n", words.first().unwrap_or(&"")),
+        _ => format!(
+            "Unknown command: '{}', but maybe one of the following ones is a better match:\n\n",
+            words.first().unwrap_or(&"")
+        ),
     }
 }
 
@@ -140,8 +143,11 @@ fn servers_state(running: &Running) -> String {
     );
     for (index, proxy) in running.config.proxies.iter().enumerate().filter(|(_, p)| p.kind != "frontend") {
         for (number, server) in proxy.servers.iter().enumerate() {
-            let Some(backend) = running.servers.get(&(proxy.name.clone(), server.name.clone())) else { continue };
-            let (op, admin) = (if backend.status() == "DOWN" { 0 } else { 2 }, u32::from(backend.status() == "MAINT"));
+            let Some(backend) = running.servers.get(&(proxy.name.clone(), server.name.clone())) else {
+                continue;
+            };
+            let (op, admin) =
+                (if backend.status() == "DOWN" { 0 } else { 2 }, u32::from(backend.status() == "MAINT"));
             let address = server.address.map(|a| a.to_string()).unwrap_or_default();
             text.push_str(&format!(
                 "{} {} {} {} {address} {op} {admin} 1 1 {} 15 3 2 6 0 0 0 - {} - 0 0 - - 0\n",
@@ -162,8 +168,13 @@ pub fn metrics(running: &Running) -> String {
     let mut text = String::from("# TYPE haproxy_server_status gauge\n");
     for ((proxy, server), backend) in &running.servers {
         let up = u32::from(backend.usable());
-        text.push_str(&format!("haproxy_server_status{{proxy=\"{proxy}\",server=\"{server}\",state=\"UP\"}} {up}\n"));
+        text.push_str(&format!(
+            "haproxy_server_status{{proxy=\"{proxy}\",server=\"{server}\",state=\"UP\"}} {up}\n"
+        ));
     }
-    text.push_str(&format!("# TYPE haproxy_process_connections_total counter\nhaproxy_process_connections_total {}\n", running.connections.load(Ordering::Relaxed)));
+    text.push_str(&format!(
+        "# TYPE haproxy_process_connections_total counter\nhaproxy_process_connections_total {}\n",
+        running.connections.load(Ordering::Relaxed)
+    ));
     text
 }

@@ -74,7 +74,9 @@ fn dpkg(ctx: &mut Ctx, args: &[String]) -> Output {
         [s, name] if s == "-s" || s == "--status" => {
             let machine = ctx.machine();
             match machine.packages.status(name) {
-                Some((status, version)) => Output::ok(format!("Package: {name}\nStatus: {status}\nVersion: {version}\n")),
+                Some((status, version)) => {
+                    Output::ok(format!("Package: {name}\nStatus: {status}\nVersion: {version}\n"))
+                }
                 None => Output::fail(
                     1,
                     format!(
@@ -125,7 +127,8 @@ fn dpkg_query(ctx: &mut Ctx, args: &[String]) -> Output {
     for name in names {
         let Some((status, version)) = machine.packages.status(name) else {
             out.exit = 1;
-            out.stderr.extend_from_slice(format!("dpkg-query: no packages found matching {name}\n").as_bytes());
+            out.stderr
+                .extend_from_slice(format!("dpkg-query: no packages found matching {name}\n").as_bytes());
             continue;
         };
         let last = status.rsplit(' ').next().unwrap_or_default();
@@ -169,7 +172,10 @@ fn apt_mark(ctx: &mut Ctx, args: &[String]) -> Output {
             for name in names {
                 let mut machine = ctx.machine();
                 if machine.packages.status(name).is_none() && machine.packages.versions(name).is_empty() {
-                    return Output::fail(100, format!("E: Unable to locate package {name}\nE: No packages found"));
+                    return Output::fail(
+                        100,
+                        format!("E: Unable to locate package {name}\nE: No packages found"),
+                    );
                 }
                 let held = &mut machine.packages.held;
                 let (changed, word) = match verb.as_str() {
@@ -212,10 +218,16 @@ fn apt_cache(ctx: &mut Ctx, args: &[String]) -> Output {
             }
         } else if !versions.is_empty() || installed.is_some() {
             let candidate = versions.first().map(|v| v.0).or(installed).unwrap_or("(none)");
-            text.push_str(&format!("{name}:\n  Installed: {}\n  Candidate: {candidate}\n  Version table:\n", installed.unwrap_or("(none)")));
+            text.push_str(&format!(
+                "{name}:\n  Installed: {}\n  Candidate: {candidate}\n  Version table:\n",
+                installed.unwrap_or("(none)")
+            ));
             for (version, package) in &versions {
                 let mark = if Some(*version) == installed { "***" } else { "   " };
-                text.push_str(&format!(" {mark} {version} 500\n        500 {} Packages\n", package.repo.origin()));
+                text.push_str(&format!(
+                    " {mark} {version} 500\n        500 {} Packages\n",
+                    package.repo.origin()
+                ));
             }
         }
     }
@@ -234,10 +246,24 @@ fn apt_get(ctx: &mut Ctx, args: &[String]) -> Output {
         }
     }
     let known = [
-        "-y", "-q", "-qq", "-qy", "-yq", "-yqq", "--yes", "--assume-yes", "--no-install-recommends", "--allow-downgrades",
-        "--allow-change-held-packages", "--quiet", "--purge", "--autoremove",
+        "-y",
+        "-q",
+        "-qq",
+        "-qy",
+        "-yq",
+        "-yqq",
+        "--yes",
+        "--assume-yes",
+        "--no-install-recommends",
+        "--allow-downgrades",
+        "--allow-change-held-packages",
+        "--quiet",
+        "--purge",
+        "--autoremove",
     ];
-    if let Some(_odd) = flags.iter().find(|f| f.starts_with('-') && !f.starts_with("-o") && !known.contains(&f.as_str())) {
+    if let Some(_odd) =
+        flags.iter().find(|f| f.starts_with('-') && !f.starts_with("-o") && !known.contains(&f.as_str()))
+    {
         return ctx.unknown("apt-get", args);
     }
     let Some((verb, names)) = words.split_first() else { return ctx.unknown("apt-get", args) };
@@ -245,16 +271,20 @@ fn apt_get(ctx: &mut Ctx, args: &[String]) -> Output {
         return refused;
     }
     let has = |flag: &str| flags.iter().any(|f| f == flag);
-    let yes = flags.iter().any(|f| ["-y", "-qy", "-yq", "-yqq", "--yes", "--assume-yes"].contains(&f.as_str()));
+    let yes =
+        flags.iter().any(|f| ["-y", "-qy", "-yq", "-yqq", "--yes", "--assume-yes"].contains(&f.as_str()));
     ctx.changes();
     match verb.as_str() {
         "update" => update(ctx),
         "install" if yes => {
-            let allow = Allow { downgrades: has("--allow-downgrades"), held: has("--allow-change-held-packages") };
+            let allow =
+                Allow { downgrades: has("--allow-downgrades"), held: has("--allow-change-held-packages") };
             install(ctx, names, &allow)
         }
         "remove" | "purge" if yes => remove(ctx, names, verb == "purge" || has("--purge")),
-        "install" | "remove" | "purge" => Output { exit: 1, stdout: b"Do you want to continue? [Y/n] Abort.\n".into(), stderr: Vec::new() },
+        "install" | "remove" | "purge" => {
+            Output { exit: 1, stdout: b"Do you want to continue? [Y/n] Abort.\n".into(), stderr: Vec::new() }
+        }
         "clean" | "autoremove" => Output::quiet(),
         _ => ctx.unknown("apt-get", args),
     }
@@ -268,7 +298,8 @@ fn update(ctx: &mut Ctx) -> Output {
     if errors.is_empty() {
         return Output::ok("Reading package lists...\n");
     }
-    Output { exit: 100, stdout: b"Reading package lists...\n".into(), stderr: errors.join("\n").into_bytes() }.with_stderr("\n")
+    Output { exit: 100, stdout: b"Reading package lists...\n".into(), stderr: errors.join("\n").into_bytes() }
+        .with_stderr("\n")
 }
 
 struct Allow {
@@ -288,10 +319,16 @@ fn install(ctx: &mut Ctx, names: &[String], allow: &Allow) -> Output {
         for (name, version) in &wanted {
             let Some(present) = machine.packages.version(name).filter(|v| v != version) else { continue };
             if machine.packages.held.contains(name) && !allow.held {
-                return Output::fail(100, "E: Held packages were changed and -y was used without --allow-change-held-packages.");
+                return Output::fail(
+                    100,
+                    "E: Held packages were changed and -y was used without --allow-change-held-packages.",
+                );
             }
             if packages::compare(version, present).is_lt() && !allow.downgrades {
-                return Output::fail(100, "E: Packages were downgraded and -y was used without --allow-downgrades.");
+                return Output::fail(
+                    100,
+                    "E: Packages were downgraded and -y was used without --allow-downgrades.",
+                );
             }
         }
     }
@@ -361,7 +398,10 @@ fn remove(ctx: &mut Ctx, names: &[String], purge: bool) -> Output {
             machine.packages.provides(name) && machine.packages.held.contains(name)
         };
         if held {
-            return Output::fail(100, "E: Held packages were changed and -y was used without --allow-change-held-packages.");
+            return Output::fail(
+                100,
+                "E: Held packages were changed and -y was used without --allow-change-held-packages.",
+            );
         }
         if !ctx.machine().packages.provides(name) && !purge {
             text.push_str(&format!("Package '{name}' is not installed, so not removed\n"));
@@ -385,6 +425,6 @@ fn remove(ctx: &mut Ctx, names: &[String], purge: bool) -> Output {
 
 /// Whether a package's services must not be started when it is installed.
 pub fn policy_forbids(fs: &Fs) -> bool {
-    fs.node("/usr/sbin/policy-rc.d").is_ok_and(|n| n.mode & 0o111 != 0) && fs.text("/usr/sbin/policy-rc.d").contains("exit 101")
+    fs.node("/usr/sbin/policy-rc.d").is_ok_and(|n| n.mode & 0o111 != 0)
+        && fs.text("/usr/sbin/policy-rc.d").contains("exit 101")
 }
-

@@ -52,8 +52,11 @@ fn lsblk(ctx: &mut Ctx, args: &[String]) -> Output {
     if !json_asked {
         return ctx.unknown("lsblk", args);
     }
-    let paths = args.iter().any(|a| a == "--paths" || (a.starts_with('-') && !a.starts_with("--") && a.contains('p')));
-    let columns = if columns.is_empty() { "NAME,SIZE,TYPE,MOUNTPOINTS".to_string() } else { columns.to_uppercase() };
+    let paths = args
+        .iter()
+        .any(|a| a == "--paths" || (a.starts_with('-') && !a.starts_with("--") && a.contains('p')));
+    let columns =
+        if columns.is_empty() { "NAME,SIZE,TYPE,MOUNTPOINTS".to_string() } else { columns.to_uppercase() };
     let machine = ctx.machine();
     let mut all = Vec::new();
     for (index, (device, size)) in devices(&machine).into_iter().enumerate() {
@@ -61,7 +64,8 @@ fn lsblk(ctx: &mut Ctx, args: &[String]) -> Output {
             continue;
         }
         let format = machine.formats.get(&device);
-        let mounts: Vec<&str> = machine.mounts.iter().filter(|m| m.source == device).map(|m| m.target.as_str()).collect();
+        let mounts: Vec<&str> =
+            machine.mounts.iter().filter(|m| m.source == device).map(|m| m.target.as_str()).collect();
         let mut row = serde_json::Map::new();
         for column in columns.split(',') {
             let value = match column {
@@ -116,7 +120,10 @@ fn blkid(ctx: &mut Ctx, args: &[String]) -> Output {
         (Some("UUID"), true) => Output::ok(format!("{}\n", format.uuid)),
         (Some("TYPE"), true) => Output::ok(format!("{}\n", format.fstype)),
         (Some("LABEL"), true) => Output::ok(format!("{}\n", format.label)),
-        (None, false) => Output::ok(format!("{device}: LABEL=\"{}\" UUID=\"{}\" TYPE=\"{}\"\n", format.label, format.uuid, format.fstype)),
+        (None, false) => Output::ok(format!(
+            "{device}: LABEL=\"{}\" UUID=\"{}\" TYPE=\"{}\"\n",
+            format.label, format.uuid, format.fstype
+        )),
         _ => {
             drop(machine);
             ctx.unknown("blkid", args)
@@ -149,7 +156,10 @@ fn make(ctx: &mut Ctx, args: &[String], fstype: &str) -> Output {
     }
     let Some(device) = device else { return ctx.unknown("mkfs", args) };
     if !ctx.root() {
-        return Output::fail(1, format!("mkfs.{fstype}: Permission denied while trying to determine filesystem size"));
+        return Output::fail(
+            1,
+            format!("mkfs.{fstype}: Permission denied while trying to determine filesystem size"),
+        );
     }
     let mut machine = ctx.machine();
     let there = devices(&machine).iter().skip(1).any(|(d, _)| *d == device);
@@ -189,12 +199,19 @@ fn findmnt(ctx: &mut Ctx, args: &[String]) -> Output {
         }
     }
     let machine = ctx.machine();
-    let root = Mount { source: "/dev/sda1".into(), target: "/".into(), fstype: "ext4".into(), options: "rw,relatime".into() };
+    let root = Mount {
+        source: "/dev/sda1".into(),
+        target: "/".into(),
+        fstype: "ext4".into(),
+        options: "rw,relatime".into(),
+    };
     let all: Vec<Mount> = std::iter::once(root).chain(machine.mounts.clone()).collect();
     let found: Vec<&Mount> = match &target {
         None => all.iter().collect(),
         Some(path) if first => {
-            let above = |m: &&Mount| path == &m.target || path.starts_with(&format!("{}/", m.target.trim_end_matches('/')));
+            let above = |m: &&Mount| {
+                path == &m.target || path.starts_with(&format!("{}/", m.target.trim_end_matches('/')))
+            };
             all.iter().filter(above).max_by_key(|m| m.target.len()).into_iter().collect()
         }
         Some(path) => all.iter().filter(|m| m.target == *path).collect(),
@@ -218,11 +235,14 @@ fn findmnt(ctx: &mut Ctx, args: &[String]) -> Output {
     if json_asked {
         let rows: Vec<Value> = found
             .iter()
-            .map(|m| Value::Object(columns.split(',').map(|c| (c.to_lowercase(), json!(cell(m, c)))).collect()))
+            .map(|m| {
+                Value::Object(columns.split(',').map(|c| (c.to_lowercase(), json!(cell(m, c)))).collect())
+            })
             .collect();
         return Output::ok(format!("{}\n", json!({ "filesystems": rows })));
     }
-    let line = |m: &&Mount| columns.split(',').filter_map(|c| cell(m, c)).collect::<Vec<_>>().join(" ") + "\n";
+    let line =
+        |m: &&Mount| columns.split(',').filter_map(|c| cell(m, c)).collect::<Vec<_>>().join(" ") + "\n";
     Output::ok(found.iter().map(line).collect::<String>())
 }
 
@@ -233,12 +253,18 @@ fn mountpoint(ctx: &mut Ctx, args: &[String]) -> Output {
         return ctx.unknown("mountpoint", args);
     }
     let mounted = *path == "/" || ctx.machine().mounts.iter().any(|m| m.target == *path);
-    let text = if mounted { format!("{path} is a mountpoint\n") } else { format!("{path} is not a mountpoint\n") };
-    Output { exit: if mounted { 0 } else { 32 }, stdout: if flags.is_empty() { text.into() } else { Vec::new() }, stderr: Vec::new() }
+    let text =
+        if mounted { format!("{path} is a mountpoint\n") } else { format!("{path} is not a mountpoint\n") };
+    Output {
+        exit: if mounted { 0 } else { 32 },
+        stdout: if flags.is_empty() { text.into() } else { Vec::new() },
+        stderr: Vec::new(),
+    }
 }
 
 fn mount(ctx: &mut Ctx, args: &[String]) -> Output {
-    let (mut fstype, mut options, mut words, mut all) = (None, String::from("rw,relatime"), Vec::new(), false);
+    let (mut fstype, mut options, mut words, mut all) =
+        (None, String::from("rw,relatime"), Vec::new(), false);
     let mut rest = args.iter();
     while let Some(arg) = rest.next() {
         match arg.as_str() {
@@ -255,7 +281,10 @@ fn mount(ctx: &mut Ctx, args: &[String]) -> Output {
     ctx.changes();
     let from_fstab = |machine: &Machine| -> Vec<(String, String, String, String)> {
         let text = machine.fs.text("/etc/fstab");
-        let rows = text.lines().filter(|l| !l.trim_start().starts_with('#')).map(|l| l.split_whitespace().collect::<Vec<_>>());
+        let rows = text
+            .lines()
+            .filter(|l| !l.trim_start().starts_with('#'))
+            .map(|l| l.split_whitespace().collect::<Vec<_>>());
         rows.filter(|f| f.len() >= 4 && f[2] != "swap" && f[1] != "/")
             .map(|f| (f[0].to_string(), f[1].to_string(), f[2].to_string(), f[3].to_string()))
             .collect()
@@ -291,9 +320,17 @@ fn mount_one(ctx: &Ctx, source: &str, target: &str, fstype: &str, options: &str)
     let mut machine = ctx.machine();
     let device = machine.device(source);
     let Some(format) = machine.formats.get(&device).cloned() else {
-        return Output::fail(32, format!("mount: {target}: special device {source} does not exist or holds no file system."));
+        return Output::fail(
+            32,
+            format!("mount: {target}: special device {source} does not exist or holds no file system."),
+        );
     };
-    machine.mounts.push(Mount { source: device, target: target.into(), fstype: format.fstype, options: options.into() });
+    machine.mounts.push(Mount {
+        source: device,
+        target: target.into(),
+        fstype: format.fstype,
+        options: options.into(),
+    });
     Output::quiet()
 }
 

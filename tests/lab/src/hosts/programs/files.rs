@@ -31,7 +31,8 @@ pub fn account(name: &str, user: &str) -> Option<String> {
         "0" => Some("root".into()),
         "1000" => Some(user.into()),
         "65534" => Some("nobody".into()),
-        "root" | "nobody" | "nogroup" | "daemon" | "haproxy" | "systemd-network" | "_chrony" | "prometheus" | "adm" => Some(name.into()),
+        "root" | "nobody" | "nogroup" | "daemon" | "haproxy" | "systemd-network" | "_chrony"
+        | "prometheus" | "adm" => Some(name.into()),
         name if name == user => Some(name.into()),
         // A number without an account is stored as it is.
         name if name.parse::<u32>().is_ok() => Some(name.into()),
@@ -64,7 +65,11 @@ fn cat(ctx: &mut Ctx, args: &[String]) -> Output {
     let machine = ctx.machine();
     let mut out = Output::quiet();
     for path in paths {
-        let read = if machine.fs.may(&ctx.user, path, 4) { machine.fs.read(path) } else { machine.fs.node(path).and(Err(Error::Denied)) };
+        let read = if machine.fs.may(&ctx.user, path, 4) {
+            machine.fs.read(path)
+        } else {
+            machine.fs.node(path).and(Err(Error::Denied))
+        };
         match read {
             Ok(content) => out.stdout.extend_from_slice(content),
             Err(e) => {
@@ -88,7 +93,8 @@ fn tee(ctx: &mut Ctx, args: &[String]) -> Output {
         if !machine.fs.may_create(&ctx.user, path) {
             return Output::fail(1, format!("tee: {path}: Permission denied"));
         }
-        let mut content = if append { machine.fs.read(path).unwrap_or_default().to_vec() } else { Vec::new() };
+        let mut content =
+            if append { machine.fs.read(path).unwrap_or_default().to_vec() } else { Vec::new() };
         content.extend_from_slice(&ctx.stdin);
         if let Err(e) = machine.fs.write(path, content) {
             return Output::fail(1, format!("tee: {path}: {e}"));
@@ -157,7 +163,10 @@ fn mkdir(ctx: &mut Ctx, args: &[String]) -> Output {
             return Output::fail(1, format!("mkdir: cannot create directory '{path}': File exists"));
         }
         if !parents && !machine.fs.is_dir(&parent(&normal(path))) {
-            return Output::fail(1, format!("mkdir: cannot create directory '{path}': No such file or directory"));
+            return Output::fail(
+                1,
+                format!("mkdir: cannot create directory '{path}': No such file or directory"),
+            );
         }
         if !machine.fs.may_create(&ctx.user, path) {
             return Output::fail(1, format!("mkdir: cannot create directory '{path}': Permission denied"));
@@ -201,7 +210,8 @@ fn install(ctx: &mut Ctx, args: &[String]) -> Output {
     let (Some(owner), Some(group)) = (account(&owner, &user), account(&group, &user)) else {
         return Output::fail(1, format!("install: invalid user: '{owner}'"));
     };
-    if !ctx.root() && (owner != ctx.user || paths.iter().any(|p| !ctx.machine().fs.may_create(&ctx.user, p))) {
+    if !ctx.root() && (owner != ctx.user || paths.iter().any(|p| !ctx.machine().fs.may_create(&ctx.user, p)))
+    {
         return Output::fail(1, "install: cannot change ownership: Operation not permitted");
     }
     if directory {
@@ -237,7 +247,8 @@ fn install(ctx: &mut Ctx, args: &[String]) -> Output {
 fn ln(ctx: &mut Ctx, args: &[String]) -> Output {
     let (flags, rest) = options(args);
     let force = flags.iter().any(|f| f.contains('f'));
-    let known = flags.iter().all(|f| f[1..].chars().all(|c| "sfnT".contains(c))) && flags.iter().any(|f| f.contains('s'));
+    let known = flags.iter().all(|f| f[1..].chars().all(|c| "sfnT".contains(c)))
+        && flags.iter().any(|f| f.contains('s'));
     let [target, path] = rest.as_slice() else { return ctx.unknown("ln", args) };
     if !known {
         return ctx.unknown("ln", args);
@@ -245,7 +256,10 @@ fn ln(ctx: &mut Ctx, args: &[String]) -> Output {
     let made = {
         let mut machine = ctx.machine();
         if !machine.fs.may_create(&ctx.user, path) {
-            return Output::fail(1, format!("ln: failed to create symbolic link '{path}': Permission denied"));
+            return Output::fail(
+                1,
+                format!("ln: failed to create symbolic link '{path}': Permission denied"),
+            );
         }
         if force {
             let _ = machine.fs.remove(path);
@@ -272,7 +286,9 @@ fn rm(ctx: &mut Ctx, args: &[String]) -> Output {
         match there {
             Err(_) if force => continue,
             Err(e) => return Output::fail(1, format!("rm: cannot remove '{path}': {e}")),
-            Ok(true) if !recursive => return Output::fail(1, format!("rm: cannot remove '{path}': Is a directory")),
+            Ok(true) if !recursive => {
+                return Output::fail(1, format!("rm: cannot remove '{path}': Is a directory"));
+            }
             Ok(_) => {}
         }
         if !machine.fs.may(&ctx.user, &parent(&normal(path)), 3) {
@@ -314,7 +330,8 @@ fn mv(ctx: &mut Ctx, args: &[String]) -> Output {
     let moved = {
         let mut machine = ctx.machine();
         let user = &ctx.user;
-        if !machine.fs.may(user, &parent(&normal(from)), 3) || !machine.fs.may(user, &parent(&normal(to)), 3) {
+        if !machine.fs.may(user, &parent(&normal(from)), 3) || !machine.fs.may(user, &parent(&normal(to)), 3)
+        {
             return Output::fail(1, format!("mv: cannot move '{from}' to '{to}': Permission denied"));
         }
         machine.fs.rename(from, to)
@@ -328,7 +345,9 @@ fn mv(ctx: &mut Ctx, args: &[String]) -> Output {
 
 fn chmod(ctx: &mut Ctx, args: &[String]) -> Output {
     let (flags, rest) = options(args);
-    let (Some((mode, paths)), true) = (rest.split_first(), flags.is_empty()) else { return ctx.unknown("chmod", args) };
+    let (Some((mode, paths)), true) = (rest.split_first(), flags.is_empty()) else {
+        return ctx.unknown("chmod", args);
+    };
     let Ok(mode) = u32::from_str_radix(mode, 8) else { return ctx.unknown("chmod", args) };
     ctx.changes();
     change_all(ctx, "chmod", paths, |_| (Some(mode), None, None), false)
@@ -354,7 +373,13 @@ fn chown(ctx: &mut Ctx, args: &[String]) -> Output {
 
 type Change = (Option<u32>, Option<String>, Option<String>);
 
-fn change_all(ctx: &mut Ctx, program: &str, paths: &[&str], to: impl Fn(&str) -> Change, deep: bool) -> Output {
+fn change_all(
+    ctx: &mut Ctx,
+    program: &str,
+    paths: &[&str],
+    to: impl Fn(&str) -> Change,
+    deep: bool,
+) -> Output {
     for path in paths {
         let mut machine = ctx.machine();
         if machine.fs.node(path).is_ok_and(|n| !ctx.root() && n.owner != ctx.user) {

@@ -28,7 +28,9 @@ fn haproxy(ctx: &mut Ctx, args: &[String]) -> Output {
     }
     let ([file], true) = (files.as_slice(), check) else { return ctx.unknown("haproxy", args) };
     let machine = ctx.machine();
-    let head = format!("[NOTICE]   (1010) : haproxy version is {VERSION}\n[NOTICE]   (1010) : path to executable is /usr/sbin/haproxy\n");
+    let head = format!(
+        "[NOTICE]   (1010) : haproxy version is {VERSION}\n[NOTICE]   (1010) : path to executable is /usr/sbin/haproxy\n"
+    );
     let content = match machine.fs.read(file) {
         _ if !machine.fs.may(&ctx.user, file, 4) => Err("Permission denied".to_string()),
         Ok(content) => Ok(String::from_utf8_lossy(content).into_owned()),
@@ -37,7 +39,12 @@ fn haproxy(ctx: &mut Ctx, args: &[String]) -> Output {
     let text = match content {
         Ok(text) => text,
         Err(e) => {
-            return Output::fail(1, format!("{head}[ALERT]    (1010) : config : Cannot open configuration file/directory {file} : {e}"));
+            return Output::fail(
+                1,
+                format!(
+                    "{head}[ALERT]    (1010) : config : Cannot open configuration file/directory {file} : {e}"
+                ),
+            );
         }
     };
     let (config, report) = config::parse(file, &text, &machine.fs);
@@ -49,20 +56,33 @@ fn haproxy(ctx: &mut Ctx, args: &[String]) -> Output {
         told.push_str(&format!("[ALERT]    (1010) : config : {line}\n"));
     }
     if !report.parsing.is_empty() {
-        told.push_str(&format!("[ALERT]    (1010) : config : Error(s) found in configuration file : {file}\n"));
+        told.push_str(&format!(
+            "[ALERT]    (1010) : config : Error(s) found in configuration file : {file}\n"
+        ));
     }
     for line in &report.after {
         told.push_str(&format!("[ALERT]    (1010) : {line}\n"));
     }
     if report.fatal() {
-        return Output::fail(1, format!("{head}{told}[ALERT]    (1010) : config : Fatal errors found in configuration."));
+        return Output::fail(
+            1,
+            format!("{head}{told}[ALERT]    (1010) : config : Fatal errors found in configuration."),
+        );
     }
     if config.proxies.iter().all(|p| p.binds.is_empty()) {
         // haproxy -c exits 2 when there is nothing to listen on (management.txt, section 3).
-        return Output { exit: 2, stdout: b"Configuration file has no error but will not start (no listener) => exit(2).\n".into(), stderr: Vec::new() };
+        return Output {
+            exit: 2,
+            stdout: b"Configuration file has no error but will not start (no listener) => exit(2).\n".into(),
+            stderr: Vec::new(),
+        };
     }
     if !report.warnings.is_empty() {
-        return Output { exit: 0, stdout: b"Warnings were found.\n".into(), stderr: format!("{head}{told}").into() };
+        return Output {
+            exit: 0,
+            stdout: b"Warnings were found.\n".into(),
+            stderr: format!("{head}{told}").into(),
+        };
     }
     Output::ok(if verbose && !quiet { "Configuration file is valid\n" } else { "" })
 }

@@ -31,7 +31,9 @@ fn keepalived(ctx: &mut Ctx, args: &[String]) -> Output {
     }
     let machine = ctx.machine();
     let text = match machine.fs.read(&file) {
-        _ if !machine.fs.may(&ctx.user, &file, 4) => return Output::fail(CONFIG_ERROR, format!("Unable to open '{file}' (Permission denied)")),
+        _ if !machine.fs.may(&ctx.user, &file, 4) => {
+            return Output::fail(CONFIG_ERROR, format!("Unable to open '{file}' (Permission denied)"));
+        }
         Ok(content) => String::from_utf8_lossy(content).into_owned(),
         Err(_) => return Output::quiet().with_stderr(format!("Config files missing '{file}'.\n")),
     };

@@ -114,7 +114,14 @@ pub type Entry = (&'static str, &'static str, Run);
 
 fn find(name: &str) -> Option<Entry> {
     let tables: [&[Entry]; 9] = [
-        apt::TABLE, cluster::TABLE, disks::TABLE, files::TABLE, haproxy::TABLE, keepalived::TABLE, net::TABLE, system::TABLE,
+        apt::TABLE,
+        cluster::TABLE,
+        disks::TABLE,
+        files::TABLE,
+        haproxy::TABLE,
+        keepalived::TABLE,
+        net::TABLE,
+        system::TABLE,
         systemctl::TABLE,
     ];
     tables.into_iter().flatten().find(|(known, _, _)| *known == name).copied()
@@ -309,7 +316,12 @@ impl Ctx {
             _ => 1.0,
         };
         let Ok(seconds) = number.parse::<f64>() else { return self.unknown("timeout", args) };
-        let real = self.hosts.world().clock.real(Duration::from_secs_f64(seconds * unit)).max(Duration::from_secs(2));
+        let real = self
+            .hosts
+            .world()
+            .clock
+            .real(Duration::from_secs_f64(seconds * unit))
+            .max(Duration::from_secs(2));
         match tokio::time::timeout(real, Box::pin(self.dispatch(rest))).await {
             Ok(output) => output,
             Err(_) => Output::code(124),

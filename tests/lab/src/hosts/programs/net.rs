@@ -37,13 +37,19 @@ fn ip(ctx: &mut Ctx, args: &[String]) -> Output {
         return ctx.unknown("ip", args);
     }
     let Some((object, rest)) = words.split_first() else { return ctx.unknown("ip", args) };
-    let rest: Vec<&str> = rest.iter().copied().filter(|w| !["show", "dev", "list", "up", "scope", "global"].contains(w)).collect();
+    let rest: Vec<&str> = rest
+        .iter()
+        .copied()
+        .filter(|w| !["show", "dev", "list", "up", "scope", "global"].contains(w))
+        .collect();
     match *object {
         "addr" | "address" | "a" | "link" | "l" => {
             let wanted = match rest.as_slice() {
                 [] => None,
                 [name] if ["lo", INTERFACE].contains(name) => Some(*name),
-                [name] if !name.contains('/') => return Output::fail(1, format!("Device \"{name}\" does not exist.")),
+                [name] if !name.contains('/') => {
+                    return Output::fail(1, format!("Device \"{name}\" does not exist."));
+                }
                 _ => return ctx.unknown("ip", args),
             };
             let link = object.starts_with('l');
@@ -76,7 +82,10 @@ fn ip(ctx: &mut Ctx, args: &[String]) -> Output {
             match rest.as_slice() {
                 [] => Output::ok(format!("{}\n", json!([default, local]))),
                 ["default"] => Output::ok(format!("{}\n", json!([default]))),
-                ["get", to] => Output::ok(format!("{}\n", json!([{"dst": to, "dev": INTERFACE, "prefsrc": own, "flags": [], "uid": 0, "cache": []}]))),
+                ["get", to] => Output::ok(format!(
+                    "{}\n",
+                    json!([{"dst": to, "dev": INTERFACE, "prefsrc": own, "flags": [], "uid": 0, "cache": []}])
+                )),
                 _ => ctx.unknown("ip", args),
             }
         }
@@ -104,7 +113,8 @@ fn interfaces(ctx: &Ctx) -> Vec<Value> {
 fn brief_line(interface: &Value, link: bool) -> String {
     let text = |key: &str| interface[key].as_str().unwrap_or_default().to_string();
     let tail = if link {
-        let flags: Vec<_> = interface["flags"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let flags: Vec<_> =
+            interface["flags"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         format!("{} <{}>", text("address"), flags.join(","))
     } else {
         listed(interface).iter().map(|(a, p)| format!("{a}/{p} ")).collect()
@@ -114,13 +124,19 @@ fn brief_line(interface: &Value, link: bool) -> String {
 
 fn listed(interface: &Value) -> Vec<(String, u64)> {
     let all = interface["addr_info"].as_array().into_iter().flatten();
-    all.map(|a| (a["local"].as_str().unwrap_or_default().to_string(), a["prefixlen"].as_u64().unwrap_or(0))).collect()
+    all.map(|a| (a["local"].as_str().unwrap_or_default().to_string(), a["prefixlen"].as_u64().unwrap_or(0)))
+        .collect()
 }
 
 fn one_lines(interface: &Value) -> String {
     let name = interface["ifname"].as_str().unwrap_or_default();
     let scope = if name == "lo" { "host" } else { "global" };
-    let line = |(a, p): (String, u64)| format!("{}: {name}    inet {a}/{p} scope {scope} {name}\\       valid_lft forever preferred_lft forever\n", interface["ifindex"]);
+    let line = |(a, p): (String, u64)| {
+        format!(
+            "{}: {name}    inet {a}/{p} scope {scope} {name}\\       valid_lft forever preferred_lft forever\n",
+            interface["ifindex"]
+        )
+    };
     listed(interface).into_iter().map(line).collect()
 }
 
@@ -146,11 +162,21 @@ pub fn listening(ctx: &Ctx) -> Vec<(String, u16)> {
 
 fn ss(ctx: &mut Ctx, args: &[String]) -> Output {
     let known = |flags: &str| flags.starts_with('-') && flags[1..].chars().all(|c| "Hltnp".contains(c));
-    if !args.iter().all(|a| known(a)) || !args.iter().any(|a| a.contains('l')) || !args.iter().any(|a| a.contains('t')) {
+    if !args.iter().all(|a| known(a))
+        || !args.iter().any(|a| a.contains('l'))
+        || !args.iter().any(|a| a.contains('t'))
+    {
         return ctx.unknown("ss", args);
     }
-    let head = if args.iter().any(|a| a.contains('H')) { "" } else { "State  Recv-Q Send-Q Local Address:Port Peer Address:Port Process\n" };
-    let lines: String = listening(ctx).into_iter().map(|(a, p)| format!("LISTEN 0      4096   {a}:{p} 0.0.0.0:*\n")).collect();
+    let head = if args.iter().any(|a| a.contains('H')) {
+        ""
+    } else {
+        "State  Recv-Q Send-Q Local Address:Port Peer Address:Port Process\n"
+    };
+    let lines: String = listening(ctx)
+        .into_iter()
+        .map(|(a, p)| format!("LISTEN 0      4096   {a}:{p} 0.0.0.0:*\n"))
+        .collect();
     Output::ok(format!("{head}{lines}"))
 }
 
@@ -174,7 +200,11 @@ fn arping(ctx: &mut Ctx, args: &[String]) -> Output {
     }
     ctx.takes(2.0);
     let name = ctx.host.name();
-    let other = ctx.hosts.by_address(target).filter(|h| h.vmid != ctx.host.vmid).map(|h| h.machine().boot.mac.clone());
+    let other = ctx
+        .hosts
+        .by_address(target)
+        .filter(|h| h.vmid != ctx.host.vmid)
+        .map(|h| h.machine().boot.mac.clone());
     let holder = ctx.hosts.holders(target).into_iter().find(|h| *h != name);
     let held = holder.and_then(|h| ctx.hosts.find(&h)).map(|h| h.machine().boot.mac.clone());
     match other.or(held) {
@@ -187,7 +217,9 @@ fn arping(ctx: &mut Ctx, args: &[String]) -> Output {
             .into(),
             stderr: Vec::new(),
         },
-        None => Output::ok(format!("ARPING {target} from 0.0.0.0 {INTERFACE}\nSent 2 probes (2 broadcast(s))\nReceived 0 response(s)\n")),
+        None => Output::ok(format!(
+            "ARPING {target} from 0.0.0.0 {INTERFACE}\nSent 2 probes (2 broadcast(s))\nReceived 0 response(s)\n"
+        )),
     }
 }
 
@@ -207,14 +239,17 @@ fn ping(ctx: &mut Ctx, args: &[String]) -> Output {
     let Some(target) = target else { return ctx.unknown("ping", args) };
     ctx.takes(1.0);
     if ctx.hosts.in_use(target) {
-        return Output::ok(format!("PING {target} ({target}) 56(84) bytes of data.\n1 packets transmitted, 1 received, 0% packet loss, time 0ms\n"));
+        return Output::ok(format!(
+            "PING {target} ({target}) 56(84) bytes of data.\n1 packets transmitted, 1 received, 0% packet loss, time 0ms\n"
+        ));
     }
     Output { exit: 1, stdout: format!("PING {target} ({target}) 56(84) bytes of data.\n1 packets transmitted, 0 received, 100% packet loss, time 0ms\n").into(), stderr: Vec::new() }
 }
 
 fn curl<'a>(ctx: &'a mut Ctx, args: &'a [String]) -> BoxFuture<'a, Output> {
     async move {
-        let (mut fail, mut insecure, mut ca, mut out, mut format, mut url) = (false, false, None, None, None, None);
+        let (mut fail, mut insecure, mut ca, mut out, mut format, mut url) =
+            (false, false, None, None, None, None);
         let mut seconds = 120.0;
         let mut rest = args.iter();
         while let Some(arg) = rest.next() {
@@ -222,7 +257,9 @@ fn curl<'a>(ctx: &'a mut Ctx, args: &'a [String]) -> BoxFuture<'a, Output> {
                 "-o" | "--output" => out = rest.next().cloned(),
                 "-w" | "--write-out" => format = rest.next().cloned(),
                 "--cacert" => ca = rest.next().cloned(),
-                "-m" | "--max-time" | "--connect-timeout" => seconds = rest.next().and_then(|s| s.parse().ok()).unwrap_or(seconds),
+                "-m" | "--max-time" | "--connect-timeout" => {
+                    seconds = rest.next().and_then(|s| s.parse().ok()).unwrap_or(seconds)
+                }
                 "--proto" | "--retry" | "--tlsv1.2" if arg != "--tlsv1.2" => {
                     rest.next();
                 }
@@ -244,10 +281,13 @@ fn curl<'a>(ctx: &'a mut Ctx, args: &'a [String]) -> BoxFuture<'a, Output> {
             None => None,
         };
         let limit = Duration::from_secs_f64(seconds);
-        let fetched = match tokio::time::timeout(limit.min(Duration::from_secs(10)), fetch(ctx, &url, insecure, ca)).await {
-            Ok(fetched) => fetched,
-            Err(_) => Err((28, "Operation timed out".to_string())),
-        };
+        let fetched =
+            match tokio::time::timeout(limit.min(Duration::from_secs(10)), fetch(ctx, &url, insecure, ca))
+                .await
+            {
+                Ok(fetched) => fetched,
+                Err(_) => Err((28, "Operation timed out".to_string())),
+            };
         let (status, body) = match fetched {
             Ok(got) => got,
             Err((code, text)) => return Output::fail(code, format!("curl: ({code}) {text}")),
@@ -293,11 +333,14 @@ async fn fetch(ctx: &mut Ctx, url: &str, insecure: bool, ca: Option<String>) -> 
     if let Some(text) = internet(url) {
         return Ok((200, text.into()));
     }
-    let (scheme, rest) = url.split_once("://").ok_or((3, "URL rejected: Malformed input to a URL function".to_string()))?;
+    let (scheme, rest) =
+        url.split_once("://").ok_or((3, "URL rejected: Malformed input to a URL function".to_string()))?;
     let (host, path) = rest.split_once('/').map_or((rest, String::from("/")), |(h, p)| (h, format!("/{p}")));
     let (name, port) = host.rsplit_once(':').unwrap_or((host, if scheme == "https" { "443" } else { "80" }));
-    let port: u16 = port.parse().map_err(|_| (3, "URL rejected: Port number was not a decimal number".to_string()))?;
-    let refused = || (7, format!("Failed to connect to {name} port {port} after 0 ms: Could not connect to server"));
+    let port: u16 =
+        port.parse().map_err(|_| (3, "URL rejected: Port number was not a decimal number".to_string()))?;
+    let refused =
+        || (7, format!("Failed to connect to {name} port {port} after 0 ms: Could not connect to server"));
     if ["127.0.0.1", "localhost"].contains(&name) {
         let machine = ctx.machine();
         let own = machine.boot.address;
@@ -330,13 +373,17 @@ async fn fetch(ctx: &mut Ctx, url: &str, insecure: bool, ca: Option<String>) -> 
 
 async fn get(mut stream: impl AsyncRead + AsyncWrite + Unpin, host: &str, path: &str) -> Fetched {
     let empty = || (52, "Empty reply from server".to_string());
-    let request = format!("GET {path} HTTP/1.0\r\nhost: {host}\r\nuser-agent: curl/8.14.1\r\naccept: */*\r\n\r\n");
+    let request =
+        format!("GET {path} HTTP/1.0\r\nhost: {host}\r\nuser-agent: curl/8.14.1\r\naccept: */*\r\n\r\n");
     stream.write_all(request.as_bytes()).await.map_err(|_| empty())?;
     let mut all = Vec::new();
     // A server that closes without a TLS goodbye still delivered what it sent.
     let _ = stream.read_to_end(&mut all).await;
     let at = all.windows(4).position(|w| w == b"\r\n\r\n").ok_or_else(empty)?;
-    let status = String::from_utf8_lossy(&all[..at]).split_whitespace().nth(1).and_then(|s| s.parse().ok()).ok_or_else(empty)?;
+    let status = String::from_utf8_lossy(&all[..at])
+        .split_whitespace()
+        .nth(1)
+        .and_then(|s| s.parse().ok())
+        .ok_or_else(empty)?;
     Ok((status, all[at + 4..].to_vec()))
 }
-

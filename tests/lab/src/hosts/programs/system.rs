@@ -165,7 +165,8 @@ fn nproc(ctx: &mut Ctx, args: &[String]) -> Output {
 
 fn which(ctx: &mut Ctx, args: &[String]) -> Output {
     let [name] = args else { return ctx.unknown("which", args) };
-    let there = super::find(name).is_some_and(|(_, package, _)| package.is_empty() || ctx.machine().packages.provides(package));
+    let there = super::find(name)
+        .is_some_and(|(_, package, _)| package.is_empty() || ctx.machine().packages.provides(package));
     if there { Output::ok(format!("/usr/bin/{name}\n")) } else { Output::code(1) }
 }
 
@@ -183,7 +184,10 @@ fn modprobe(ctx: &mut Ctx, args: &[String]) -> Output {
             continue;
         }
         if !machine.load_module(name) {
-            return Output::fail(1, format!("modprobe: FATAL: Module {name} not found in directory /lib/modules/{KERNEL}"));
+            return Output::fail(
+                1,
+                format!("modprobe: FATAL: Module {name} not found in directory /lib/modules/{KERNEL}"),
+            );
         }
         drop(machine);
         ctx.changes();
@@ -232,7 +236,9 @@ fn sysctl(ctx: &mut Ctx, args: &[String]) -> Output {
                     continue;
                 };
                 let line = match value {
-                    Some(_) if !ctx.root() => return Output::fail(255, format!("sysctl: permission denied on key \"{key}\"")),
+                    Some(_) if !ctx.root() => {
+                        return Output::fail(255, format!("sysctl: permission denied on key \"{key}\""));
+                    }
                     Some(value) => {
                         *slot = value.into();
                         drop(machine);

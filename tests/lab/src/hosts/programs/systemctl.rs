@@ -11,7 +11,8 @@ use crate::hosts::fs::{Fs, Kind, Node};
 use crate::hosts::{Host, Hosts, Machine, haproxy, kubeadm, nfs, vrrp, words};
 
 /// The programs.
-pub const TABLE: &[Entry] = &[("journalctl", "", Run::Quick(journalctl)), ("systemctl", "", Run::Slow(systemctl))];
+pub const TABLE: &[Entry] =
+    &[("journalctl", "", Run::Quick(journalctl)), ("systemctl", "", Run::Slow(systemctl))];
 
 /// What a unit does now.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -104,7 +105,10 @@ fn fragment(fs: &Fs, name: &str) -> Option<(String, String)> {
 }
 
 fn setting(text: &str, key: &str) -> Option<String> {
-    text.lines().filter_map(|l| l.trim().split_once('=')).find(|(k, _)| k.trim() == key).map(|(_, v)| v.trim().to_string())
+    text.lines()
+        .filter_map(|l| l.trim().split_once('='))
+        .find(|(k, _)| k.trim() == key)
+        .map(|(_, v)| v.trim().to_string())
 }
 
 fn masked(fs: &Fs, name: &str) -> bool {
@@ -117,9 +121,10 @@ fn unit_file_state(fs: &Fs, name: &str) -> Option<&'static str> {
         return Some("masked");
     }
     let (unit, path) = fragment(fs, name)?;
-    let wanted = fs.walk("/etc/systemd/system").iter().any(|p| {
-        p.ends_with(&format!(".wants/{unit}")) || p.ends_with(&format!(".requires/{unit}"))
-    });
+    let wanted = fs
+        .walk("/etc/systemd/system")
+        .iter()
+        .any(|p| p.ends_with(&format!(".wants/{unit}")) || p.ends_with(&format!(".requires/{unit}")));
     Some(match () {
         () if wanted => "enabled",
         () if fs.text(&path).lines().any(|l| l.trim() == "[Install]") => "disabled",
@@ -134,7 +139,9 @@ fn link(fs: &Fs, name: &str) -> Vec<(String, String)> {
     let required = setting(&text, "RequiredBy").into_iter().map(|w| (w, "requires"));
     wanted
         .chain(required)
-        .flat_map(|(targets, how)| targets.split_whitespace().map(|t| format!("{t}.{how}")).collect::<Vec<_>>())
+        .flat_map(|(targets, how)| {
+            targets.split_whitespace().map(|t| format!("{t}.{how}")).collect::<Vec<_>>()
+        })
         .map(|dir| (format!("/etc/systemd/system/{dir}/{unit}"), path.clone()))
         .collect()
 }
@@ -152,7 +159,12 @@ fn enable(machine: &mut Machine, name: &str) -> String {
 
 fn disable(machine: &mut Machine, name: &str) -> String {
     let unit = fragment(&machine.fs, name).map_or_else(|| full(name), |(unit, _)| unit);
-    let links: Vec<String> = machine.fs.walk("/etc/systemd/system").into_iter().filter(|p| p.ends_with(&format!("s/{unit}"))).collect();
+    let links: Vec<String> = machine
+        .fs
+        .walk("/etc/systemd/system")
+        .into_iter()
+        .filter(|p| p.ends_with(&format!("s/{unit}")))
+        .collect();
     let mut text = String::new();
     for at in links.iter().filter(|p| p.contains(".wants/") || p.contains(".requires/")) {
         let _ = machine.fs.remove(at);
@@ -232,7 +244,11 @@ pub fn boot(hosts: &Hosts, host: &Arc<Host>) {
     let mut units: Vec<String> = {
         let machine = host.machine();
         let links = machine.fs.walk("/etc/systemd/system");
-        let names = links.iter().filter(|p| p.contains(".wants/")).filter_map(|p| p.rsplit('/').next()).map(String::from);
+        let names = links
+            .iter()
+            .filter(|p| p.contains(".wants/"))
+            .filter_map(|p| p.rsplit('/').next())
+            .map(String::from);
         names.filter(|n| n.contains('.')).collect()
     };
     units.sort_by_key(|u| (u != "containerd.service", u.clone()));
@@ -320,17 +336,34 @@ fn systemctl<'a>(ctx: &'a mut Ctx, args: &'a [String]) -> BoxFuture<'a, Output> 
                 arg => words.push(arg),
             }
         }
-        let known = ["--now", "--value", "--quiet", "-q", "--no-pager", "-l", "--full", "--no-block", "--no-ask-password", "--plain"];
+        let known = [
+            "--now",
+            "--value",
+            "--quiet",
+            "-q",
+            "--no-pager",
+            "-l",
+            "--full",
+            "--no-block",
+            "--no-ask-password",
+            "--plain",
+        ];
         let Some((verb, names)) = words.split_first() else { return ctx.unknown("systemctl", args) };
         if flags.iter().any(|f| !known.contains(f)) {
             return ctx.unknown("systemctl", args);
         }
         let has = |f: &str| flags.contains(&f);
         let quiet = has("-q") || has("--quiet");
-        let reads = matches!(*verb, "is-active" | "is-enabled" | "is-failed" | "show" | "status" | "cat" | "is-system-running");
+        let reads = matches!(
+            *verb,
+            "is-active" | "is-enabled" | "is-failed" | "show" | "status" | "cat" | "is-system-running"
+        );
         if !reads && !ctx.root() {
             let name = names.first().copied().unwrap_or_default();
-            return Output::fail(1, format!("Failed to {verb} {}: Interactive authentication required.", full(name)));
+            return Output::fail(
+                1,
+                format!("Failed to {verb} {}: Interactive authentication required.", full(name)),
+            );
         }
         match *verb {
             "is-active" | "is-failed" => is_active(ctx, verb, names, quiet),
@@ -350,8 +383,18 @@ fn systemctl<'a>(ctx: &'a mut Ctx, args: &'a [String]) -> BoxFuture<'a, Output> 
                 }
                 Output::quiet()
             }
-            "enable" | "disable" | "mask" | "unmask" | "start" | "stop" | "restart" | "reload" | "try-restart" | "reload-or-restart"
-            | "try-reload-or-restart" | "reset-failed" => {
+            "enable"
+            | "disable"
+            | "mask"
+            | "unmask"
+            | "start"
+            | "stop"
+            | "restart"
+            | "reload"
+            | "try-restart"
+            | "reload-or-restart"
+            | "try-reload-or-restart"
+            | "reset-failed" => {
                 ctx.changes();
                 let mut out = Output::quiet();
                 for name in names {
@@ -402,7 +445,10 @@ async fn change(ctx: &mut Ctx, verb: &str, name: &str, now: bool) -> Output {
         "enable" => {
             let text = enable(&mut host.machine(), &unit);
             let started = if now { begin(ctx, &unit).await } else { Output::quiet() };
-            return Output::quiet().with_stderr(text).with_stderr(String::from_utf8_lossy(&started.stderr)).exit(started.exit);
+            return Output::quiet()
+                .with_stderr(text)
+                .with_stderr(String::from_utf8_lossy(&started.stderr))
+                .exit(started.exit);
         }
         "disable" => {
             let text = disable(&mut host.machine(), &unit);
@@ -456,9 +502,10 @@ async fn change(ctx: &mut Ctx, verb: &str, name: &str, now: bool) -> Output {
     };
     match done {
         Ok(()) => Output::quiet(),
-        Err(line) if line == "reload is not applicable" => {
-            Output::fail(1, format!("Failed to reload {unit}: Job type reload is not applicable for unit {unit}."))
-        }
+        Err(line) if line == "reload is not applicable" => Output::fail(
+            1,
+            format!("Failed to reload {unit}: Job type reload is not applicable for unit {unit}."),
+        ),
         Err(_) => Output::fail(1, format!("Job for {unit} failed.\n{}", see(&unit))),
     }
 }
@@ -492,14 +539,23 @@ async fn begin(ctx: &mut Ctx, unit: &str) -> Output {
         if done.exit != 0 {
             return Output::fail(
                 1,
-                format!("Job for {unit} failed because the control process exited with error code.\n{}", see(unit)),
+                format!(
+                    "Job for {unit} failed because the control process exited with error code.\n{}",
+                    see(unit)
+                ),
             );
         }
         return Output::quiet();
     }
     match start(&ctx.hosts.clone(), &ctx.host.clone(), unit) {
         Ok(()) => Output::quiet(),
-        Err(_) => Output::fail(1, format!("Job for {unit} failed because the control process exited with error code.\n{}", see(unit))),
+        Err(_) => Output::fail(
+            1,
+            format!(
+                "Job for {unit} failed because the control process exited with error code.\n{}",
+                see(unit)
+            ),
+        ),
     }
 }
 
@@ -538,8 +594,19 @@ fn is_enabled(ctx: &mut Ctx, names: &[&str], quiet: bool) -> Output {
 }
 
 const PROPERTIES: [&str; 13] = [
-    "Id", "LoadState", "ActiveState", "SubState", "UnitFileState", "FragmentPath", "Result", "NRestarts", "ExecMainStatus", "ExecMainCode",
-    "MainPID", "NeedDaemonReload", "Type",
+    "Id",
+    "LoadState",
+    "ActiveState",
+    "SubState",
+    "UnitFileState",
+    "FragmentPath",
+    "Result",
+    "NRestarts",
+    "ExecMainStatus",
+    "ExecMainCode",
+    "MainPID",
+    "NeedDaemonReload",
+    "Type",
 ];
 
 fn show(ctx: &mut Ctx, args: &[String], names: &[&str], properties: &[&str], value: bool) -> Output {
@@ -567,12 +634,19 @@ fn show(ctx: &mut Ctx, args: &[String], names: &[&str], properties: &[&str], val
                 "SubState" => sub.into(),
                 "UnitFileState" => unit_file_state(&machine.fs, name).unwrap_or_default().into(),
                 "FragmentPath" => found.as_ref().map(|(_, p)| p.clone()).unwrap_or_default(),
-                "Result" => if matches!(service.state, State::Failed | State::Restarting) { "exit-code" } else { "success" }.into(),
+                "Result" => if matches!(service.state, State::Failed | State::Restarting) {
+                    "exit-code"
+                } else {
+                    "success"
+                }
+                .into(),
                 "NRestarts" => service.restarts.to_string(),
                 "ExecMainStatus" => service.status.to_string(),
                 "ExecMainCode" => i32::from(service.state == State::Failed).to_string(),
                 "MainPID" => service.pid.to_string(),
-                "NeedDaemonReload" => if service.loaded.is_some() && service.loaded != text { "yes" } else { "no" }.into(),
+                "NeedDaemonReload" => {
+                    if service.loaded.is_some() && service.loaded != text { "yes" } else { "no" }.into()
+                }
                 _ => text.as_deref().and_then(|t| setting(t, "Type")).unwrap_or_else(|| "simple".into()),
             };
             block.push_str(&if value { format!("{shown}\n") } else { format!("{property}={shown}\n") });

@@ -50,7 +50,10 @@ fn write(ctx: &mut Ctx, args: &[String]) -> Output {
         return Output::code(DIRECTORY);
     }
     if !ctx.root() && !machine.fs.may(&ctx.user, &dir, 3) {
-        return Output::fail(1, format!("mktemp: failed to create file via template '{dir}/...': Permission denied"));
+        return Output::fail(
+            1,
+            format!("mktemp: failed to create file via template '{dir}/...': Permission denied"),
+        );
     }
     if let Err(e) = machine.fs.mkdir_p(&dir, 0o755) {
         return Output::fail(1, format!("mkdir: cannot create directory '{dir}': {e}"));

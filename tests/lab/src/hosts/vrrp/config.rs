@@ -59,18 +59,64 @@ pub struct Report {
 }
 
 const GLOBAL: [&str; 24] = [
-    "router_id", "enable_script_security", "script_user", "vrrp_version", "vrrp_garp_master_delay", "vrrp_garp_master_refresh",
-    "vrrp_garp_master_repeat", "vrrp_garp_master_refresh_repeat", "vrrp_garp_lower_prio_delay", "vrrp_garp_lower_prio_repeat",
-    "vrrp_garp_interval", "vrrp_gna_interval", "vrrp_strict", "vrrp_skip_check_adv_addr", "vrrp_check_unicast_src", "notification_email_from",
-    "smtp_server", "max_auto_priority", "vrrp_startup_delay", "enable_snmp_vrrp", "process_names", "vrrp_priority", "checker_priority",
+    "router_id",
+    "enable_script_security",
+    "script_user",
+    "vrrp_version",
+    "vrrp_garp_master_delay",
+    "vrrp_garp_master_refresh",
+    "vrrp_garp_master_repeat",
+    "vrrp_garp_master_refresh_repeat",
+    "vrrp_garp_lower_prio_delay",
+    "vrrp_garp_lower_prio_repeat",
+    "vrrp_garp_interval",
+    "vrrp_gna_interval",
+    "vrrp_strict",
+    "vrrp_skip_check_adv_addr",
+    "vrrp_check_unicast_src",
+    "notification_email_from",
+    "smtp_server",
+    "max_auto_priority",
+    "vrrp_startup_delay",
+    "enable_snmp_vrrp",
+    "process_names",
+    "vrrp_priority",
+    "checker_priority",
     "vrrp_min_garp",
 ];
 const SCRIPT: [&str; 8] = ["script", "interval", "timeout", "weight", "fall", "rise", "user", "init_fail"];
 const INSTANCE: [&str; 32] = [
-    "state", "interface", "virtual_router_id", "priority", "advert_int", "nopreempt", "preempt_delay", "authentication", "unicast_src_ip",
-    "unicast_peer", "virtual_ipaddress", "track_script", "track_process", "track_interface", "garp_master_delay", "garp_master_refresh",
-    "garp_master_repeat", "garp_master_refresh_repeat", "garp_lower_prio_delay", "garp_lower_prio_repeat", "notify", "notify_master",
-    "notify_backup", "notify_fault", "notify_stop", "dont_track_primary", "use_vmac", "smtp_alert", "debug", "version", "check_unicast_src",
+    "state",
+    "interface",
+    "virtual_router_id",
+    "priority",
+    "advert_int",
+    "nopreempt",
+    "preempt_delay",
+    "authentication",
+    "unicast_src_ip",
+    "unicast_peer",
+    "virtual_ipaddress",
+    "track_script",
+    "track_process",
+    "track_interface",
+    "garp_master_delay",
+    "garp_master_refresh",
+    "garp_master_repeat",
+    "garp_master_refresh_repeat",
+    "garp_lower_prio_delay",
+    "garp_lower_prio_repeat",
+    "notify",
+    "notify_master",
+    "notify_backup",
+    "notify_fault",
+    "notify_stop",
+    "dont_track_primary",
+    "use_vmac",
+    "smtp_alert",
+    "debug",
+    "version",
+    "check_unicast_src",
     "mcast_src_ip",
 ];
 
@@ -170,7 +216,12 @@ impl Reader<'_> {
                         self.current_script = first.into();
                     }
                     "vrrp_instance" if opens => {
-                        self.config.instances.push(Instance { name: first.into(), priority: 100, advert: 1.0, ..Instance::default() });
+                        self.config.instances.push(Instance {
+                            name: first.into(),
+                            priority: 100,
+                            advert: 1.0,
+                            ..Instance::default()
+                        });
                     }
                     "global_defs" | "vrrp_sync_group" if opens => {}
                     _ => return false,
@@ -188,7 +239,8 @@ impl Reader<'_> {
                 match word {
                     "process" => script.line = format!("process {first}"),
                     "weight" => script.weight = first.parse().unwrap_or(0),
-                    "quorum" | "delay" | "terminate_delay" | "fork_delay" | "param_match" | "full_command" => {}
+                    "quorum" | "delay" | "terminate_delay" | "fork_delay" | "param_match"
+                    | "full_command" => {}
                     _ => return false,
                 }
                 true
@@ -251,14 +303,20 @@ impl Reader<'_> {
                 id = in_range(first);
                 if id.is_none() {
                     self.error(number, format!("number '{first}' outside range [1, 255]"));
-                    self.error(number, format!("({name}): VRID '{first}' not valid - must be between 1 & 255"));
+                    self.error(
+                        number,
+                        format!("({name}): VRID '{first}' not valid - must be between 1 & 255"),
+                    );
                 }
             }
             "priority" => {
                 priority = in_range(first);
                 if priority.is_none() {
                     self.error(number, format!("number '{first}' outside range [1, 255]"));
-                    self.error(number, format!("({name}) Priority not valid! must be between 1 & 255. Using default 100"));
+                    self.error(
+                        number,
+                        format!("({name}) Priority not valid! must be between 1 & 255. Using default 100"),
+                    );
                 }
             }
             word if INSTANCE.contains(&word) => {}
@@ -277,8 +335,12 @@ impl Reader<'_> {
     }
 
     fn finish(&mut self) {
-        let tracked: Vec<(String, String)> =
-            self.config.instances.iter().flat_map(|i| i.tracked.iter().map(|(t, _)| (i.name.clone(), t.clone()))).collect();
+        let tracked: Vec<(String, String)> = self
+            .config
+            .instances
+            .iter()
+            .flat_map(|i| i.tracked.iter().map(|(t, _)| (i.name.clone(), t.clone())))
+            .collect();
         for (instance, name) in tracked {
             let Some(script) = self.config.scripts.get(&name) else {
                 self.report.lines.push(format!("({instance}) track script {name} not found, ignoring..."));
@@ -290,13 +352,18 @@ impl Reader<'_> {
                 continue;
             }
             if !program.starts_with('/') || (!in_path(&program) && self.machine.fs.node(&program).is_err()) {
-                self.report.lines.push(format!("WARNING - script '{program}' for vrrp_script {name} not found. Disabling."));
+                self.report.lines.push(format!(
+                    "WARNING - script '{program}' for vrrp_script {name} not found. Disabling."
+                ));
                 self.disable(&name);
             } else if self.secure && insecure(self.machine, &program) {
                 self.report.lines.push(format!("Disabling track script {name} due to insecure"));
                 self.disable(&name);
-            } else if !in_path(&program) && self.machine.fs.node(&program).is_ok_and(|n| n.mode & 0o111 == 0) {
-                self.report.lines.push(format!("WARNING - script '{program}' for vrrp_script {name} is not executable. Disabling."));
+            } else if !in_path(&program) && self.machine.fs.node(&program).is_ok_and(|n| n.mode & 0o111 == 0)
+            {
+                self.report.lines.push(format!(
+                    "WARNING - script '{program}' for vrrp_script {name} is not executable. Disabling."
+                ));
                 self.disable(&name);
             }
         }
@@ -315,7 +382,9 @@ impl Reader<'_> {
 }
 
 fn in_path(program: &str) -> bool {
-    ["/usr/bin/", "/usr/sbin/", "/bin/", "/sbin/"].iter().any(|dir| program.strip_prefix(dir).is_some_and(|name| !name.contains('/')))
+    ["/usr/bin/", "/usr/sbin/", "/bin/", "/sbin/"]
+        .iter()
+        .any(|dir| program.strip_prefix(dir).is_some_and(|name| !name.contains('/')))
 }
 
 /// A path through a symbolic link (`/bin`), or a file that others than root can write.

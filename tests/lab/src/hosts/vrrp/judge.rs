@@ -22,7 +22,11 @@ pub fn passes(hosts: &Hosts, machine: &Machine, script: &Script) -> bool {
         let mut told = TOLD.lock().unwrap_or_else(|p| p.into_inner());
         let line = format!("{} {}", machine.boot.name, script.line);
         if !told.contains(&line) {
-            hosts.world().journal.record_unknown(Window::Ssh, &machine.boot.name, &format!("keepalived's script {}", script.line));
+            hosts.world().journal.record_unknown(
+                Window::Ssh,
+                &machine.boot.name,
+                &format!("keepalived's script {}", script.line),
+            );
             told.push(line);
         }
         false
@@ -31,12 +35,16 @@ pub fn passes(hosts: &Hosts, machine: &Machine, script: &Script) -> bool {
 
 fn verdict(machine: &Machine, text: &str) -> Option<bool> {
     // Comments do not count, but for the words of an URL after `http:`.
-    let text: String = text.lines().filter(|l| !l.trim_start().starts_with('#')).collect::<Vec<_>>().join("\n");
+    let text: String =
+        text.lines().filter(|l| !l.trim_start().starts_with('#')).collect::<Vec<_>>().join("\n");
     let active = machine.services.active("haproxy");
     let urls: Vec<(Ipv4Addr, u16, String)> = urls(&text);
     if !urls.is_empty() {
         let asks = |(address, port, path): &(Ipv4Addr, u16, String)| {
-            let answer = machine.haproxy.as_ref().and_then(|h| haproxy::answer(h, machine.boot.address, *address, *port, path));
+            let answer = machine
+                .haproxy
+                .as_ref()
+                .and_then(|h| haproxy::answer(h, machine.boot.address, *address, *port, path));
             answer.is_some_and(|(status, _)| status == 200)
         };
         return Some(active && urls.iter().all(asks));
@@ -56,7 +64,8 @@ fn urls(text: &str) -> Vec<(Ipv4Addr, u16, String)> {
     for part in text.split("http").skip(1) {
         let Some(rest) = part.strip_prefix("://").or_else(|| part.strip_prefix("s://")) else { continue };
         let url: &str = rest.split([' ', '"', '\'', '\n', '>', ';', ')']).next().unwrap_or_default();
-        let (host, path) = url.split_once('/').map_or((url, String::from("/")), |(h, p)| (h, format!("/{p}")));
+        let (host, path) =
+            url.split_once('/').map_or((url, String::from("/")), |(h, p)| (h, format!("/{p}")));
         let (host, port) = host.split_once(':').unwrap_or((host, "80"));
         let host = if host == "localhost" { "127.0.0.1" } else { host };
         if let (Ok(host), Ok(port)) = (host.parse(), port.parse()) {

@@ -26,7 +26,12 @@ type Key = (u32, String);
 impl States {
     /// The machines that hold an address.
     pub fn holders(&self, vip: Ipv4Addr) -> Vec<u32> {
-        let mut ids: Vec<u32> = self.masters.iter().filter(|(_, v)| v.iter().any(|(a, _)| *a == vip)).map(|((id, _), _)| *id).collect();
+        let mut ids: Vec<u32> = self
+            .masters
+            .iter()
+            .filter(|(_, v)| v.iter().any(|(a, _)| *a == vip))
+            .map(|((id, _), _)| *id)
+            .collect();
         ids.dedup();
         ids
     }
@@ -101,9 +106,13 @@ pub fn settle(hosts: &Hosts) {
         states.pending.retain(|key| alive.contains(key));
         states.due.retain(|key| alive.contains(key));
         loop {
-            let wanting: Vec<&Candidate> = candidates.iter().filter(|c| wants(c, &candidates, &states)).collect();
-            let best: Vec<&Candidate> =
-                wanting.iter().filter(|c| !wanting.iter().any(|o| c.hears(o) && o.rank() > c.rank())).copied().collect();
+            let wanting: Vec<&Candidate> =
+                candidates.iter().filter(|c| wants(c, &candidates, &states)).collect();
+            let best: Vec<&Candidate> = wanting
+                .iter()
+                .filter(|c| !wanting.iter().any(|o| c.hears(o) && o.rank() > c.rank()))
+                .copied()
+                .collect();
             let wanted: BTreeSet<Key> = best.iter().map(|c| c.key.clone()).collect();
             states.pending.retain(|key| wanted.contains(key));
             let mut moved = false;
@@ -173,7 +182,9 @@ fn gather(hosts: &Hosts) -> Vec<Candidate> {
     let mut found = Vec::new();
     for host in hosts.all() {
         let machine = host.machine();
-        let (Some(config), Some(own), true) = (&machine.keepalived, machine.boot.address, machine.up) else { continue };
+        let (Some(config), Some(own), true) = (&machine.keepalived, machine.boot.address, machine.up) else {
+            continue;
+        };
         for instance in &config.instances {
             let Some(priority) = effective(hosts, &machine, config, instance) else { continue };
             let advert = Duration::from_secs_f64(instance.advert);
