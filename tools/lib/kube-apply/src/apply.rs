@@ -6,13 +6,15 @@ use crate::object::{Object, ObjectId};
 use crate::observe::{Run, What, conflicts, defines, is_immutable};
 use crate::set::{ManifestSet, Stage};
 use crate::wait::Wait;
-use crate::wire::Fault;
+use crate::wire::{Fault, Refusal};
 use serde_json::Value;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long a definition may take until it is established, and its API until it is served.
+/// How long a definition may take until it is established.
 const DEFINITION: Duration = Duration::from_secs(60);
+/// How long after that its API may be missing on a server.
+const SERVED: Duration = Duration::from_secs(10);
 
 /// An object that was applied.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,25 +49,22 @@ impl Cluster {
     /// Applies one object: one write, whatever is there.
     pub async fn apply_object(&self, object: &Object) -> Result<Applied, Error> {
         let id = object.id();
-        // An API server that has not yet heard of a new definition answers 404, for a moment after it is established.
-        let until = Instant::now() + self.wire.patience.min(Duration::from_secs(10));
+        // For a moment after a definition is established its API is not listed, or another API server does not serve it.
+        let until = Instant::now() + self.wire.patience.min(SERVED);
         let mut pause = Duration::from_millis(50);
         loop {
-            let Some(resource) = self.resource(&id.api_version, &id.kind).await? else {
-                return Err(unknown_kind(&id));
-            };
-            match self.patch(&resource, object, Run::Real).await {
-                Ok((code, object)) => return Ok(Applied { created: code == 201, object }),
-                Err(Fault::Refused(refusal))
-                    if refusal.code == 404
-                        && refusal.details.kind.is_empty()
-                        && Instant::now() + pause < until =>
-                {
-                    tokio::time::sleep(pause).await;
-                    pause *= 2;
-                }
-                Err(fault) => return Err(applying(&id, fault)),
+            let late = Instant::now() + pause > until;
+            match self.resource(&id.api_version, &id.kind).await? {
+                None if late => return Err(unknown_kind(&id)),
+                None => self.discovery.forget_absent(&[(id.api_version.clone(), id.kind.clone())]),
+                Some(resource) => match self.patch(&resource, object, Run::Real).await {
+                    Ok((code, object)) => return Ok(Applied { created: code == 201, object }),
+                    Err(Fault::Refused(refusal)) if !late && is_unserved(&refusal) => {}
+                    Err(fault) => return Err(applying(&id, fault)),
+                },
             }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
         }
     }
 
@@ -78,7 +77,7 @@ impl Cluster {
         set: &ManifestSet,
         progress: impl Fn(Progress<'_>) + Sync,
     ) -> Result<Vec<(ObjectId, Outcome)>, Error> {
-        self.look_anew(set);
+        self.look_anew(set).await?;
         for object in set.objects() {
             let id = object.id();
             if self.resource(&id.api_version, &id.kind).await?.is_none() && !defines(set, &id) {
@@ -93,7 +92,7 @@ impl Cluster {
             done.extend(self.parallel(&objects, |object| self.apply_one(object, &progress)).await?);
             if stage == Stage::Definitions {
                 self.parallel(&objects, |object| self.established(object, &progress)).await?;
-                self.look_anew(set);
+                self.look_anew(set).await?;
             }
         }
         Ok(done)
@@ -127,14 +126,14 @@ impl Cluster {
     pub(crate) async fn settle(&self, object: &Object) -> Result<Outcome, Error> {
         let id = object.id();
         if let Some(resource) = self.resource(&id.api_version, &id.kind).await?
-            && self.read(&resource, &id).await?.is_some()
+            && let Some(live) = self.read(&resource, &id).await?
         {
-            match self.try_out(&resource, object).await {
-                Ok((What::Same, _)) => return Ok(Outcome::Same),
-                Ok((What::Conflict { fields }, _)) => {
+            match self.try_out(&resource, object, Some(&live)).await {
+                Ok(What::Same) => return Ok(Outcome::Same),
+                Ok(What::Conflict { fields }) => {
                     return Err(Error::Conflict { object: Box::new(id), fields });
                 }
-                Ok((What::Immutable { reason }, _)) => {
+                Ok(What::Immutable { reason }) => {
                     return Err(Error::Immutable { object: Box::new(id), reason });
                 }
                 Ok(_) => {}
@@ -153,6 +152,11 @@ impl Cluster {
         let wait = Wait::CrdEstablished { name: object.name().to_owned() };
         self.wait(&wait, DEFINITION, |text| progress(Progress::Waiting(text))).await
     }
+}
+
+/// The 404 of a path that the server does not serve is plain text; that of a missing object or namespace is not.
+fn is_unserved(refusal: &Refusal) -> bool {
+    refusal.code == 404 && refusal.details.kind.is_empty()
 }
 
 fn unknown_kind(id: &ObjectId) -> Error {

@@ -35,12 +35,22 @@ impl Cluster {
         };
         // Fails only where a provider is there already, which is then as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
+        private(kubeconfig)?;
         let file = Kubeconfig::read_from(kubeconfig).map_err(|error| broken(Box::new(error)))?;
+        let with_proxy = file
+            .clusters
+            .iter()
+            .filter_map(|named| named.cluster.as_ref())
+            .any(|one| one.proxy_url.is_some());
         let mut config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
             .await
             .map_err(|error| broken(Box::new(error)))?;
         // Repeating is ours: it knows which faults pass, and the deadline.
         config.default_retry = false;
+        // Of that file alone: kube also takes HTTPS_PROXY of the environment, which is not the way to one's own cluster.
+        if !with_proxy {
+            config.proxy_url = None;
+        }
         config.connect_timeout = Some(Duration::from_secs(10));
         let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
         let client = kube::Client::try_from(config).map_err(|error| broken(Box::new(error)))?;
@@ -183,4 +193,21 @@ impl Cluster {
         }
         Ok((items, version))
     }
+}
+
+/// A kubeconfig holds a key: as with ssh, only its owner may read it.
+#[cfg(unix)]
+fn private(kubeconfig: &Path) -> Result<(), Error> {
+    use std::os::unix::fs::PermissionsExt;
+    match std::fs::metadata(kubeconfig) {
+        Ok(found) if found.permissions().mode() & 0o077 != 0 => {
+            Err(Error::ReadableByOthers { path: kubeconfig.to_owned() })
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(not(unix))]
+fn private(_kubeconfig: &Path) -> Result<(), Error> {
+    Ok(())
 }

@@ -30,6 +30,12 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The kubeconfig holds a key, and others may read it.
+    #[error("the kubeconfig {} can be read by others", path.display())]
+    ReadableByOthers {
+        /// The file.
+        path: PathBuf,
+    },
     /// A manifest is no YAML, or no Kubernetes object.
     #[error("{source_name}: {why}")]
     Manifest {
@@ -56,6 +62,15 @@ pub enum Error {
         /// How long it was tried.
         after: Duration,
         /// The last fault.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The credentials of the kubeconfig cannot be had: a plugin or a token file fails.
+    #[error("cannot get the credentials for {server}")]
+    Credentials {
+        /// The server's address.
+        server: String,
+        /// Why.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -201,6 +216,8 @@ impl Error {
             Error::NotReady { .. } => Class::Transient,
             Error::Fetch { class, .. } => *class,
             Error::Kubeconfig { .. }
+            | Error::ReadableByOthers { .. }
+            | Error::Credentials { .. }
             | Error::Untrusted { .. }
             | Error::Conflict { .. }
             | Error::Immutable { .. }
@@ -220,6 +237,7 @@ impl Error {
             Error::Conflict { .. } => {
                 Some("leave these fields to their owner, or take them over with --force-conflicts".into())
             }
+            Error::ReadableByOthers { path } => Some(format!("chmod 600 {}", path.display())),
             Error::Digest { place, .. } => Some(format!(
                 "compare {place} with its publisher's digest; set spec.artifacts[].sha256 only then"
             )),

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use serde::Serialize;
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -112,7 +112,7 @@ impl Cluster {
     ///
     /// The first entry is the set's parent ConfigMap. Errors are the server's refusals of an object.
     pub async fn observe(&self, set: &ManifestSet) -> Result<Vec<Difference>, Error> {
-        self.look_anew(set);
+        self.look_anew(set).await?;
         let mut found = vec![self.observe_parent(set).await?];
         for stage in Stage::ALL {
             let changing = changing_kinds(set, &found);
@@ -123,14 +123,18 @@ impl Cluster {
         Ok(found)
     }
 
-    /// Kinds that were absent are asked for again.
-    pub(crate) fn look_anew(&self, set: &ManifestSet) {
-        let kinds: BTreeSet<(String, String)> = set
+    /// Learns where the set's kinds are served, several at once; kinds that were absent are asked for again.
+    pub(crate) async fn look_anew(&self, set: &ManifestSet) -> Result<(), Error> {
+        let kinds: BTreeMap<String, String> = set
             .objects()
             .iter()
             .map(|object| (object.api_version().to_owned(), object.kind().to_owned()))
             .collect();
-        self.discovery.forget_absent(&kinds.into_iter().collect::<Vec<_>>());
+        let all =
+            set.objects().iter().map(|object| (object.api_version().to_owned(), object.kind().to_owned()));
+        self.discovery.forget_absent(&all.collect::<Vec<_>>());
+        let asked = kinds.iter().map(|(api_version, kind)| self.resource(api_version, kind));
+        futures::future::try_join_all(asked).await.map(drop)
     }
 
     async fn observe_one(
@@ -151,8 +155,10 @@ impl Cluster {
                 promised,
             ));
         };
-        let (what, _) = match self.try_out(&resource, object).await {
-            Ok(found) => found,
+        let dry = self.patch(&resource, object, Run::Dry);
+        let (live, dry) = futures::join!(self.read(&resource, &id), dry);
+        let what = match self.judge(live?.as_ref(), dry) {
+            Ok(what) => what,
             Err(Fault::Refused(refusal)) if no_namespace(&refusal) => {
                 let namespace = refusal.details.name.clone();
                 let promised = set.has(&ObjectId::new("v1", "Namespace", None, &namespace));
@@ -166,38 +172,40 @@ impl Cluster {
         Ok(Difference { id, what })
     }
 
-    /// A dry run of one object beside the object as it is.
+    /// A dry run of one object, judged against the object as it is.
     pub(crate) async fn try_out(
         &self,
         resource: &Resource,
         object: &Object,
-    ) -> Result<(What, Option<Value>), Fault> {
-        let id = object.id();
-        let dry = self.patch(resource, object, Run::Dry);
-        let (live, dry) = futures::join!(self.read(resource, &id), dry);
-        let live = live.map_err(Fault::Other)?;
+        live: Option<&Value>,
+    ) -> Result<What, Fault> {
+        let dry = self.patch(resource, object, Run::Dry).await;
+        self.judge(live, dry)
+    }
+
+    fn judge(&self, live: Option<&Value>, dry: Result<(u16, Value), Fault>) -> Result<What, Fault> {
         let dry = match dry {
             Ok((_, object)) => object,
-            Err(Fault::Refused(refusal)) if conflicts(&refusal).is_some() => {
-                let fields = conflicts(&refusal).unwrap_or_default();
-                return Ok((What::Conflict { fields }, live));
-            }
-            Err(Fault::Refused(refusal)) if live.is_some() && is_immutable(&refusal) => {
-                return Ok((What::Immutable { reason: refusal.message.clone() }, live));
+            Err(Fault::Refused(refusal)) => {
+                if let Some(fields) = conflicts(&refusal) {
+                    return Ok(What::Conflict { fields });
+                }
+                if live.is_some() && is_immutable(&refusal) {
+                    return Ok(What::Immutable { reason: refusal.message });
+                }
+                return Err(Fault::Refused(refusal));
             }
             Err(fault) => return Err(fault),
         };
-        let Some(live) = live else { return Ok((What::Create, None)) };
-        let mut fields = diff::compare(&live, &dry, &self.manager);
-        let owned = |object| owners::applied(object, &self.manager).cloned();
-        if fields.is_empty() && owned(&live) != owned(&dry) {
+        let Some(live) = live else { return Ok(What::Create) };
+        let mut fields = diff::compare(live, &dry, &self.manager);
+        if fields.is_empty() && owners::applied(live, &self.manager) != owners::applied(&dry, &self.manager) {
             // Nothing to be seen changes, but whose it is: without this a field that leaves the manifest would stay.
             let (path, to) =
                 (".metadata.managedFields".to_owned(), Some(format!("owned by {}", self.manager)));
             fields.push(FieldChange { path, from: None, to, lines: None, by: None });
         }
-        let what = if fields.is_empty() { What::Same } else { What::Change { fields } };
-        Ok((what, Some(live)))
+        Ok(if fields.is_empty() { What::Same } else { What::Change { fields } })
     }
 
     /// A server-side apply, dry or real: the status and the object as it then is.

@@ -133,7 +133,8 @@ impl ManifestSet {
     /// Every image that the objects name, sorted, none twice.
     pub fn images(&self) -> Vec<String> {
         let mut found = BTreeSet::new();
-        for object in &self.objects {
+        let naming = self.objects.iter().filter(|object| Stage::of(&object.id()) != Stage::Definitions);
+        for object in naming {
             images::visit(&mut object.value().clone(), &mut |image| {
                 found.insert(image.clone());
             });

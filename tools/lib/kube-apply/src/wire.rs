@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// An answer takes at most this long: the API server gives up on most requests after 60 s (--request-timeout).
-const ATTEMPT: Duration = Duration::from_secs(65);
+/// An answer takes at most this long: no admission webhook may take more than 30 s (its timeoutSeconds).
+const ATTEMPT: Duration = Duration::from_secs(35);
 
 /// A way to one API server.
 #[derive(Clone)]
@@ -159,7 +159,7 @@ impl Wire {
             Ok(Err((Refusal::from_body(code, &body), after)))
         };
         match tokio::time::timeout(limit, exchange).await {
-            Ok(done) => done.map_err(|error: kube::Error| Box::new(error) as BoxError),
+            Ok(done) => done.map_err(plain),
             Err(_) => Err(format!("no answer within {}", crate::error::seconds(limit)).into()),
         }
     }
@@ -187,7 +187,8 @@ impl Wire {
                 });
             }
             if let Some(kube::Error::Auth(auth)) = one.downcast_ref::<kube::Error>() {
-                return Some(Error::Kubeconfig { path: "".into(), source: auth.to_string().into() });
+                let server = self.server.clone();
+                return Some(Error::Credentials { server, source: auth.to_string().into() });
             }
             link = one.source();
         }
@@ -197,6 +198,15 @@ impl Wire {
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type Attempt = Result<Answer, (Refusal, Option<Duration>)>;
+
+/// Without the wrapping, whose text repeats what it wraps.
+fn plain(error: kube::Error) -> BoxError {
+    match error {
+        kube::Error::Service(inner) => inner,
+        kube::Error::HyperError(inner) => Box::new(inner),
+        other => Box::new(other),
+    }
+}
 
 fn said(fault: &Fault) -> String {
     match fault {
