@@ -9,12 +9,12 @@ use crate::owners;
 use crate::set::{ManifestSet, Stage};
 use crate::wire::{self, Fault, Refusal};
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
+use futures::stream::FuturesOrdered;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 /// How much of manifests is under way at once, in KiB: an answer is several times as large in memory.
@@ -242,17 +242,27 @@ impl Cluster {
         Work: Fn(&'a Object) -> F,
         F: Future<Output = Result<T, Error>>,
     {
-        let room = Arc::new(Semaphore::new(KIB_UNDER_WAY as usize));
-        let jobs = objects.iter().map(|object| {
-            let (room, job) = (Arc::clone(&room), work(object));
-            let weight = weight(object.value()).clamp(1, KIB_UNDER_WAY);
-            async move {
-                // The semaphore is never closed.
-                let _held = room.acquire_many(weight).await;
-                job.await
+        let room = Semaphore::new(KIB_UNDER_WAY as usize);
+        let job = async |weight, work: F| {
+            // The semaphore is never closed.
+            let _held = room.acquire_many(weight).await;
+            work.await
+        };
+        let mut objects = objects.iter();
+        let mut under_way = FuturesOrdered::new();
+        let mut done = Vec::new();
+        loop {
+            while under_way.len() < PARALLEL
+                && let Some(object) = objects.next()
+            {
+                let weight = weight(object.value()).clamp(1, KIB_UNDER_WAY);
+                under_way.push_back(job(weight, work(object)));
             }
-        });
-        futures::stream::iter(jobs).buffered(PARALLEL).try_collect().await
+            match under_way.next().await {
+                Some(one) => done.push(one?),
+                None => return Ok(done),
+            }
+        }
     }
 }
 
