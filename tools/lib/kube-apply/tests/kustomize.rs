@@ -1,5 +1,7 @@
 //! The files of a set as others read them: `kubectl kustomize` must give the same objects back.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test may")]
+
 use kube_apply::ManifestSet;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -55,7 +57,7 @@ spec:
 /// Kinds and names with their objects; kustomize may order files as it likes.
 fn by_name(text: &str) -> BTreeMap<String, Value> {
     let mut set = ManifestSet::new("kubeline-test");
-    set.add_yaml("kustomize", text).expect("kustomize writes objects");
+    set.add_yaml("kustomize", text).unwrap();
     set.objects().iter().map(|object| (object.id().to_string(), object.value().clone())).collect()
 }
 
