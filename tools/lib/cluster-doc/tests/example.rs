@@ -68,3 +68,17 @@ fn a_status_is_kept_and_one_s_own_replaced() {
     assert_eq!(again, out);
     assert!(!doc.without_status("mine").contains("mine"));
 }
+
+#[test]
+fn values_and_earlier_status() {
+    let frame = r#""kind":"Cluster","apiVersion":"kubeline/v1","spec":{}"#;
+    let mut doc =
+        Document::parse(format!(r#"{{{frame},"metadata":{{"name":"a"}},"status":{{"x":1}}}}"#)).unwrap();
+    assert_eq!(doc.at("/metadata/name").unwrap(), "a");
+    assert_eq!(doc.at("/kind").unwrap(), "Cluster");
+    assert!(doc.at("/metadata/none").is_none() && doc.at("metadata").is_none() && doc.at("").is_none());
+    let earlier = Document::parse(format!(r#"{{{frame},"status":{{"x":2,"y":{{"z":3}}}}}}"#)).unwrap();
+    doc.take_status(&earlier);
+    assert_eq!(doc.at("/status/x").unwrap(), 1);
+    assert_eq!(doc.at("/status/y/z").unwrap(), 3);
+}
