@@ -1,1 +1,27 @@
 //! SSH with pinned host keys, commands as values, atomic files.
+//!
+//! A [`Target`] says where and as whom; [`Host::connect`] gives a [`Host`], which is one connection that all
+//! commands share. A [`Command`] is an argument list and is quoted once, by [`quote`]; its [`Output`] is a
+//! value whatever the exit code. Transport trouble is an [`Error`], and [`Error::class`] says what it means
+//! for the caller. Nothing here knows of documents, machines' roles or Kubernetes.
+
+mod auth;
+mod command;
+mod error;
+mod file;
+mod host;
+mod hostkeys;
+mod link;
+mod lock;
+mod quote;
+pub mod scripts;
+mod target;
+
+pub use command::{Command, Output};
+pub use error::{Class, Error};
+pub use file::RemoteFile;
+pub use host::Host;
+pub use link::Tunnel;
+pub use lock::Lock;
+pub use quote::quote;
+pub use target::Target;

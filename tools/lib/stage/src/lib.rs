@@ -1,1 +1,40 @@
 //! The shell that every tool runs in: streams, flags, plan, executor, failure.
+//!
+//! A tool is a type that implements [`Tool`]: five movements, of which `plan` is pure. This crate gives it
+//! the verbs and flags that all tools share, and it alone touches stdin, stdout and the exit code.
+//!
+//! ```text
+//!  stdin --Document--> want --> connect --> observe --> plan --> apply (executor) --> observe: settled? --> stdout
+//! ```
+
+mod args;
+mod checks;
+mod ctx;
+mod edges;
+mod events;
+mod executor;
+mod failure;
+mod input;
+mod output;
+mod plan;
+mod progress;
+mod run;
+mod saved;
+mod site;
+mod start;
+mod tool;
+mod wait;
+
+pub use args::Common;
+pub use checks::Finding;
+pub use ctx::Ctx;
+pub use edges::{Edges, Env, Prompt};
+pub use failure::Failure;
+pub use plan::{Held, HeldKind, Plan, StepId};
+pub use run::run;
+pub use site::Site;
+pub use start::start;
+pub use tool::{Guard, Rendered, Tool};
+pub use wait::Waiting;
+
+pub use cluster_doc::Exit;

@@ -1,0 +1,388 @@
+//! A host: one connection that every command shares.
+
+use std::sync::{Arc, Mutex as StdMutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use russh::client::Msg;
+use russh::{Channel, ChannelMsg, ChannelOpenFailure, ChannelReadHalf, ChannelWriteHalf, Disconnect, Sig};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
+
+use crate::command::{Command, Output};
+use crate::error::Error;
+use crate::link::{self, Link, Tunnel};
+use crate::lock::Held;
+use crate::target::{Target, address};
+
+/// How many commands run at once; sshd's MaxSessions is 10, and the lock takes one more.
+const SESSIONS: usize = 8;
+/// How long until a server whose sessions are all taken is asked again.
+const FULL: Duration = Duration::from_millis(20);
+/// How much a command may print, in bytes, on one of its streams.
+const OUTPUT_LIMIT: usize = 32 << 20;
+
+/// A machine that commands run on.
+///
+/// Clones share one connection. It is made anew when it was lost, unless a lock went with it.
+#[derive(Clone)]
+pub struct Host(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) target: Target,
+    jump: Option<Host>,
+    link: Mutex<Option<Arc<Link>>>,
+    slots: Arc<Semaphore>,
+    pub(crate) held: StdMutex<Weak<Held>>,
+}
+
+impl Host {
+    /// Connects and logs in.
+    ///
+    /// # Errors
+    /// `Unreachable`, one of the `HostKey` errors, `Auth`, or what is wrong with a file that the target names.
+    pub async fn connect(mut target: Target) -> Result<Host, Error> {
+        let jump = match target.jump.take() {
+            Some(jump) => Some(Box::pin(Host::connect(*jump)).await?),
+            None => None,
+        };
+        Host::open(target, jump).await
+    }
+
+    /// Connects through a host that is connected already, so that many targets share one way in.
+    ///
+    /// # Errors
+    /// As for [`Host::connect`]; the target's own `jump` is not used.
+    pub async fn connect_through(mut target: Target, jump: &Host) -> Result<Host, Error> {
+        target.jump = None;
+        Host::open(target, Some(jump.clone())).await
+    }
+
+    async fn open(target: Target, jump: Option<Host>) -> Result<Host, Error> {
+        let host = Host(Arc::new(Inner {
+            target,
+            jump,
+            link: Mutex::new(None),
+            slots: Arc::new(Semaphore::new(SESSIONS)),
+            held: StdMutex::new(Weak::new()),
+        }));
+        host.link().await?;
+        Ok(host)
+    }
+
+    /// The machine's name.
+    pub fn name(&self) -> &str {
+        &self.0.target.name
+    }
+
+    /// Runs a command to its end; an exit code that is not 0 is a value.
+    ///
+    /// # Errors
+    /// `Lost` when the connection broke in mid command, `TimedOut`, `TooLarge` for more than 32 MiB of output,
+    /// `LockLost`, and those of [`Host::connect`] when the connection had to be made anew.
+    pub async fn run(&self, command: &Command) -> Result<Output, Error> {
+        let as_root = self.0.target.is_root();
+        let line = command.wire(as_root);
+        self.sendable(&line)?;
+        let slot = Arc::clone(&self.0.slots).acquire_owned().await.ok();
+        let mut session = self.session(slot).await?;
+        tracing::debug!(host = self.name(), "{line}");
+        match tokio::time::timeout(command.limit(), self.converse(&mut session, &line, command)).await {
+            Ok(result) => result,
+            Err(_) => {
+                session.terminate();
+                Err(Error::TimedOut {
+                    host: self.name().to_owned(),
+                    line: command.called(as_root),
+                    after: command.limit(),
+                })
+            }
+        }
+    }
+
+    /// Runs a command that has to succeed.
+    ///
+    /// # Errors
+    /// `Command` for an exit code that is not 0, and those of [`Host::run`].
+    pub async fn ok(&self, command: &Command) -> Result<Output, Error> {
+        let output = self.run(command).await?;
+        if output.success() { Ok(output) } else { Err(self.bad_exit(command, &output)) }
+    }
+
+    /// Opens a TCP connection from the host, as it sees the name.
+    ///
+    /// # Errors
+    /// `Unreachable` when nobody answers there, `Refused` when the SSH server forwards nothing.
+    pub async fn dial(&self, host: &str, port: u16) -> Result<Tunnel, Error> {
+        let (link, channel) = self.open_channel(Purpose::Tcp(host, port)).await.map_err(|e| match e {
+            OpenError::Refused(ChannelOpenFailure::ConnectFailed) => Error::Unreachable {
+                host: address(host, port),
+                address: format!("{} through {}", address(host, port), self.name()),
+                source: "the SSH server could not connect".into(),
+            },
+            OpenError::Refused(reason) => Error::Refused {
+                host: self.name().to_owned(),
+                what: format!("a connection to {} ({reason:?})", address(host, port)),
+            },
+            OpenError::Other(e) => e,
+        })?;
+        Ok(Tunnel::new(channel.into_stream(), link))
+    }
+
+    /// Ends the connection; a lock goes with it.
+    pub async fn close(&self) {
+        if let Some(link) = self.0.link.lock().await.take() {
+            let bye = link.handle.disconnect(Disconnect::ByApplication, "done", "en");
+            if tokio::time::timeout(Duration::from_secs(1), bye).await.is_err() {
+                tracing::debug!(host = self.name(), "the connection did not end in time");
+            }
+        }
+    }
+
+    /// Refuses what no command line can carry: sshd hands it to the shell as a C string.
+    pub(crate) fn sendable(&self, line: &str) -> Result<(), Error> {
+        if line.contains('\0') {
+            let why = "an argument has a NUL byte".to_owned();
+            return Err(Error::Unsendable { host: self.name().to_owned(), why });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn bad_exit(&self, command: &Command, output: &Output) -> Error {
+        Error::Command {
+            host: self.name().to_owned(),
+            line: command.called(self.0.target.is_root()),
+            exit: output.exit,
+            stderr: output.tail(),
+        }
+    }
+
+    pub(crate) fn lost(&self, doing: String) -> Error {
+        Error::Lost { host: self.name().to_owned(), doing }
+    }
+
+    /// The lock that is held on this host, if any.
+    pub(crate) fn held(&self) -> Option<Arc<Held>> {
+        self.0.held.lock().unwrap_or_else(PoisonError::into_inner).upgrade()
+    }
+
+    // The connection, made anew when it is gone.
+    async fn link(&self) -> Result<Arc<Link>, Error> {
+        let mut slot = self.0.link.lock().await;
+        if let Some(link) = slot.as_ref().filter(|link| !link.handle.is_closed()) {
+            return Ok(Arc::clone(link));
+        }
+        // What was observed under the lock may be stale by now: the caller has to know.
+        if self.held().is_some() {
+            return Err(Error::LockLost { host: self.name().to_owned() });
+        }
+        let link = Arc::new(link::open(&self.0.target, self.0.jump.as_ref()).await?);
+        *slot = Some(Arc::clone(&link));
+        Ok(link)
+    }
+
+    async fn forget(&self, dead: &Arc<Link>) {
+        let mut slot = self.0.link.lock().await;
+        if slot.as_ref().is_some_and(|link| Arc::ptr_eq(link, dead)) {
+            *slot = None;
+        }
+    }
+
+    /// A new session channel, on which nothing has run yet.
+    pub(crate) async fn session(&self, slot: Option<OwnedSemaphorePermit>) -> Result<Session, Error> {
+        if self.held().is_some_and(|held| held.is_lost()) {
+            return Err(Error::LockLost { host: self.name().to_owned() });
+        }
+        let deadline = Instant::now() + self.0.target.connect_timeout;
+        let (link, channel) = loop {
+            match self.open_channel(Purpose::Commands).await {
+                Ok(opened) => break opened,
+                // sshd counts a session until it has seen to the close of its channel, which may be after it
+                // has read the next open: nothing has run yet, so asking again is safe.
+                Err(OpenError::Refused(
+                    ChannelOpenFailure::ConnectFailed | ChannelOpenFailure::ResourceShortage,
+                )) if Instant::now() < deadline => {
+                    tokio::time::sleep(FULL).await;
+                }
+                Err(OpenError::Refused(reason)) => {
+                    let what = format!("a session ({reason:?})");
+                    return Err(Error::Refused { host: self.name().to_owned(), what });
+                }
+                Err(OpenError::Other(e)) => return Err(e),
+            }
+        };
+        let (read, write) = channel.split();
+        Ok(Session { read, write: Some(write), _link: link, slot })
+    }
+
+    // Opening does nothing on the host yet, so a connection that turns out to be dead is replaced, once.
+    async fn open_channel(&self, purpose: Purpose<'_>) -> Result<(Arc<Link>, Channel<Msg>), OpenError> {
+        let mut last = None;
+        for _ in 0..2 {
+            let link = self.link().await.map_err(OpenError::Other)?;
+            let source: Box<dyn std::error::Error + Send + Sync> =
+                match tokio::time::timeout(self.0.target.connect_timeout, purpose.open(&link)).await {
+                    Ok(Ok(channel)) => return Ok((link, channel)),
+                    Ok(Err(russh::Error::ChannelOpenFailure(reason))) => {
+                        return Err(OpenError::Refused(reason));
+                    }
+                    Ok(Err(e)) => Box::new(e),
+                    Err(e) => Box::new(e),
+                };
+            self.forget(&link).await;
+            last = Some(source);
+        }
+        Err(OpenError::Other(Error::Unreachable {
+            host: self.name().to_owned(),
+            address: self.0.target.address(),
+            source: last.unwrap_or_else(|| "no channel".into()),
+        }))
+    }
+
+    async fn converse(&self, session: &mut Session, line: &str, command: &Command) -> Result<Output, Error> {
+        let called = || command.called(self.0.target.is_root());
+        let Session { read, write: Some(write), .. } = session else { return Err(self.lost(called())) };
+        write.exec(true, line).await.map_err(|_| self.lost(called()))?;
+        // A command may end without having read its input: that is no error.
+        let feed = async {
+            if !command.input().is_empty() {
+                write.data(command.input()).await?;
+            }
+            write.eof().await
+        };
+        tokio::pin!(feed);
+        let mut fed = false;
+        let mut output = Output::default();
+        let mut exit = None;
+        let mut ended = false;
+        loop {
+            let message = tokio::select! {
+                _ = &mut feed, if !fed => {
+                    fed = true;
+                    continue;
+                }
+                message = read.wait() => message,
+            };
+            match message {
+                Some(ChannelMsg::Data { data }) => output.stdout.extend_from_slice(&data),
+                Some(ChannelMsg::ExtendedData { data, ext: 1 }) => output.stderr.extend_from_slice(&data),
+                Some(ChannelMsg::ExitStatus { exit_status }) => {
+                    exit = Some(i32::try_from(exit_status).unwrap_or(i32::MAX));
+                }
+                Some(ChannelMsg::ExitSignal { signal_name, .. }) => exit = Some(128 + number(&signal_name)),
+                Some(ChannelMsg::Eof) => ended = true,
+                Some(ChannelMsg::Failure) => {
+                    let what = format!("to run: {}", called());
+                    return Err(Error::Refused { host: self.name().to_owned(), what });
+                }
+                // After the close nothing comes any more, so it stands for the end of the output too.
+                Some(ChannelMsg::Close) => match exit {
+                    Some(_) => ended = true,
+                    None => return Err(self.lost(called())),
+                },
+                Some(_) => {}
+                None => return Err(self.lost(called())),
+            }
+            if output.stdout.len() > OUTPUT_LIMIT || output.stderr.len() > OUTPUT_LIMIT {
+                let what = format!("the output of {}", called());
+                return Err(Error::TooLarge {
+                    host: self.name().to_owned(),
+                    what,
+                    limit: OUTPUT_LIMIT as u64,
+                });
+            }
+            if let (Some(exit), true) = (exit, ended) {
+                output.exit = exit;
+                return Ok(output);
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Host").field(&self.0.target.name).finish()
+    }
+}
+
+// What a channel is for.
+enum Purpose<'a> {
+    Commands,
+    Tcp(&'a str, u16),
+}
+
+impl Purpose<'_> {
+    async fn open(&self, link: &Link) -> Result<Channel<Msg>, russh::Error> {
+        match self {
+            Purpose::Commands => link.handle.channel_open_session().await,
+            Purpose::Tcp(host, port) => {
+                link.handle.channel_open_direct_tcpip(*host, u32::from(*port), "127.0.0.1", 0).await
+            }
+        }
+    }
+}
+
+enum OpenError {
+    Refused(ChannelOpenFailure),
+    Other(Error),
+}
+
+/// A session channel, closed when it is dropped, also by a caller that lost interest.
+pub(crate) struct Session {
+    pub(crate) read: ChannelReadHalf,
+    pub(crate) write: Option<ChannelWriteHalf<Msg>>,
+    _link: Arc<Link>,
+    slot: Option<OwnedSemaphorePermit>,
+}
+
+impl Session {
+    // sshd passes a signal on to the command's process group, as far as the user may.
+    fn terminate(&mut self) {
+        if let Some(write) = self.write.take() {
+            let slot = self.slot.take();
+            let link = Arc::clone(&self._link);
+            close_later(async move {
+                let _ = write.signal(Sig::TERM).await;
+                let _ = write.close().await;
+                drop((slot, link));
+            });
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Some(write) = self.write.take() {
+            let slot = self.slot.take();
+            let link = Arc::clone(&self._link);
+            close_later(async move {
+                let _ = write.close().await;
+                drop((slot, link));
+            });
+        }
+    }
+}
+
+// Without a runtime the process is about to end, and the connection with it.
+fn close_later(close: impl Future<Output = ()> + Send + 'static) {
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        runtime.spawn(close);
+    }
+}
+
+// The numbers of Linux, which signal(7) gives; RFC 4254 section 6.10 has only names.
+fn number(signal: &Sig) -> i32 {
+    match signal {
+        Sig::HUP => 1,
+        Sig::INT => 2,
+        Sig::QUIT => 3,
+        Sig::ILL => 4,
+        Sig::ABRT => 6,
+        Sig::FPE => 8,
+        Sig::KILL => 9,
+        Sig::USR1 => 10,
+        Sig::SEGV => 11,
+        Sig::PIPE => 13,
+        Sig::ALRM => 14,
+        Sig::TERM => 15,
+        Sig::Custom(_) => 0,
+    }
+}

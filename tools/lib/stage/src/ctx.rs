@@ -1,0 +1,74 @@
+//! What a running movement may use of its surroundings.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::progress::Progress;
+use crate::{Failure, Site};
+
+/// The surroundings of one run: the site, progress, bounds. Cheap to clone.
+#[derive(Clone)]
+pub struct Ctx {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) tool: &'static str,
+    pub(crate) site: Site,
+    pub(crate) jobs: usize,
+    pub(crate) progress: Progress,
+    pub(crate) accept_new_host_keys: bool,
+}
+
+impl Ctx {
+    /// The tool's name, for locks and field managers.
+    pub fn tool(&self) -> &'static str {
+        self.inner.tool
+    }
+
+    /// The operator's machine.
+    pub fn site(&self) -> &Site {
+        &self.inner.site
+    }
+
+    /// How much may run side by side.
+    pub fn jobs(&self) -> usize {
+        self.inner.jobs
+    }
+
+    /// True when an unknown SSH host key is accepted and recorded.
+    pub fn accept_new_host_keys(&self) -> bool {
+        self.inner.accept_new_host_keys
+    }
+
+    /// Says what is being waited for; shown as progress, in events, and when the time is up.
+    pub fn waiting(&self, for_what: impl Into<String>) {
+        self.inner.progress.waiting(for_what.into());
+    }
+
+    /// Writes a sentence to stderr.
+    pub fn say(&self, message: &str) {
+        self.inner.progress.line(message);
+    }
+
+    /// Runs `probe` until it gives a value: the evidence that is waited for. The pause between two looks grows
+    /// from 20 ms to 1 s, so that a quick world is met at once and a slow one is not pestered.
+    ///
+    /// # Errors
+    /// What the probe fails with, or exit 5 when `at_most` has passed.
+    pub async fn wait_for<T, P, F>(&self, what: &str, at_most: Duration, probe: P) -> Result<T, Failure>
+    where
+        P: FnMut() -> F,
+        F: Future<Output = Result<crate::Waiting<T>, Failure>>,
+    {
+        crate::wait::wait_for(self, what, at_most, probe).await
+    }
+
+    /// Writes a file of the operator's atomically, with this mode; false when it was the same already.
+    ///
+    /// # Errors
+    /// Exit 4 when it cannot be written.
+    pub fn write_file(&self, path: &std::path::Path, content: &[u8], mode: u32) -> Result<bool, Failure> {
+        crate::output::write_file(path, content, mode)
+    }
+}

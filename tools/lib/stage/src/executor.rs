@@ -1,0 +1,133 @@
+//! One executor runs every plan: in order where an order is given, side by side elsewhere, bounded.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+
+use futures::stream::{FuturesUnordered, StreamExt as _};
+use serde_json::json;
+
+use crate::events::Events;
+use crate::plan::Plan;
+use crate::run::Frame;
+use crate::{Ctx, Exit, Failure, Tool};
+
+/// Runs the plan. After a failure no new step starts; those in hand are finished, and all that failed is told.
+pub(crate) async fn execute<T: Tool>(
+    plan: &Plan<T::Step>,
+    world: &T::World,
+    want: &T::Want,
+    ctx: &Ctx,
+    frame: &Frame,
+) -> Result<(), Failure> {
+    let mut done: BTreeSet<usize> = BTreeSet::new();
+    let mut started: BTreeSet<usize> = BTreeSet::new();
+    let mut failures: Vec<Failure> = Vec::new();
+    let mut running = FuturesUnordered::new();
+    let mut interrupts = frame.interrupts.clone();
+    loop {
+        let interrupted = *interrupts.borrow() > 0;
+        while failures.is_empty() && !interrupted && running.len() < ctx.jobs() {
+            let ready = plan.steps.iter().enumerate().find(|(n, planned)| {
+                !started.contains(n) && planned.after.iter().all(|id| done.contains(&id.0))
+            });
+            let Some((n, planned)) = ready else { break };
+            started.insert(n);
+            let events = &frame.events;
+            running.push(async move {
+                let line = planned.step.to_string();
+                let _bar = ctx.inner.progress.step(&line);
+                emit(events, "started", n, &line, None);
+                if frame.verbose > 0 {
+                    ctx.say(&line);
+                }
+                let result = T::apply(&planned.step, world, want, ctx).await;
+                match &result {
+                    Ok(()) => emit(events, "done", n, &line, None),
+                    Err(failure) => emit(events, "failed", n, &line, Some(failure)),
+                }
+                (n, result)
+            });
+        }
+        if running.is_empty() {
+            break;
+        }
+        tokio::select! {
+            finished = running.next() => {
+                let Some((n, result)) = finished else { break };
+                match result {
+                    Ok(()) => drop(done.insert(n)),
+                    Err(failure) => failures.push(failure),
+                }
+                if frame.crash_after.is_some_and(|k| done.len() >= k) {
+                    frame.crashed.store(true, Ordering::SeqCst);
+                    return Err(Failure::internal("killed by the test"));
+                }
+            }
+            () = pressed(&mut interrupts, if interrupted { 2 } else { 1 }) => {
+                if interrupted {
+                    let word = "the step in hand was aborted; it is repaired by running again";
+                    return Err(stopped(plan, &started, &done, word));
+                }
+                ctx.say("finishing the step in hand; Ctrl-C again aborts it");
+            }
+        }
+    }
+    if let Some(failure) = merged(failures) {
+        return Err(failure);
+    }
+    if done.len() < plan.steps.len() {
+        return Err(stopped(plan, &started, &done, "run again to go on"));
+    }
+    Ok(())
+}
+
+/// Resolves when Ctrl-C was pressed this often; never, when nobody can press it any more.
+pub(crate) async fn pressed(interrupts: &mut tokio::sync::watch::Receiver<u32>, times: u32) {
+    if interrupts.wait_for(|n| *n >= times).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+fn emit(events: &Events, event: &str, n: usize, line: &str, failure: Option<&Failure>) {
+    let mut more = json!({ "n": n + 1, "step": line });
+    if let Some(failure) = failure {
+        more["error"] = failure.doing.clone().into();
+        more["causes"] = failure.causes.clone().into();
+    }
+    events.emit(event, more);
+}
+
+fn stopped<S: std::fmt::Display>(
+    plan: &Plan<S>,
+    started: &BTreeSet<usize>,
+    done: &BTreeSet<usize>,
+    word: &str,
+) -> Failure {
+    let last = started.iter().max().and_then(|n| plan.steps.get(*n)).map(|p| p.step.to_string());
+    let after = last.map_or_else(|| "before the first step".to_owned(), |last| format!("at: {last}"));
+    Failure::new(
+        Exit::Interrupted,
+        format!("interrupted after {} of {} steps, {after}", done.len(), plan.steps.len()),
+    )
+    .hint(word)
+}
+
+/// Several failures as one: the gravest exit leads, the others are told as causes.
+fn merged(failures: Vec<Failure>) -> Option<Failure> {
+    let rank = |exit: Exit| match exit {
+        Exit::Internal => 0,
+        Exit::Precondition => 1,
+        _ => 2,
+    };
+    let mut failures = failures;
+    failures.sort_by_key(|f| rank(f.exit));
+    let mut rest = failures.into_iter();
+    let mut first = rest.next()?;
+    for other in rest {
+        first.causes.push(format!("also: {}", other.doing));
+        first.causes.extend(other.causes.into_iter().map(|c| format!("  {c}")));
+        first.hints.extend(other.hints);
+    }
+    first.hints.dedup();
+    Some(first)
+}

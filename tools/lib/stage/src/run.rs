@@ -1,0 +1,380 @@
+//! One run of a tool: the verb, its movements, its end.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use clap::{CommandFactory as _, FromArgMatches as _};
+use cluster_doc::{Document, Exit, Section, schema};
+use serde_json::Value;
+use tokio::sync::watch;
+
+use crate::args::{Cli, Common, Verb};
+use crate::ctx::{Ctx, Inner};
+use crate::events::Events;
+use crate::executor::{execute, pressed};
+use crate::output::{self, Output};
+use crate::plan::{HeldKind, Plan};
+use crate::progress::Progress;
+use crate::{Edges, Failure, Prompt, Site, Tool, checks, input, saved};
+
+/// What a run has beside its movements.
+pub(crate) struct Frame {
+    pub(crate) events: Events,
+    pub(crate) verbose: u8,
+    pub(crate) interrupts: watch::Receiver<u32>,
+    pub(crate) crash_after: Option<usize>,
+    pub(crate) crashed: Arc<AtomicBool>,
+}
+
+/// The command line of a tool, for its help, its completions and its manual's test.
+pub(crate) fn command<T: Tool>() -> clap::Command {
+    Cli::<T::Flags>::command().name(T::NAME).bin_name(T::NAME).about(T::ABOUT).after_help(T::TEACH)
+}
+
+/// Runs a tool with these arguments (the first is the program's name) and edges.
+pub async fn run<T: Tool>(args: Vec<std::ffi::OsString>, edges: Edges) -> Exit {
+    let Edges {
+        stdin, stdin_is_terminal, stdout, stderr, stderr_is_terminal, prompt, env, working_dir, ..
+    } = edges;
+    let frame = (edges.interrupts, edges.crash_after, edges.crashed);
+    let parsed =
+        command::<T>().try_get_matches_from(args).and_then(|m| Cli::<T::Flags>::from_arg_matches(&m));
+    let mut output = Output { stdout, file: None };
+    let quiet = Progress::new(
+        T::NAME,
+        stderr.clone(),
+        false,
+        crate::args::When::Never,
+        crate::args::LogForm::Text,
+        0,
+    );
+    let cli = match parsed {
+        Ok(cli) => cli,
+        Err(e) if !e.use_stderr() => {
+            return ended::<T>(output.write(e.render().to_string().as_bytes()), &quiet);
+        }
+        Err(e) => {
+            quiet.raw(&e.render().to_string());
+            return Exit::Usage;
+        }
+    };
+    let common = cli.common;
+    let site = Site::new(working_dir, env);
+    let progress =
+        Progress::new(T::NAME, stderr, stderr_is_terminal, common.progress, common.log, common.verbose);
+    output.file = common.output.as_deref().map(|path| site.absolute(path));
+    let verb = match cli.verb {
+        None if stdin_is_terminal && common.file.is_none() => {
+            let help = command::<T>().render_help().to_string();
+            return ended::<T>(output.write(help.as_bytes()), &quiet);
+        }
+        verb => verb.unwrap_or(Verb::Apply { plan: None }),
+    };
+    match verb {
+        Verb::Schema => {
+            let text = serde_json::to_string_pretty(&schema(T::NAME, T::READS)).unwrap_or_default() + "\n";
+            return ended::<T>(output.write(text.as_bytes()), &progress);
+        }
+        Verb::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut command::<T>(), T::NAME, &mut text);
+            return ended::<T>(output.write(&text), &progress);
+        }
+        _ => {}
+    }
+    let (interrupts, crash_after, crashed) = frame;
+    let result = async {
+        let events = common.events.as_deref().map(|path| site.absolute(path));
+        let events = Events::open(T::NAME, events.as_deref())?;
+        let frame = Frame { events, verbose: common.verbose, interrupts, crash_after, crashed };
+        let file = common.file.as_deref().map(|path| site.absolute(path));
+        let status = common.status.as_deref().map(|path| site.absolute(path));
+        let doc = input::document(stdin, file.as_deref(), status.as_deref())?;
+        let ctx = Ctx {
+            inner: Arc::new(Inner {
+                tool: T::NAME,
+                site,
+                jobs: usize::from(common.jobs),
+                progress: progress.clone(),
+                accept_new_host_keys: common.accept_new_host_keys,
+            }),
+        };
+        bounded::<T>(verb, &cli.own, &common, &doc, &ctx, &frame, &mut output, prompt).await
+    };
+    match result.await {
+        Ok(exit) => exit,
+        Err(failure) => ended::<T>(Err(failure), &progress),
+    }
+}
+
+/// Ends a run: nothing more than the exit, or the failure's words as well.
+fn ended<T: Tool>(result: Result<(), Failure>, progress: &Progress) -> Exit {
+    match result {
+        Ok(()) => Exit::Done,
+        Err(failure) => {
+            progress.raw(&failure.print(T::NAME));
+            failure.exit
+        }
+    }
+}
+
+/// Runs the verb until it ends, the time is up, or Ctrl-C ends a movement that changes nothing.
+#[allow(clippy::too_many_arguments)] // One call, from above: a struct would only name the same eight again.
+async fn bounded<T: Tool>(
+    verb: Verb,
+    flags: &T::Flags,
+    common: &Common,
+    doc: &Document,
+    ctx: &Ctx,
+    frame: &Frame,
+    output: &mut Output,
+    prompt: Option<Prompt>,
+) -> Result<Exit, Failure> {
+    let run = tokio::time::timeout(common.timeout, act::<T>(verb, flags, doc, ctx, frame, output, prompt));
+    run.await.unwrap_or_else(|_| {
+        let mut failure =
+            Failure::transient(format!("stopped after {} s (--timeout)", common.timeout.as_secs()));
+        if let Some(what) = ctx.inner.progress.last_waiting() {
+            failure = failure.because(format!("it was waiting for {what}"));
+        }
+        Err(failure.hint("run again: it goes on where it stopped; or give it more time with --timeout"))
+    })
+}
+
+/// A movement that only looks: Ctrl-C ends it at once.
+async fn looking<V>(frame: &Frame, movement: impl Future<Output = Result<V, Failure>>) -> Result<V, Failure> {
+    let mut interrupts = frame.interrupts.clone();
+    tokio::select! {
+        result = movement => result,
+        () = pressed(&mut interrupts, 1) => {
+            Err(Failure::new(Exit::Interrupted, "interrupted while looking; nothing was changed"))
+        }
+    }
+}
+
+async fn act<T: Tool>(
+    verb: Verb,
+    flags: &T::Flags,
+    doc: &Document,
+    ctx: &Ctx,
+    frame: &Frame,
+    output: &mut Output,
+    prompt: Option<Prompt>,
+) -> Result<Exit, Failure> {
+    if let Verb::Lint = verb {
+        let spec = doc.spec(Section::ALL)?;
+        for warning in doc.warnings(&spec) {
+            ctx.say(&format!("warning: {warning}"));
+        }
+        return Ok(Exit::Done);
+    }
+    if let Verb::Get { pointer } = &verb {
+        output.write(value_at(doc, pointer)?.as_bytes())?;
+        return Ok(Exit::Done);
+    }
+    let want = T::want(flags, doc, ctx.site())?;
+    if let Verb::Render { only, dir } = &verb {
+        return render::<T>(&want, only.as_deref(), dir.as_deref(), ctx.site(), output);
+    }
+    let world = looking(frame, T::connect(&want, ctx)).await?;
+    let seen = looking(frame, T::observe(&world, &want, ctx)).await?;
+    match verb {
+        Verb::Plan { json, save } => {
+            let plan = T::plan(&want, &seen);
+            if let Some(path) = save {
+                saved::save::<T>(&plan, &doc.spec_text(), &ctx.site().absolute(&path))?;
+            }
+            let text = if json { pretty(&plan.json(T::NAME)) } else { plan.text(T::NAME) };
+            output.write(text.as_bytes())?;
+            Ok(Exit::Done)
+        }
+        Verb::Check { json, metrics } => {
+            let mut findings = checks::of_plan(&T::plan(&want, &seen));
+            findings.extend(T::check(&want, &seen));
+            if let Some(path) = metrics {
+                let text = checks::metrics(T::NAME, &findings);
+                output::write_file(&ctx.site().absolute(&path), text.as_bytes(), 0o644)?;
+            }
+            let text = if json {
+                pretty(&checks::json(T::NAME, &findings))
+            } else {
+                checks::text(T::NAME, &findings)
+            };
+            output.write(text.as_bytes())?;
+            Ok(if findings.is_empty() { Exit::Done } else { Exit::Differs })
+        }
+        Verb::Destroy { yes, plan: only_plan } => {
+            let plan = T::teardown(&want, &seen);
+            if only_plan {
+                output.write(plan.text(T::NAME).as_bytes())?;
+                return Ok(Exit::Done);
+            }
+            if !plan.is_empty() && !yes {
+                confirm::<T>(&plan, prompt)?;
+            }
+            let (guard, plan, seen) =
+                guarded::<T>(plan, T::teardown, &world, &want, seen, ctx, frame).await?;
+            let held = settle::<T>(plan, T::teardown, &world, &want, seen, ctx, frame).await?.0;
+            drop(guard);
+            output.write(doc.without_status(T::NAME).as_bytes())?;
+            Ok(exit_of(&held))
+        }
+        Verb::Apply { plan: file } => {
+            let plan = T::plan(&want, &seen);
+            let (guard, plan, seen) = guarded::<T>(plan, T::plan, &world, &want, seen, ctx, frame).await?;
+            if let Some(path) = file {
+                saved::confirm::<T>(&plan, &doc.spec_text(), &ctx.site().absolute(&path))?;
+            }
+            let (held, seen) = settle::<T>(plan, T::plan, &world, &want, seen, ctx, frame).await?;
+            drop(guard);
+            let section = with_held(T::status(&want, &seen), &held);
+            output.write(doc.with_status(T::NAME, section).as_bytes())?;
+            Ok(exit_of(&held))
+        }
+        Verb::Lint | Verb::Get { .. } | Verb::Render { .. } | Verb::Schema | Verb::Completions { .. } => {
+            Ok(Exit::Done)
+        }
+    }
+}
+
+/// Locks what the plan would change, then looks and plans again: what was seen before the lock may be old.
+async fn guarded<T: Tool>(
+    plan: Plan<T::Step>,
+    planner: Planner<T>,
+    world: &T::World,
+    want: &T::Want,
+    seen: T::Seen,
+    ctx: &Ctx,
+    frame: &Frame,
+) -> Result<(Option<crate::Guard>, Plan<T::Step>, T::Seen), Failure> {
+    if plan.is_empty() {
+        return Ok((None, plan, seen));
+    }
+    let Some(guard) = looking(frame, T::guard(&plan, world, want, ctx)).await? else {
+        return Ok((None, plan, seen));
+    };
+    let seen = looking(frame, T::observe(world, want, ctx)).await?;
+    let plan = planner(want, &seen);
+    Ok((Some(guard), plan, seen))
+}
+
+/// `plan` or `teardown`.
+type Planner<T> = fn(&<T as Tool>::Want, &<T as Tool>::Seen) -> Plan<<T as Tool>::Step>;
+
+/// Runs a plan and looks again until nothing is left: what one pass brought to light may be due in a second.
+async fn settle<T: Tool>(
+    first: Plan<T::Step>,
+    planner: Planner<T>,
+    world: &T::World,
+    want: &T::Want,
+    mut seen: T::Seen,
+    ctx: &Ctx,
+    frame: &Frame,
+) -> Result<(Vec<crate::Held>, T::Seen), Failure> {
+    const PASSES: usize = 3;
+    let mut plan = first;
+    for _ in 0..PASSES {
+        if plan.is_empty() {
+            for held in plan.held() {
+                ctx.say(&format!("held {}: {}", held.what, held.why));
+                if let Some(hint) = &held.hint {
+                    ctx.say(&format!("hint: {hint}"));
+                }
+            }
+            return Ok((plan.held, seen));
+        }
+        execute::<T>(&plan, world, want, ctx, frame).await?;
+        seen = T::observe(world, want, ctx).await?;
+        plan = planner(want, &seen);
+    }
+    let mut failure = Failure::transient(format!(
+        "did not settle: {} steps are due again after {PASSES} passes",
+        plan.len()
+    ));
+    for (step, why, _) in plan.reasons().take(5) {
+        failure = failure.because(format!("{step}: {why}"));
+    }
+    Err(failure.hint(format!("something else may be changing the same; see: {} plan", T::NAME)))
+}
+
+fn exit_of(held: &[crate::Held]) -> Exit {
+    let any = |kind| held.iter().any(|h| h.kind == kind);
+    match () {
+        () if any(HeldKind::Unmet) => Exit::Precondition,
+        () if any(HeldKind::Unreachable) => Exit::Partial,
+        () => Exit::Done,
+    }
+}
+
+fn with_held(section: Value, held: &[crate::Held]) -> Value {
+    let mut section = section;
+    if let (Value::Object(map), false) = (&mut section, held.is_empty()) {
+        map.insert("held".to_owned(), serde_json::to_value(held).unwrap_or_default());
+    }
+    section
+}
+
+/// A text as it is, anything else as JSON.
+fn value_at(doc: &Document, pointer: &str) -> Result<String, Failure> {
+    match doc.at(pointer) {
+        Some(Value::String(text)) => Ok(format!("{text}\n")),
+        Some(value) => Ok(pretty(value)),
+        None => Err(Failure::new(Exit::Refused, format!("the document has nothing at {pointer}"))),
+    }
+}
+
+fn pretty(value: &Value) -> String {
+    serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
+}
+
+fn confirm<T: Tool>(plan: &Plan<T::Step>, prompt: Option<Prompt>) -> Result<(), Failure> {
+    let refuse =
+        |why: &str| Failure::precondition(format!("{} destroy was not confirmed", T::NAME)).because(why);
+    let Some(prompt) = prompt else {
+        return Err(refuse("there is no terminal to ask on").hint(format!("{} destroy --yes", T::NAME)));
+    };
+    let question = format!("{}Type yes to do this: ", plan.text(T::NAME));
+    match prompt(&question) {
+        Ok(answer) if answer.trim() == "yes" => Ok(()),
+        Ok(_) => Err(refuse("the answer was not yes")),
+        Err(e) => Err(refuse(&e.to_string())),
+    }
+}
+
+fn render<T: Tool>(
+    want: &T::Want,
+    only: Option<&str>,
+    dir: Option<&Path>,
+    site: &Site,
+    output: &mut Output,
+) -> Result<Exit, Failure> {
+    let Some(files) = T::render(want)? else {
+        return Err(Failure::new(
+            Exit::Usage,
+            format!("{} installs no files: there is nothing to render", T::NAME),
+        ));
+    };
+    let files: Vec<_> =
+        files.into_iter().filter(|f| only.is_none_or(|only| f.path.starts_with(only))).collect();
+    if files.is_empty() {
+        let only = only.unwrap_or_default();
+        return Err(Failure::new(Exit::Usage, format!("no file's path begins with \"{only}\""))
+            .hint(format!("{} render --dir DIR, then look what there is", T::NAME)));
+    }
+    if let Some(dir) = dir {
+        for file in &files {
+            output::write_file(&site.absolute(dir).join(&file.path), &file.content, 0o644)?;
+        }
+        return Ok(Exit::Done);
+    }
+    let mut text = Vec::new();
+    for file in &files {
+        if files.len() > 1 {
+            text.extend_from_slice(format!("# {}\n", file.path).as_bytes());
+        }
+        text.extend_from_slice(&file.content);
+    }
+    output.write(&text)?;
+    Ok(Exit::Done)
+}
