@@ -27,7 +27,11 @@ async fn from_image_to_template_to_machine_to_nothing() {
         ("checksum-algorithm", "sha512"),
     ];
     assert_eq!(site.task("POST", "/nodes/pve1/storage/local/download-url", &image).await, "OK");
-    assert_eq!(site.task("POST", "/nodes/pve1/storage/local/download-url", &image).await, "OK", "again is no work");
+    assert_eq!(
+        site.task("POST", "/nodes/pve1/storage/local/download-url", &image).await,
+        "OK",
+        "again is no work"
+    );
     let other = [image[0], image[1], image[2], ("checksum", "ff"), image[4]];
     let mismatch = site.task("POST", "/nodes/pve1/storage/local/download-url", &other).await;
     assert_eq!(mismatch, "checksum mismatch: got 'ab12' != expect 'ff', aborting");
@@ -70,8 +74,14 @@ async fn from_image_to_template_to_machine_to_nothing() {
         ("onboot", "1"),
     ];
     assert_eq!(site.task("POST", &format!("{Q}/3001/config"), &set).await, "OK");
-    assert_eq!(site.task("PUT", &format!("{Q}/3001/resize"), &[("disk", "scsi0"), ("size", "40G")]).await, "OK");
-    assert_eq!(site.task("PUT", &format!("{Q}/3001/resize"), &[("disk", "scsi0"), ("size", "40G")]).await, "OK");
+    assert_eq!(
+        site.task("PUT", &format!("{Q}/3001/resize"), &[("disk", "scsi0"), ("size", "40G")]).await,
+        "OK"
+    );
+    assert_eq!(
+        site.task("PUT", &format!("{Q}/3001/resize"), &[("disk", "scsi0"), ("size", "40G")]).await,
+        "OK"
+    );
     let shrink = site.task("PUT", &format!("{Q}/3001/resize"), &[("disk", "scsi0"), ("size", "4G")]).await;
     assert_eq!(shrink, "shrinking disks is not supported");
     let config = site.get(&format!("{Q}/3001/config")).await;
@@ -84,7 +94,10 @@ async fn from_image_to_template_to_machine_to_nothing() {
     assert_eq!(site.task("POST", &format!("{Q}/3001/status/start"), &[]).await, "VM 3001 already running");
     let boot = site.machines.on.lock().unwrap()[&3001].clone();
     assert_eq!(boot.address, "10.30.0.21".parse().ok());
-    assert_eq!((boot.name.as_str(), boot.user.as_str(), boot.pve_node.as_str()), ("prod-cp-1", "kubeline", "pve1"));
+    assert_eq!(
+        (boot.name.as_str(), boot.user.as_str(), boot.pve_node.as_str()),
+        ("prod-cp-1", "kubeline", "pve1")
+    );
     assert_eq!(boot.authorized_keys, ["ssh-ed25519 AAAAC3Nz operator"]);
     assert_eq!((boot.cores, boot.memory_mib, boot.disks), (4, 8192, vec![40 << 30, 500 << 30]));
     let interfaces = site.get(&format!("{Q}/3001/agent/network-get-interfaces")).await;
@@ -116,7 +129,13 @@ async fn a_clone_inherits_and_gets_new_addresses() {
     assert_eq!(after["template"], serde_json::Value::Null);
     let again = site.call("POST", &format!("{Q}/9000/clone"), &clone).await;
     assert_eq!(again.reason, "unable to create VM 3001: config file already exists");
-    let linked = site.call("POST", &format!("{Q}/9000/clone"), &[("newid", "3002"), ("pool", "k8s-prod"), ("storage", "local-lvm")]).await;
+    let linked = site
+        .call(
+            "POST",
+            &format!("{Q}/9000/clone"),
+            &[("newid", "3002"), ("pool", "k8s-prod"), ("storage", "local-lvm")],
+        )
+        .await;
     assert_eq!(linked.reason, "parameter 'storage' not allowed for linked clones");
     let away = [("newid", "3002"), ("pool", "k8s-prod"), ("target", "pve2")];
     let away = site.call("POST", &format!("{Q}/9000/clone"), &away).await;
@@ -129,7 +148,10 @@ async fn one_id_on_two_nodes_ends_in_the_task() {
     site.proxmox.add_foreign(3001, "theirs", "pve2");
     let clone = [("newid", "3001"), ("pool", "k8s-prod")];
     let exit = site.task("POST", &format!("{Q}/9000/clone"), &clone).await;
-    assert_eq!(exit, "close (rename) atomic file '/etc/pve/nodes/pve1/qemu-server/3001.conf' failed: File exists");
+    assert_eq!(
+        exit,
+        "close (rename) atomic file '/etc/pve/nodes/pve1/qemu-server/3001.conf' failed: File exists"
+    );
     assert_eq!(site.proxmox.view()[0].name, "theirs");
     let create = site.call("POST", Q, &[("vmid", "3001"), ("pool", "k8s-prod")]).await;
     assert_eq!(create.reason, "unable to create VM 3001 - VM 3001 already exists on node 'pve2'");
@@ -189,13 +211,38 @@ async fn the_least_rights_are_just_enough() {
     let clone = [("newid", "3001"), ("pool", "k8s-prod")];
     assert_eq!(site.task("POST", &format!("{Q}/9000/clone"), &clone).await, "OK");
     for (method, path, params, text) in [
-        ("POST", "/nodes/pve1/qemu/9000/clone".to_owned(), vec![("newid", "3002")], "Permission check failed (/vms/3002, VM.Allocate)"),
+        (
+            "POST",
+            "/nodes/pve1/qemu/9000/clone".to_owned(),
+            vec![("newid", "3002")],
+            "Permission check failed (/vms/3002, VM.Allocate)",
+        ),
         ("POST", "/pools".into(), vec![("poolid", "x")], "Permission check failed (/pool/x, Pool.Allocate)"),
-        ("PUT", format!("{Q}/3001/config"), vec![("startup", "order=1")], "Permission check failed (/, Sys.Modify)"),
-        ("POST", "/cluster/ha/resources".into(), vec![("sid", "vm:3001")], "Permission check failed (/, Sys.Console)"),
+        (
+            "PUT",
+            format!("{Q}/3001/config"),
+            vec![("startup", "order=1")],
+            "Permission check failed (/, Sys.Modify)",
+        ),
+        (
+            "POST",
+            "/cluster/ha/resources".into(),
+            vec![("sid", "vm:3001")],
+            "Permission check failed (/, Sys.Console)",
+        ),
         ("POST", "/cluster/backup".into(), vec![("all", "1")], "Permission check failed (/, Sys.Modify)"),
-        ("GET", "/storage/local".into(), vec![], "Permission check failed (/storage/local, Datastore.Allocate)"),
-        ("POST", format!("{Q}/3001/agent/exec"), vec![("command", "id")], "Permission check failed (/vms/3001, VM.GuestAgent.Unrestricted)"),
+        (
+            "GET",
+            "/storage/local".into(),
+            vec![],
+            "Permission check failed (/storage/local, Datastore.Allocate)",
+        ),
+        (
+            "POST",
+            format!("{Q}/3001/agent/exec"),
+            vec![("command", "id")],
+            "Permission check failed (/vms/3001, VM.GuestAgent.Unrestricted)",
+        ),
         ("DELETE", format!("{Q}/9000"), vec![], "Permission check failed (/vms/9000, VM.Allocate)"),
     ] {
         let got = site.call(method, &path, &params).await;
@@ -218,7 +265,9 @@ async fn a_node_goes_and_comes_back() {
     site.proxmox.add_template(9002, "t", "pve2", "local-lvm");
     let clone = [("newid", "3002"), ("pool", "k8s-prod")];
     assert_eq!(site.task("POST", "/nodes/pve2/qemu/9002/clone", &clone).await, "OK");
-    site.call("PUT", "/nodes/pve2/qemu/3002/config", &[("onboot", "1"), ("ipconfig0", "ip=10.0.0.2/24")]).await.data();
+    site.call("PUT", "/nodes/pve2/qemu/3002/config", &[("onboot", "1"), ("ipconfig0", "ip=10.0.0.2/24")])
+        .await
+        .data();
     assert_eq!(site.task("POST", "/nodes/pve2/qemu/3002/status/start", &[]).await, "OK");
 
     site.proxmox.node_off("pve2");
@@ -232,7 +281,8 @@ async fn a_node_goes_and_comes_back() {
 
     site.proxmox.node_off("pve3");
     assert_eq!(site.get("/cluster/status").await[0]["quorate"], 0);
-    let write = site.call("POST", &format!("{Q}/9000/clone"), &[("newid", "3003"), ("pool", "k8s-prod")]).await;
+    let write =
+        site.call("POST", &format!("{Q}/9000/clone"), &[("newid", "3003"), ("pool", "k8s-prod")]).await;
     assert_eq!((write.status, write.reason.as_str()), (500, "cluster not ready - no quorum?"));
 
     site.proxmox.node_on("pve2").unwrap();
@@ -280,12 +330,23 @@ async fn faults_strike_once_each() {
 #[tokio::test]
 async fn a_wrong_image_ends_the_task() {
     let mut config = ProxmoxConfig::default();
-    let image = ImageConfig { digests: [("sha512".to_owned(), "aa".to_owned())].into(), ..ImageConfig::default() };
+    let image =
+        ImageConfig { digests: [("sha512".to_owned(), "aa".to_owned())].into(), ..ImageConfig::default() };
     config.images.insert("https://x/d.qcow2".into(), image);
-    config.images.insert("https://x/gone.qcow2".into(), ImageConfig { missing: true, ..ImageConfig::default() });
+    config
+        .images
+        .insert("https://x/gone.qcow2".into(), ImageConfig { missing: true, ..ImageConfig::default() });
     let site = site(config, Clock::ZERO);
     let path = "/nodes/pve1/storage/local/download-url";
-    let params = |url, sum| [("url", url), ("filename", "d.qcow2"), ("content", "import"), ("checksum", sum), ("checksum-algorithm", "sha512")];
+    let params = |url, sum| {
+        [
+            ("url", url),
+            ("filename", "d.qcow2"),
+            ("content", "import"),
+            ("checksum", sum),
+            ("checksum-algorithm", "sha512"),
+        ]
+    };
     let wrong = site.task("POST", path, &params("https://x/d.qcow2", "bb")).await;
     assert_eq!(wrong, "checksum mismatch: got 'aa' != expect 'bb', aborting");
     let gone = site.task("POST", path, &params("https://x/gone.qcow2", "bb")).await;
@@ -306,11 +367,20 @@ async fn rules_in_nine_and_groups_in_eight() {
     for sid in ["vm:101", "102"] {
         nine.call("POST", "/cluster/ha/resources", &[("sid", sid), ("state", "started")]).await.data();
     }
-    let rule = [("rule", "apart"), ("type", "resource-affinity"), ("affinity", "negative"), ("resources", "vm:101,vm:102")];
+    let rule = [
+        ("rule", "apart"),
+        ("type", "resource-affinity"),
+        ("affinity", "negative"),
+        ("resources", "vm:101,vm:102"),
+    ];
     nine.call("POST", "/cluster/ha/rules", &rule).await.data();
-    let one = [("rule", "one"), ("type", "resource-affinity"), ("affinity", "negative"), ("resources", "vm:101")];
+    let one =
+        [("rule", "one"), ("type", "resource-affinity"), ("affinity", "negative"), ("resources", "vm:101")];
     let refused = nine.call("POST", "/cluster/ha/rules", &one).await;
-    assert_eq!((refused.status, refused.reason.as_str()), (500, "create ha rule failed: 400 Rule 'one' is invalid."));
+    assert_eq!(
+        (refused.status, refused.reason.as_str()),
+        (500, "create ha rule failed: 400 Rule 'one' is invalid.")
+    );
     let groups = nine.call("GET", "/cluster/ha/groups", &[]).await;
     assert_eq!(groups.reason, "cannot index groups: ha groups have been migrated to rules");
     nine.call("DELETE", "/cluster/ha/resources/vm:101", &[]).await.data();
@@ -320,4 +390,95 @@ async fn rules_in_nine_and_groups_in_eight() {
     assert_eq!(eight.get("/version").await["version"], "8.4.1");
     assert_eq!(eight.call("GET", "/cluster/ha/rules", &[]).await.status, 501);
     eight.call("POST", "/cluster/ha/groups", &[("group", "g1"), ("nodes", "pve1:2,pve2")]).await.data();
+}
+
+#[tokio::test]
+async fn a_seed_is_read_from_an_uploaded_image() {
+    let site = with_template().await;
+    let clone = [("newid", "3001"), ("name", "from-proxmox"), ("pool", "k8s-prod")];
+    assert_eq!(site.task("POST", &format!("{Q}/9000/clone"), &clone).await, "OK");
+    let user = "#cloud-config\nhostname: prod-cp-1\nusers:\n  - name: kubeline\n    sudo: ALL=(ALL) NOPASSWD:ALL\n    \
+                ssh_authorized_keys:\n      - ssh-ed25519 AAAA operator\nssh_keys:\n  ed25519_private: |\n    \
+                -----BEGIN OPENSSH PRIVATE KEY-----\n    b3Bl\n    -----END OPENSSH PRIVATE KEY-----\n  \
+                ed25519_public: ssh-ed25519 AAAA host\n";
+    let network = "version: 2\nethernets:\n  nic0:\n    match:\n      macaddress: 'bc:24:11:00:00:01'\n    \
+                   addresses: [10.30.0.21/24]\n    nameservers:\n      addresses: [10.30.0.1]\n    routes:\n      \
+                   - to: default\n        via: 10.30.0.1\n";
+    let meta = "instance-id: i-1\nlocal-hostname: other\n";
+    let image =
+        pve_support::iso("cidata", &[("user-data", user), ("meta-data", meta), ("network-config", network)]);
+    let file = reqwest::multipart::Part::bytes(image).file_name("seed-3001.iso");
+    let form = reqwest::multipart::Form::new().text("content", "iso").part("filename", file);
+    let upload = site.request("POST", "pve1", "/nodes/pve1/storage/local/upload").multipart(form);
+    let got = pve_support::read(upload.send().await.unwrap()).await;
+    assert!(got.closes);
+    let upid = got.data();
+    assert_eq!(site.exit(upid.as_str().unwrap()).await, "OK");
+    let change = [("ide2", "local:iso/seed-3001.iso,media=cdrom")];
+    site.call("PUT", &format!("{Q}/3001/config"), &change).await.data();
+    assert_eq!(site.task("POST", &format!("{Q}/3001/status/start"), &[]).await, "OK");
+    let boot = site.machines.on.lock().unwrap()[&3001].clone();
+    assert_eq!((boot.name.as_str(), boot.user.as_str()), ("prod-cp-1", "kubeline"));
+    assert_eq!(boot.address, "10.30.0.21".parse().ok());
+    assert_eq!(boot.authorized_keys, ["ssh-ed25519 AAAA operator"]);
+    assert_eq!(boot.host_keys.len(), 1);
+    assert!(boot.host_keys[0].starts_with("-----BEGIN OPENSSH PRIVATE KEY-----\nb3Bl\n"));
+    let gone = site
+        .call("DELETE", "/nodes/pve1/storage/local/content/local:iso/seed-3001.iso", &[("delay", "5")])
+        .await;
+    assert_eq!(gone.data(), serde_json::Value::Null);
+}
+
+#[tokio::test]
+async fn a_container_lives() {
+    let site = quick();
+    let template =
+        [("url", "https://x/debian-13.tar.zst"), ("filename", "debian-13.tar.zst"), ("content", "vztmpl")];
+    assert_eq!(site.task("POST", "/nodes/pve1/storage/local/download-url", &template).await, "OK");
+    let create = [
+        ("vmid", "3101"),
+        ("ostemplate", "local:vztmpl/debian-13.tar.zst"),
+        ("hostname", "lb-1"),
+        ("rootfs", "local-lvm:8"),
+        ("net0", "name=eth0,bridge=vmbr0,ip=10.30.0.11/24,gw=10.30.0.1"),
+        ("ssh-public-keys", "ssh-ed25519 AAAA operator"),
+        ("unprivileged", "1"),
+        ("features", "nesting=1"),
+        ("pool", "k8s-prod"),
+        ("start", "1"),
+    ];
+    assert_eq!(site.task("POST", "/nodes/pve1/lxc", &create).await, "OK");
+    let boot = site.machines.on.lock().unwrap()[&3101].clone();
+    assert_eq!((boot.user.as_str(), boot.address), ("root", "10.30.0.11".parse().ok()));
+    assert_eq!(boot.disks, [8 << 30]);
+    let keyctl = site.call("PUT", "/nodes/pve1/lxc/3101/config", &[("features", "nesting=1,keyctl=1")]).await;
+    assert_eq!(keyctl.reason, "changing feature flags (except nesting) is only allowed for root@pam");
+    let again = site.call("POST", "/nodes/pve1/lxc/3101/status/start", &[]).await;
+    assert_eq!(again.reason, "CT 3101 already running");
+    let size = [("disk", "rootfs"), ("size", "8G")];
+    let same = site.task("PUT", "/nodes/pve1/lxc/3101/resize", &size).await;
+    assert_eq!(same, "disk is already at specified size");
+    assert_eq!(site.task("POST", "/nodes/pve1/lxc/3101/status/stop", &[]).await, "OK");
+    assert_eq!(site.task("DELETE", "/nodes/pve1/lxc/3101", &[("purge", "1")]).await, "OK");
+    assert!(site.proxmox.view().is_empty());
+}
+
+#[tokio::test]
+async fn a_base_in_use_stays_where_the_storage_notices() {
+    let site =
+        site(ProxmoxConfig::default().with_shared("nfs1").grant("/vms/9000", "VM.Allocate"), Clock::ZERO);
+    site.proxmox.add_template(9000, "t", "pve1", "nfs1");
+    let clone = [("newid", "3001"), ("pool", "k8s-prod"), ("target", "pve3")];
+    assert_eq!(site.task("POST", &format!("{Q}/9000/clone"), &clone).await, "OK");
+    let config = site.get("/nodes/pve3/qemu/3001/config").await;
+    assert!(
+        config["scsi0"]
+            .as_str()
+            .unwrap()
+            .starts_with("nfs1:9000/base-9000-disk-0.qcow2/3001/vm-3001-disk-0.qcow2,")
+    );
+    let exit = site.task("DELETE", &format!("{Q}/9000"), &[]).await;
+    assert_eq!(exit, "base volume 'nfs1:9000/base-9000-disk-0.qcow2' is still in use by linked cloned");
+    assert_eq!(site.task("DELETE", "/nodes/pve3/qemu/3001", &[]).await, "OK");
+    assert_eq!(site.task("DELETE", &format!("{Q}/9000"), &[]).await, "OK");
 }

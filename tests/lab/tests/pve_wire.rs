@@ -21,7 +21,8 @@ async fn errors_are_in_the_reason_phrase_and_in_the_message() {
     assert_eq!(strange.status, 500);
     assert!(strange.reason.starts_with("hostname lookup 'pve9' failed - failed to get address info for: "));
 
-    let old = pve_support::site(ProxmoxConfig { message_field: false, ..ProxmoxConfig::default() }, Clock::ZERO);
+    let old =
+        pve_support::site(ProxmoxConfig { message_field: false, ..ProxmoxConfig::default() }, Clock::ZERO);
     let got = old.call("GET", "/nodes/pve1/lxc/5/nope", &[]).await;
     assert_eq!(got.text, r#"{"data":null}"#);
     assert_eq!(got.reason, "Method 'GET /nodes/pve1/lxc/5/nope' not implemented");
@@ -36,19 +37,27 @@ async fn forms_are_split_at_semicolons_too() {
     assert_eq!(site.task("POST", "/nodes/pve1/qemu/9000/clone", &clone).await, "OK");
     let path = "/nodes/pve1/qemu/3001/config";
     let raw = |body: &'static str| {
-        let request = site.request("PUT", "pve1", path).header("content-type", "application/x-www-form-urlencoded");
+        let request =
+            site.request("PUT", "pve1", path).header("content-type", "application/x-www-form-urlencoded");
         request.body(body).send()
     };
     let got = read(raw("tags=a;b").await.unwrap()).await;
-    assert_eq!(got.body["errors"]["b"], "property is not defined in schema and the schema does not allow additional properties");
+    assert_eq!(
+        got.body["errors"]["b"],
+        "property is not defined in schema and the schema does not allow additional properties"
+    );
     read(raw("description=x=y").await.unwrap()).await.data();
     assert_eq!(site.get(path).await["description"], "x\n", "cut at the second equals sign");
-    let json = site.request("PUT", "pve1", path).json(&serde_json::json!({ "onboot": true, "tags": ["b", "a"] }));
+    let json =
+        site.request("PUT", "pve1", path).json(&serde_json::json!({ "onboot": true, "tags": ["b", "a"] }));
     read(json.send().await.unwrap()).await.data();
     let config = site.get(path).await;
     assert_eq!((config["onboot"].clone(), config["tags"].clone()), (1.into(), "a;b".into()));
     let twice = site.call("PUT", path, &[("vmid", "5")]).await;
-    assert_eq!(twice.body["errors"]["vmid"], "duplicate parameter (already defined in URI) with conflicting values!");
+    assert_eq!(
+        twice.body["errors"]["vmid"],
+        "duplicate parameter (already defined in URI) with conflicting values!"
+    );
 }
 
 #[tokio::test]
@@ -58,13 +67,23 @@ async fn what_the_server_cannot_read_is_501() {
     let got = read(body).await;
     assert_eq!((got.status, got.reason.as_str()), (501, "Unexpected content for method 'DELETE'"));
     let parts = futures::stream::iter([Ok::<_, std::io::Error>("poolid=x")]);
-    let form = site.request("POST", "pve1", "/pools").header("content-type", "application/x-www-form-urlencoded");
+    let form =
+        site.request("POST", "pve1", "/pools").header("content-type", "application/x-www-form-urlencoded");
     let got = read(form.body(reqwest::Body::wrap_stream(parts)).send().await.unwrap()).await;
     assert_eq!((got.status, got.text.as_str()), (501, "chunked transfer encoding not supported"));
     let big = "x".repeat(513 << 10);
-    let got = read(site.request("POST", "pve1", "/pools").form(&[("comment", big)]).send().await.unwrap()).await;
+    let got =
+        read(site.request("POST", "pve1", "/pools").form(&[("comment", big)]).send().await.unwrap()).await;
     assert_eq!((got.status, got.text.as_str()), (501, "for data too large"));
-    let got = read(site.request("POST", "pve1", "/pools").header("content-type", "text/xml").body("<a/>").send().await.unwrap()).await;
+    let got = read(
+        site.request("POST", "pve1", "/pools")
+            .header("content-type", "text/xml")
+            .body("<a/>")
+            .send()
+            .await
+            .unwrap(),
+    )
+    .await;
     assert_eq!(got.status, 506);
 }
 
@@ -87,7 +106,8 @@ async fn tokens_and_tickets() {
     let cookie = format!("PVEAuthCookie={}", ticket["ticket"].as_str().unwrap());
     let read_with = site.client.get(format!("{url}/api2/json/version")).header("cookie", &cookie);
     assert_eq!(read(read_with.send().await.unwrap()).await.data()["version"], "9.1.1");
-    let bare = read(post("/pools").header("cookie", &cookie).form(&[("poolid", "x")]).send().await.unwrap()).await;
+    let bare =
+        read(post("/pools").header("cookie", &cookie).form(&[("poolid", "x")]).send().await.unwrap()).await;
     assert_eq!((bare.status, bare.reason.as_str()), (401, "Permission denied - invalid csrf token"));
     let csrf = ticket["CSRFPreventionToken"].as_str().unwrap();
     let guarded = post("/pools").header("cookie", &cookie).header("CSRFPreventionToken", csrf);
@@ -119,7 +139,9 @@ async fn statistics_lag_behind() {
     site.proxmox.add_template(9000, "t", "pve1", "local-lvm");
     let clone = [("newid", "3001"), ("name", "new"), ("pool", "k8s-prod")];
     assert_eq!(site.task("POST", "/nodes/pve1/qemu/9000/clone", &clone).await, "OK");
-    let find = |list: serde_json::Value| list.as_array().unwrap().iter().find(|g| g["vmid"] == 3001).cloned().unwrap();
+    let find = |list: serde_json::Value| {
+        list.as_array().unwrap().iter().find(|g| g["vmid"] == 3001).cloned().unwrap()
+    };
     let young = find(site.get("/cluster/resources?type=vm").await);
     assert_eq!((young["status"].clone(), young.get("name")), ("unknown".into(), None));
     let live = find(site.get("/nodes/pve1/qemu").await);

@@ -103,9 +103,17 @@ impl Hub {
     }
 
     /// Refuses unless the caller has all (or one) of the privileges.
-    pub fn check(&self, state: &State, who: &Who, path: &str, privileges: &[&str], any: bool) -> Result<(), Fail> {
+    pub fn check(
+        &self,
+        state: &State,
+        who: &Who,
+        path: &str,
+        privileges: &[&str],
+        any: bool,
+    ) -> Result<(), Fail> {
         let missing = privileges.iter().find(|p| !self.may(state, who, path, p));
-        let enough = if any { privileges.iter().any(|p| self.may(state, who, path, p)) } else { missing.is_none() };
+        let enough =
+            if any { privileges.iter().any(|p| self.may(state, who, path, p)) } else { missing.is_none() };
         if enough {
             return Ok(());
         }
@@ -140,7 +148,8 @@ fn on_path(acl: &[Acl], path: &str) -> BTreeMap<String, bool> {
         let last = level == path;
         let entries: Vec<&Acl> = acl.iter().filter(|a| a.path == *level && (last || a.propagate)).collect();
         if !entries.is_empty() {
-            rights = entries.iter().flat_map(|a| a.privileges.iter().map(|p| (p.clone(), a.propagate))).collect();
+            rights =
+                entries.iter().flat_map(|a| a.privileges.iter().map(|p| (p.clone(), a.propagate))).collect();
         }
     }
     rights
@@ -153,7 +162,8 @@ fn with_pool(state: &State, acl: &[Acl], path: &str) -> BTreeMap<String, bool> {
         rights.extend(on_path(acl, &format!("/pool/{pool}")));
     }
     let storage = path.strip_prefix("/storage/");
-    for (name, _) in storage.iter().flat_map(|s| state.pools.iter().filter(|(_, p)| p.storages.contains(*s))) {
+    for (name, _) in storage.iter().flat_map(|s| state.pools.iter().filter(|(_, p)| p.storages.contains(*s)))
+    {
         rights.extend(on_path(acl, &format!("/pool/{name}")));
     }
     rights
@@ -173,7 +183,8 @@ impl Call {
     /// Refuses unless the caller has a privilege on a guest, or on the pool that it will join.
     pub fn need_guest(&self, vmid: u32, pool: Option<&str>, privileges: &[&str]) -> Result<(), Fail> {
         let state = self.hub.state();
-        let in_pool = |p: &str| pool.is_some_and(|pool| self.hub.may(&state, &self.who, &format!("/pool/{pool}"), p));
+        let in_pool =
+            |p: &str| pool.is_some_and(|pool| self.hub.may(&state, &self.who, &format!("/pool/{pool}"), p));
         let path = format!("/vms/{vmid}");
         match privileges.iter().find(|p| !self.hub.may(&state, &self.who, &path, p) && !in_pool(p)) {
             Some(missing) => Err(Fail::forbidden(format!("Permission check failed ({path}, {missing})"))),
@@ -206,7 +217,10 @@ impl Call {
                 if self.need("/", &["Sys.Audit", "Sys.Modify"]).is_ok() {
                     return Ok(());
                 }
-                self.need(&format!("/nodes/{}", self.text("node").unwrap_or_default()), &["Sys.AccessNetwork"])
+                self.need(
+                    &format!("/nodes/{}", self.text("node").unwrap_or_default()),
+                    &["Sys.AccessNetwork"],
+                )
             }
             path => {
                 let mut filled = path.to_owned();
@@ -264,7 +278,8 @@ pub(super) fn permissions(call: &Call) -> Answer {
     for path in paths {
         let rights = call.hub.rights(&state, &call.who, &path);
         if !rights.is_empty() || call.text("path").is_some() {
-            let rights: Map<_, _> = rights.into_iter().map(|(p, propagate)| (p, json!(u8::from(propagate)))).collect();
+            let rights: Map<_, _> =
+                rights.into_iter().map(|(p, propagate)| (p, json!(u8::from(propagate)))).collect();
             answer.insert(path, rights.into());
         }
     }

@@ -32,7 +32,9 @@ pub(super) fn get(call: &Call) -> Answer {
 
 fn fields(call: &Call) -> Map<String, Json> {
     let shown = |name: &str, text: String| match name {
-        "enabled" | "all" | "repeat-missed" | "remove" => text.parse::<u8>().map_or_else(|_| text.into(), Json::from),
+        "enabled" | "all" | "repeat-missed" | "remove" => {
+            text.parse::<u8>().map_or_else(|_| text.into(), Json::from)
+        }
         // Proxmox parses it and shows it as an object.
         "prune-backups" => {
             let pairs = text.split(',').filter_map(|p| p.split_once('='));
@@ -107,7 +109,12 @@ pub(super) fn dump(call: &Call) -> Answer {
             return Err(Fail::parameter("storage", format!("storage '{storage}' does not support backups")));
         }
         let chosen = |v: &u32| call.flag("all") || wanted.contains(v);
-        state.guests.values().filter(|g| g.node == node && chosen(&g.vmid)).map(|g| (g.vmid, g.kind.name())).collect()
+        state
+            .guests
+            .values()
+            .filter(|g| g.node == node && chosen(&g.vmid))
+            .map(|g| (g.vmid, g.kind.name()))
+            .collect()
     };
     if here.is_empty() {
         return Ok("OK".to_owned().into());

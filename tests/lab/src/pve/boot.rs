@@ -38,7 +38,8 @@ pub(super) fn user_data(guest: &Guest) -> String {
 pub(super) fn network_data(guest: &Guest) -> String {
     let mut text = "version: 1\nconfig:\n".to_owned();
     for n in 0..32 {
-        let (Some(net), Some(ip)) = (guest.config.get(&format!("net{n}")), guest.config.get(&format!("ipconfig{n}")))
+        let (Some(net), Some(ip)) =
+            (guest.config.get(&format!("net{n}")), guest.config.get(&format!("ipconfig{n}")))
         else {
             continue;
         };

@@ -245,7 +245,12 @@ impl ProxmoxConfig {
 
     /// Adds an NFS storage that all nodes see, with the right to use it.
     pub fn with_shared(mut self, name: &str) -> ProxmoxConfig {
-        self.storages.push(StorageConfig::new(name, StorageKind::Nfs, &["images", "rootdir", "iso", "import"], 4096));
+        self.storages.push(StorageConfig::new(
+            name,
+            StorageKind::Nfs,
+            &["images", "rootdir", "iso", "import"],
+            4096,
+        ));
         let path = format!("/storage/{name}");
         self.grant(&path, "Datastore.AllocateSpace Datastore.Audit Datastore.AllocateTemplate")
     }
@@ -259,7 +264,8 @@ impl ProxmoxConfig {
             privsep: true,
             acl: acl.clone(),
         };
-        let node = |n: u8| NodeConfig { name: format!("pve{n}"), host: 200 + n, cores: 64, memory_mib: 262_144 };
+        let node =
+            |n: u8| NodeConfig { name: format!("pve{n}"), host: 200 + n, cores: 64, memory_mib: 262_144 };
         ProxmoxConfig {
             generation,
             message_field: true,
@@ -268,7 +274,12 @@ impl ProxmoxConfig {
             domain: "lab.example".into(),
             nodes: (1..=3).map(node).collect(),
             storages: vec![
-                StorageConfig::new("local", StorageKind::Dir, &["iso", "vztmpl", "backup", "import", "snippets"], 200),
+                StorageConfig::new(
+                    "local",
+                    StorageKind::Dir,
+                    &["iso", "vztmpl", "backup", "import", "snippets"],
+                    200,
+                ),
                 StorageConfig::new("local-lvm", StorageKind::LvmThin, &["images", "rootdir"], 4096),
                 StorageConfig::new("backup", StorageKind::Nfs, &["backup"], 8192),
             ],

@@ -47,7 +47,8 @@ pub(super) fn form(text: &str) -> Values {
 
 /// Reads a JSON body.
 pub(super) fn json(text: &[u8]) -> Result<Values, Fail> {
-    let parsed: Json = serde_json::from_slice(text).map_err(|e| Fail::die(format!("unable to parse JSON: {e}")))?;
+    let parsed: Json =
+        serde_json::from_slice(text).map_err(|e| Fail::die(format!("unable to parse JSON: {e}")))?;
     let Json::Object(fields) = parsed else { return Err(Fail::die("unable to parse JSON: not a hash")) };
     let scalar = |value: &Json| match value {
         Json::String(text) => text.clone(),
@@ -87,7 +88,8 @@ pub(super) fn multipart(content_type: &str, body: &[u8]) -> Result<(Values, Uplo
     while !rest.starts_with(b"--") {
         rest = rest.strip_prefix(b"\r\n").ok_or_else(|| wrong("bad multipart body"))?;
         let end = find(rest, &next).ok_or_else(|| wrong("unterminated multipart body"))?;
-        let split = find(rest, b"\r\n\r\n").filter(|s| *s < end).ok_or_else(|| wrong("part without headers"))?;
+        let split =
+            find(rest, b"\r\n\r\n").filter(|s| *s < end).ok_or_else(|| wrong("part without headers"))?;
         let head = String::from_utf8_lossy(&rest[..split]).into_owned();
         let content = &rest[split + 4..end];
         rest = &rest[end + next.len()..];

@@ -25,7 +25,8 @@ fn words(text: &str) -> Vec<String> {
 }
 
 fn fields(call: &Call, not: &[&str]) -> Map<String, Json> {
-    let sent = call.values.iter().filter(|(k, _)| !not.contains(&k.as_str()) && *k != "delete" && *k != "digest");
+    let sent =
+        call.values.iter().filter(|(k, _)| !not.contains(&k.as_str()) && *k != "delete" && *k != "digest");
     let value = |text: String| text.parse::<u64>().map_or_else(|_| Json::from(text), Json::from);
     sent.map(|(k, v)| (k.clone(), value(v.text()))).collect()
 }
@@ -91,7 +92,9 @@ pub(super) fn add_resource(call: &Call) -> Answer {
     let kind = match sid.split(':').next() {
         Some("vm") => Kind::Qemu,
         Some("ct") => Kind::Lxc,
-        other => return Err(Fail::die(format!("unable to detect type from sid '{}'", other.unwrap_or_default()))),
+        other => {
+            return Err(Fail::die(format!("unable to detect type from sid '{}'", other.unwrap_or_default())));
+        }
     };
     if state.ha.resources.contains_key(&sid) {
         return Err(failed(format!("resource ID '{sid}' already defined")));
@@ -181,7 +184,8 @@ fn check_rule(state: &State, name: &str, rule: &Map<String, Json>, verb: &str) -
     }
     let nodes: Vec<String> =
         words(text("nodes")).iter().map(|n| n.split(':').next().unwrap_or_default().to_owned()).collect();
-    let strange: Vec<&str> = nodes.iter().filter(|n| !state.nodes.contains_key(*n)).map(String::as_str).collect();
+    let strange: Vec<&str> =
+        nodes.iter().filter(|n| !state.nodes.contains_key(*n)).map(String::as_str).collect();
     if !strange.is_empty() {
         return Err(failed(format!("cannot use non-existent node(s) {}.", strange.join(", "))));
     }
@@ -199,7 +203,8 @@ fn check_rule(state: &State, name: &str, rule: &Map<String, Json>, verb: &str) -
     } else if text("affinity") == "negative" && resources.len() > state.nodes.len() {
         wrong("rule defines more resources than available nodes".into());
     }
-    let others = state.ha.rules.iter().filter(|(n, r)| *n != name && r.get("type") == rule.get("type") && node_rule);
+    let others =
+        state.ha.rules.iter().filter(|(n, r)| *n != name && r.get("type") == rule.get("type") && node_rule);
     for (_, other) in others {
         let taken = words(other.get("resources").and_then(Json::as_str).unwrap_or_default());
         if let Some(twice) = resources.iter().find(|r| taken.contains(r)) {

@@ -55,11 +55,19 @@ impl Locks {
 
     /// A guest's configuration, for writing.
     pub async fn guest(&self, kind: &str, node: &str, vmid: u32, wait: Duration) -> Result<Held, String> {
-        self.exclusive(&format!("{node}/{vmid}"), wait).await.ok_or_else(|| timed_out(&guest_file(kind, vmid)))
+        self.exclusive(&format!("{node}/{vmid}"), wait)
+            .await
+            .ok_or_else(|| timed_out(&guest_file(kind, vmid)))
     }
 
     /// A guest's configuration, for reading beside other readers (a stopped template being cloned).
-    pub async fn guest_shared(&self, kind: &str, node: &str, vmid: u32, wait: Duration) -> Result<Held, String> {
+    pub async fn guest_shared(
+        &self,
+        kind: &str,
+        node: &str,
+        vmid: u32,
+        wait: Duration,
+    ) -> Result<Held, String> {
         let lock = self.lock(&format!("{node}/{vmid}"));
         let guard = self.within(wait, lock.read_owned()).await;
         guard.map(|guard| Held::Shared { _guard: guard }).ok_or_else(|| timed_out(&guest_file(kind, vmid)))

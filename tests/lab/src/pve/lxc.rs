@@ -17,25 +17,51 @@ use super::state::{Guest, Kind, Options, Running, State};
 use crate::world::Boot;
 
 const NOT_OPTIONS: &[&str] = &[
-    "node", "vmid", "ostemplate", "password", "ssh-public-keys", "start", "storage", "pool", "bwlimit", "force",
-    "ha-managed", "ignore-unpack-errors", "restore", "unique", "delete", "revert", "digest",
+    "node",
+    "vmid",
+    "ostemplate",
+    "password",
+    "ssh-public-keys",
+    "start",
+    "storage",
+    "pool",
+    "bwlimit",
+    "force",
+    "ha-managed",
+    "ignore-unpack-errors",
+    "restore",
+    "unique",
+    "delete",
+    "revert",
+    "digest",
 ];
 
 /// What a token may not do with containers.
-fn permitted(call: &Call, vmid: u32, pool: Option<&str>, option: &str, value: &str, plain: bool) -> Result<(), Fail> {
+fn permitted(
+    call: &Call,
+    vmid: u32,
+    pool: Option<&str>,
+    option: &str,
+    value: &str,
+    plain: bool,
+) -> Result<(), Fail> {
     if call.who.root() {
         return Ok(());
     }
     let need = |privilege: &str| call.need_guest(vmid, pool, &[privilege]);
     match stem(option) {
-        "features" if !plain => {
-            Err(Fail::forbidden("changing feature flags for privileged container is only allowed for root@pam"))
-        }
+        "features" if !plain => Err(Fail::forbidden(
+            "changing feature flags for privileged container is only allowed for root@pam",
+        )),
         "features" if value.split(',').any(|f| !f.starts_with("nesting=")) => {
             Err(Fail::forbidden("changing feature flags (except nesting) is only allowed for root@pam"))
         }
-        "dev" if option != "dev" => Err(Fail::forbidden("configuring device passthrough is only allowed for root@pam")),
-        "mp" if value.starts_with('/') => Err(Fail::forbidden("mount point type bind is only allowed for root@pam")),
+        "dev" if option != "dev" => {
+            Err(Fail::forbidden("configuring device passthrough is only allowed for root@pam"))
+        }
+        "mp" if value.starts_with('/') => {
+            Err(Fail::forbidden("mount point type bind is only allowed for root@pam"))
+        }
         "rootfs" | "mp" | "unused" => need("VM.Config.Disk"),
         "cores" | "cpulimit" | "cpuunits" => need("VM.Config.CPU"),
         "memory" | "swap" => need("VM.Config.Memory"),
@@ -156,8 +182,13 @@ pub(super) async fn change(call: Call) -> Answer {
     let plain = call.hub.state().guest(Kind::Lxc, &node, vmid)?.on("unprivileged");
     let set = options(&call, vmid, None, plain)?;
     let split = |c: char| matches!(c, ',' | ';' | ' ');
-    let delete: Vec<String> =
-        call.text("delete").unwrap_or_default().split(split).filter(|w| !w.is_empty()).map(str::to_owned).collect();
+    let delete: Vec<String> = call
+        .text("delete")
+        .unwrap_or_default()
+        .split(split)
+        .filter(|w| !w.is_empty())
+        .map(str::to_owned)
+        .collect();
     if set.is_empty() && delete.is_empty() {
         return Err(Fail::die("no options specified"));
     }
@@ -235,7 +266,9 @@ pub(super) fn clone(call: &Call) -> Answer {
         for option in nets {
             let mac = state.mac();
             if let Some(net) = config.get_mut(&option) {
-                let parts = net.split(',').map(|p| if p.starts_with("hwaddr=") { format!("hwaddr={mac}") } else { p.into() });
+                let parts = net
+                    .split(',')
+                    .map(|p| if p.starts_with("hwaddr=") { format!("hwaddr={mac}") } else { p.into() });
                 *net = parts.collect::<Vec<_>>().join(",");
             }
         }
@@ -300,7 +333,8 @@ pub(super) fn interfaces(call: &Call) -> Answer {
             let mut entry = json!({ "name": part(net, "name"), "hwaddr": mac, "hardware-address": mac });
             if let Some((ip, prefix)) = part(net, "ip").and_then(|ip| ip.split_once('/')) {
                 entry["inet"] = format!("{ip}/{prefix}").into();
-                entry["ip-addresses"] = json!([{ "ip-address": ip, "ip-address-type": "inet", "prefix": prefix }]);
+                entry["ip-addresses"] =
+                    json!([{ "ip-address": ip, "ip-address-type": "inet", "prefix": prefix }]);
             }
             entry
         })
@@ -333,7 +367,8 @@ pub(super) fn template(call: &Call) -> Answer {
     nothing()
 }
 
-async fn switch_on(hub: &Hub, node: &str, vmid: u32) -> Result<(), String> {
+/// Switches a container on.
+pub(super) async fn switch_on(hub: &Hub, node: &str, vmid: u32) -> Result<(), String> {
     let _held = hub.locks.guest("lxc", node, vmid, locks::CONFIG).await?;
     hub.world.clock.wait(Duration::from_secs(3)).await;
     let boot = {
@@ -354,7 +389,8 @@ async fn switch_on(hub: &Hub, node: &str, vmid: u32) -> Result<(), String> {
 
 /// All that a container is switched on with.
 pub(super) fn machine(guest: &Guest) -> Boot {
-    let number = |key: &str, default: u64| guest.config.get(key).and_then(|v| v.parse().ok()).unwrap_or(default);
+    let number =
+        |key: &str, default: u64| guest.config.get(key).and_then(|v| v.parse().ok()).unwrap_or(default);
     let net = guest.config.get("net0").map(String::as_str).unwrap_or_default();
     Boot {
         vmid: guest.vmid,

@@ -48,7 +48,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 pub use config::{
-    Acl, Generation, ImageConfig, NodeConfig, ProxmoxConfig, StorageConfig, StorageKind, TokenConfig, UserConfig,
+    Acl, Generation, ImageConfig, NodeConfig, ProxmoxConfig, StorageConfig, StorageKind, TokenConfig,
+    UserConfig,
 };
 
 use self::hub::Hub;
@@ -195,8 +196,12 @@ impl Proxmox {
             if let Some(node) = state.nodes.get_mut(node) {
                 node.online = false;
             }
-            let tasks: Vec<String> =
-                state.tasks.values().filter(|t| t.node == node && t.exit.is_none()).map(|t| t.upid.clone()).collect();
+            let tasks: Vec<String> = state
+                .tasks
+                .values()
+                .filter(|t| t.node == node && t.exit.is_none())
+                .map(|t| t.upid.clone())
+                .collect();
             let on = state.guests.values_mut().filter(|g| g.node == node && g.running.is_some());
             let dark = on.map(|guest| {
                 guest.stale = "running";
@@ -220,21 +225,25 @@ impl Proxmox {
     /// Its address cannot be bound.
     pub fn node_on(&self, node: &str) -> io::Result<()> {
         self.listen(node)?;
-        let guests: Vec<u32> = {
+        let guests: Vec<(u32, Kind)> = {
             let mut state = self.hub.state();
             if let Some(node) = state.nodes.get_mut(node) {
                 node.online = true;
                 node.since = Instant::now();
             }
             let here = state.guests.values().filter(|g| g.node == node && g.running.is_none());
-            let wanted = here.filter(|g| g.on("onboot") && !g.template() && g.kind == Kind::Qemu);
-            wanted.map(|g| g.vmid).collect()
+            let wanted = here.filter(|g| g.on("onboot") && !g.template());
+            wanted.map(|g| (g.vmid, g.kind)).collect()
         };
-        for vmid in guests {
+        for (vmid, kind) in guests {
             let (hub, node) = (self.hub.clone(), node.to_owned());
             self.hub.runtime.spawn(async move {
                 // A machine that is locked stays off, as on a real node; its state shows it.
-                if let Err(why) = qemu::power::boot(&hub, &node, vmid).await {
+                let started = match kind {
+                    Kind::Qemu => qemu::power::boot(&hub, &node, vmid).await,
+                    Kind::Lxc => lxc::switch_on(&hub, &node, vmid).await,
+                };
+                if let Err(why) = started {
                     tracing::debug!(vmid, why, "not started with its node");
                 }
             });
@@ -343,6 +352,7 @@ impl Drop for Proxmox {
 fn secret(path: &std::path::Path, text: &str) -> io::Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     file.write_all(text.as_bytes())
 }

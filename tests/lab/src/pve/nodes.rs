@@ -78,7 +78,8 @@ pub(super) fn network(call: &Call) -> Answer {
     let bridges = matches!(wanted, None | Some("bridge" | "any_bridge" | "any_local_bridge" | "include_sdn"));
     for (n, bridge) in call.hub.config.bridges.iter().enumerate().filter(|_| bridges) {
         let path = format!("/sdn/zones/localnetwork/{bridge}");
-        let seen = ["SDN.Audit", "SDN.Use", "Sys.Audit"].iter().any(|p| call.hub.may(&state, &call.who, &path, p));
+        let seen =
+            ["SDN.Audit", "SDN.Use", "Sys.Audit"].iter().any(|p| call.hub.may(&state, &call.who, &path, p));
         if wanted == Some("any_bridge") && !seen {
             continue;
         }

@@ -28,7 +28,10 @@ fn members(state: &State, name: &str, pool: &Pool) -> Vec<Json> {
             "template": u8::from(g.template()),
         })
     });
-    let storages = pool.storages.iter().map(|s| json!({ "id": format!("storage/{s}"), "type": "storage", "storage": s }));
+    let storages = pool
+        .storages
+        .iter()
+        .map(|s| json!({ "id": format!("storage/{s}"), "type": "storage", "storage": s }));
     guests.chain(storages).collect()
 }
 
@@ -99,7 +102,9 @@ pub(super) fn change(call: &Call) -> Answer {
             (_, true) => guest.pool = None,
             (_, false) if inside => return Err(failed(format!("VM {vmid} is already a pool member"))),
             (Some(other), false) if !call.flag("allow-move") => {
-                let why = format!("VM {vmid} belongs already to pool '{other}' and cannot be added to pool '{pool}'");
+                let why = format!(
+                    "VM {vmid} belongs already to pool '{other}' and cannot be added to pool '{pool}'"
+                );
                 return Err(failed(why));
             }
             (_, false) => guest.pool = Some(pool.clone()),

@@ -97,7 +97,8 @@ fn first_address(value: &Json) -> Option<Ipv4Addr> {
             let own = ["addresses", "address"].iter().find_map(|k| fields.get(*k)).and_then(first_address);
             let inner = || {
                 let nested = fields.iter().filter(|(k, v)| {
-                    (v.is_object() || v.is_array()) && !matches!(k.as_str(), "nameservers" | "routes" | "dns" | "match")
+                    (v.is_object() || v.is_array())
+                        && !matches!(k.as_str(), "nameservers" | "routes" | "dns" | "match")
                 });
                 nested.map(|(_, v)| v).filter(|v| !texts_only(v)).find_map(first_address)
             };

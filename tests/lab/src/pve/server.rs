@@ -39,7 +39,13 @@ const PROXY: Duration = Duration::from_secs(30);
 const REFUSAL: Duration = Duration::from_secs(3);
 
 /// Serves one node until told to stop.
-pub(super) async fn serve(hub: Arc<Hub>, node: String, listener: TcpListener, tls: TlsAcceptor, stop: CancellationToken) {
+pub(super) async fn serve(
+    hub: Arc<Hub>,
+    node: String,
+    listener: TcpListener,
+    tls: TlsAcceptor,
+    stop: CancellationToken,
+) {
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
@@ -73,7 +79,12 @@ pub(super) async fn serve(hub: Arc<Hub>, node: String, listener: TcpListener, tl
 #[error("connection cut")]
 struct Cut;
 
-async fn handle(hub: Arc<Hub>, node: String, request: Request<Incoming>, last: bool) -> Result<Response<Full<Bytes>>, Cut> {
+async fn handle(
+    hub: Arc<Hub>,
+    node: String,
+    request: Request<Incoming>,
+    last: bool,
+) -> Result<Response<Full<Bytes>>, Cut> {
     let upload = request.uri().path().ends_with("/upload");
     let answer = respond(&hub, &node, request).await?;
     let refused = answer.is_err();
@@ -93,10 +104,14 @@ async fn respond(hub: &Arc<Hub>, node: &str, request: Request<Incoming>) -> Resu
     };
     let path = if path.is_empty() { "/".to_owned() } else { path };
     let line = format!("{method} {path}");
-    let found = hub.schema.find(&method, &decoded(&path)).filter(|(route, _)| dispatch::known(&route.method, &route.path));
+    let found = hub
+        .schema
+        .find(&method, &decoded(&path))
+        .filter(|(route, _)| dispatch::known(&route.method, &route.path));
     match &found {
         Some((route, _)) => {
-            let reads = method == "GET" || route.path == "/access/ticket" || route.path.ends_with("/agent/ping");
+            let reads =
+                method == "GET" || route.path == "/access/ticket" || route.path.ends_with("/agent/ping");
             hub.world.journal.record(Window::Pve, node, &line, !reads);
         }
         None => drop(hub.world.journal.record_unknown(Window::Pve, node, &line)),
@@ -136,7 +151,8 @@ async fn execute(
 ) -> Answer {
     let (parts, body) = request.into_parts();
     let method = parts.method.as_str();
-    let header = |name| parts.headers.get(name).and_then(|v: &http::HeaderValue| v.to_str().ok()).unwrap_or_default();
+    let header =
+        |name| parts.headers.get(name).and_then(|v: &http::HeaderValue| v.to_str().ok()).unwrap_or_default();
     let length: usize = header(CONTENT_LENGTH).parse().unwrap_or(0);
     if header(TRANSFER_ENCODING).contains("chunked") {
         return Err(Fail::limit(501, "chunked transfer encoding not supported"));
@@ -150,7 +166,11 @@ async fn execute(
     if length > most {
         return Err(Fail::limit(501, "for data too large"));
     }
-    let body = Limited::new(body, most).collect().await.map_err(|_| Fail::limit(501, "for data too large"))?.to_bytes();
+    let body = Limited::new(body, most)
+        .collect()
+        .await
+        .map_err(|_| Fail::limit(501, "for data too large"))?
+        .to_bytes();
 
     let public = path == "/access/ticket";
     let who = if public { Ok(Default::default()) } else { hub.authenticate(method, &parts.headers) };
@@ -189,11 +209,8 @@ async fn execute(
     let refused_login = public && method == "POST";
     let worker = hub.runtime.spawn(dispatch::run(call));
     let patience = hub.world.clock.real(PROXY);
-    let outcome = if patience.is_zero() {
-        Ok(worker.await)
-    } else {
-        tokio::time::timeout(patience, worker).await
-    };
+    let outcome =
+        if patience.is_zero() { Ok(worker.await) } else { tokio::time::timeout(patience, worker).await };
     match outcome {
         Ok(Ok(answer)) => {
             if refused_login && answer.is_err() {
@@ -229,4 +246,3 @@ fn write(hub: &Hub, answer: Answer) -> Response<Full<Bytes>> {
     }
     response
 }
-

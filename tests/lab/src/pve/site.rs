@@ -114,7 +114,10 @@ pub(super) fn resources(call: &Call) -> Answer {
     }
     if wanted("storage") {
         for (name, node) in state.nodes.iter() {
-            let seen = state.storages.values().filter(|s| s.on(name) && may(format!("/storage/{}", s.name), "Datastore.Audit"));
+            let seen = state
+                .storages
+                .values()
+                .filter(|s| s.on(name) && may(format!("/storage/{}", s.name), "Datastore.Audit"));
             for storage in seen {
                 list.push(json!({
                     "id": format!("storage/{name}/{}", storage.name),

@@ -245,7 +245,8 @@ impl State {
 
     /// The storage, when this node has it.
     pub fn storage(&self, name: &str, node: &str) -> Result<&StorageConfig, Fail> {
-        let found = self.storages.get(name).ok_or_else(|| Fail::die(format!("storage '{name}' does not exist")))?;
+        let found =
+            self.storages.get(name).ok_or_else(|| Fail::die(format!("storage '{name}' does not exist")))?;
         if found.on(node) {
             return Ok(found);
         }
@@ -283,7 +284,11 @@ impl State {
     /// Bytes in use on a storage as a node sees it.
     pub fn used(&self, storage: &str, node: &str) -> u64 {
         let place = self.place(storage, node);
-        self.volumes.iter().filter(|((p, _), v)| *p == place && v.storage == storage).map(|(_, v)| v.size / 4).sum()
+        self.volumes
+            .iter()
+            .filter(|((p, _), v)| *p == place && v.storage == storage)
+            .map(|(_, v)| v.size / 4)
+            .sum()
     }
 }
 

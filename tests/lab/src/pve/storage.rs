@@ -33,7 +33,8 @@ fn view(state: &State, storage: &StorageConfig, node: &str) -> Json {
 
 /// `GET /nodes/{node}/storage`.
 pub(super) fn list(call: &Call) -> Answer {
-    let wanted: Vec<&str> = call.text("content").unwrap_or_default().split([',', ';', ' ']).filter(|c| !c.is_empty()).collect();
+    let wanted: Vec<&str> =
+        call.text("content").unwrap_or_default().split([',', ';', ' ']).filter(|c| !c.is_empty()).collect();
     let state = call.hub.state();
     let may = |s: &StorageConfig| {
         SEEN.iter().any(|p| call.hub.may(&state, &call.who, &format!("/storage/{}", s.name), p))
@@ -161,7 +162,8 @@ pub(super) async fn remove(call: Call) -> Answer {
 /// The checks of a file's name and of the storage, shared by download and upload.
 fn target(call: &Call) -> Result<(&'static str, &'static str), Fail> {
     let filename = call.text("filename").unwrap_or_default();
-    let plain = filename.chars().all(|c| c.is_ascii_alphanumeric() || "-.+=_".contains(c)) && !filename.starts_with('.');
+    let plain = filename.chars().all(|c| c.is_ascii_alphanumeric() || "-.+=_".contains(c))
+        && !filename.starts_with('.');
     let ends = |list: &[&str]| list.iter().any(|e| filename.to_lowercase().ends_with(e));
     let kind = match call.text("content") {
         Some("import") if plain && ends(&[".ova", ".qcow2", ".raw", ".vmdk"]) => "import",
@@ -180,7 +182,10 @@ fn target(call: &Call) -> Result<(&'static str, &'static str), Fail> {
     let state = call.hub.state();
     let storage = state.storage(named(call), call.node())?;
     if !storage.holds(kind) {
-        return Err(Fail::die(format!("storage '{}' is not configured for content-type '{kind}'", named(call))));
+        return Err(Fail::die(format!(
+            "storage '{}' is not configured for content-type '{kind}'",
+            named(call)
+        )));
     }
     Ok((kind, format))
 }
@@ -256,7 +261,9 @@ fn digest(algorithm: &str, bytes: &[u8]) -> Option<String> {
 /// `POST …/upload`.
 pub(super) fn upload(call: &Call) -> Answer {
     let (kind, format) = target(call)?;
-    let Some(file) = call.upload.clone() else { return Err(Fail::parameter("filename", "no file in the upload")) };
+    let Some(file) = call.upload.clone() else {
+        return Err(Fail::parameter("filename", "no file in the upload"));
+    };
     let (node, storage) = (call.node().to_owned(), named(call).to_owned());
     let filename = call.text("filename").unwrap_or_default().to_owned();
     let mut digests = BTreeMap::new();
@@ -339,6 +346,7 @@ pub(super) fn configured(call: &Call) -> Answer {
 pub(super) fn one_configured(call: &Call) -> Answer {
     let state = call.hub.state();
     let name = named(call);
-    let found = state.storages.get(name).ok_or_else(|| Fail::die(format!("storage '{name}' does not exist")))?;
+    let found =
+        state.storages.get(name).ok_or_else(|| Fail::die(format!("storage '{name}' does not exist")))?;
     Ok(configuration(found).into())
 }

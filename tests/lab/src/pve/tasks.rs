@@ -1,6 +1,6 @@
 //! Workers: UPIDs, logs, exit statuses.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value as Json, json};
@@ -23,7 +23,7 @@ pub(super) struct Task {
     pub start: u64,
     pub end: Option<u64>,
     pub exit: Option<String>,
-    pub log: Vec<String>,
+    pub log: Log,
     pub order: u64,
     abort: Option<AbortHandle>,
 }
@@ -32,18 +32,19 @@ pub(super) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 
-/// What a worker writes its log with.
-#[derive(Clone)]
+/// A worker's log. It has a lock of its own, so that a worker may write while it holds the state.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Log {
-    hub: Arc<Hub>,
-    upid: String,
+    lines: Arc<Mutex<Vec<String>>>,
 }
 
 impl Log {
     pub fn line(&self, text: impl Into<String>) {
-        if let Some(task) = self.hub.state().tasks.get_mut(&self.upid) {
-            task.log.push(text.into());
-        }
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).push(text.into());
+    }
+
+    fn all(&self) -> Vec<String> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -53,8 +54,8 @@ impl Call {
     where
         F: Future<Output = Result<(), String>> + Send + 'static,
     {
-        let upid = self.hub.register(node, kind, id, &self.who.name());
-        let log = Log { hub: self.hub.clone(), upid: upid.clone() };
+        let log = Log::default();
+        let upid = self.hub.register(node, kind, id, &self.who.name(), &log);
         match self.task_end.clone() {
             Some(exit) => {
                 let hub = self.hub.clone();
@@ -70,11 +71,12 @@ impl Call {
 }
 
 impl Hub {
-    fn register(&self, node: &str, kind: &str, id: &str, user: &str) -> String {
+    fn register(&self, node: &str, kind: &str, id: &str, user: &str, log: &Log) -> String {
         let mut state = self.state();
         let order = state.count();
         let (pid, start) = (0x0001_0000 + order, now());
-        let upid = format!("UPID:{node}:{pid:08X}:{:08X}:{start:08X}:{kind}:{id}:{user}:", 0x0010_0000 + order);
+        let upid =
+            format!("UPID:{node}:{pid:08X}:{:08X}:{start:08X}:{kind}:{id}:{user}:", 0x0010_0000 + order);
         let task = Task {
             upid: upid.clone(),
             node: node.into(),
@@ -85,7 +87,7 @@ impl Hub {
             start,
             end: None,
             exit: None,
-            log: Vec::new(),
+            log: log.clone(),
             order,
             abort: None,
         };
@@ -108,19 +110,19 @@ impl Hub {
         let mut state = self.state();
         let Some(task) = state.tasks.get_mut(upid).filter(|t| t.exit.is_none()) else { return };
         task.end = Some(now());
-        let warnings = task.log.iter().filter(|l| l.starts_with("WARN: ")).count();
+        let warnings = task.log.all().iter().filter(|l| l.starts_with("WARN: ")).count();
         match result {
             Ok(()) if warnings > 0 => {
-                task.log.push(format!("TASK WARNINGS: {warnings}"));
+                task.log.line(format!("TASK WARNINGS: {warnings}"));
                 task.exit = Some(format!("WARNINGS: {warnings}"));
             }
             Ok(()) => {
-                task.log.push("TASK OK".into());
+                task.log.line("TASK OK");
                 task.exit = Some("OK".into());
             }
             Err(why) => {
                 let why = why.trim_end().replace('\n', " ");
-                task.log.push(format!("TASK ERROR: {why}"));
+                task.log.line(format!("TASK ERROR: {why}"));
                 task.exit = Some(why);
             }
         }
@@ -183,7 +185,6 @@ fn listed(task: &Task) -> Json {
     view
 }
 
-
 fn no_task(upid: &str) -> Fail {
     let known = upid.starts_with("UPID:") && upid.split(':').count() == 9;
     Fail::parameter("upid", if known { "no such task" } else { "unable to parse worker upid" })
@@ -225,11 +226,16 @@ pub(super) fn status(call: &Call) -> Answer {
 pub(super) fn log(call: &Call) -> Answer {
     let start = call.number("start").unwrap_or(0) as usize;
     let limit = call.number("limit").unwrap_or(50) as usize;
-    let lines = with_task(call, "Sys.Audit", |task| task.log.clone())?;
+    let lines = with_task(call, "Sys.Audit", |task| task.log.all())?;
     let total = lines.len();
     let limit = if limit == 0 { total } else { limit };
-    let mut page: Vec<Json> =
-        lines.iter().enumerate().skip(start).take(limit).map(|(n, t)| json!({ "n": n + 1, "t": t })).collect();
+    let mut page: Vec<Json> = lines
+        .iter()
+        .enumerate()
+        .skip(start)
+        .take(limit)
+        .map(|(n, t)| json!({ "n": n + 1, "t": t }))
+        .collect();
     if total == 0 {
         page.push(json!({ "n": 1, "t": "no content" }));
     }
@@ -271,7 +277,12 @@ pub(super) fn list(call: &Call) -> Answer {
             && kind.is_none_or(|k| k == t.kind)
             && (!errors || failed)
     };
-    let shown: Vec<Json> = tasks.iter().filter(keep).filter(|t| visible(call, &state, t, "Sys.Audit")).map(|t| listed(t)).collect();
+    let shown: Vec<Json> = tasks
+        .iter()
+        .filter(keep)
+        .filter(|t| visible(call, &state, t, "Sys.Audit"))
+        .map(|t| listed(t))
+        .collect();
     drop(state);
     let total = shown.len();
     let start = call.number("start").unwrap_or(0) as usize;

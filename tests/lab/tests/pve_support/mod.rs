@@ -86,7 +86,12 @@ pub fn site(config: ProxmoxConfig, clock: Clock) -> Site {
     let machines = Arc::new(Fake::default());
     let proxmox = Proxmox::start(world.clone(), machines.clone(), config).unwrap();
     let ca = reqwest::Certificate::from_pem(proxmox.ca_pem().as_bytes()).unwrap();
-    let client = Client::builder().tls_certs_only([ca]).no_proxy().http1_only().pool_idle_timeout(Duration::from_secs(4)).timeout(Duration::from_secs(30));
+    let client = Client::builder()
+        .tls_certs_only([ca])
+        .no_proxy()
+        .http1_only()
+        .pool_idle_timeout(Duration::from_secs(4))
+        .timeout(Duration::from_secs(30));
     let token = proxmox.token().unwrap();
     Site { proxmox, world, machines, client: client.build().unwrap(), token, _dir: dir }
 }
@@ -145,4 +150,57 @@ impl Site {
         }
         panic!("{upid} did not end");
     }
+}
+
+/// An ISO 9660 image with Joliet names, as `cloud-localds` makes them.
+pub fn iso(label: &str, files: &[(&str, &str)]) -> Vec<u8> {
+    const SECTOR: usize = 2048;
+    let (root, wide_root, first) = (20usize, 21usize, 22usize);
+    let mut image = vec![0u8; first * SECTOR];
+    let both = |n: u32| [n.to_le_bytes(), n.to_be_bytes()].concat();
+    let record = |sector: usize, size: usize, folder: bool, name: &[u8]| {
+        let mut r = vec![0u8; 33];
+        r[2..10].copy_from_slice(&both(sector as u32));
+        r[10..18].copy_from_slice(&both(size as u32));
+        r[25] = if folder { 2 } else { 0 };
+        r[28] = 1;
+        r[32] = name.len() as u8;
+        r.extend(name);
+        if r.len() % 2 == 1 {
+            r.push(0);
+        }
+        r[0] = r.len() as u8;
+        r
+    };
+    let (mut plain, mut wide) = (Vec::new(), Vec::new());
+    for (list, sector) in [(&mut plain, root), (&mut wide, wide_root)] {
+        list.extend(record(sector, SECTOR, true, &[0]));
+        list.extend(record(sector, SECTOR, true, &[1]));
+    }
+    for (n, (name, text)) in files.iter().enumerate() {
+        let at = image.len() / SECTOR;
+        let utf16: Vec<u8> = name.encode_utf16().flat_map(u16::to_be_bytes).collect();
+        plain.extend(record(at, text.len(), false, format!("FILE{n}.;1").as_bytes()));
+        wide.extend(record(at, text.len(), false, &utf16));
+        image.extend(text.as_bytes());
+        image.resize(image.len().div_ceil(SECTOR) * SECTOR, 0);
+    }
+    image[root * SECTOR..root * SECTOR + plain.len()].copy_from_slice(&plain);
+    image[wide_root * SECTOR..wide_root * SECTOR + wide.len()].copy_from_slice(&wide);
+    for (n, (kind, sector)) in [(1u8, root), (2, wide_root), (255, 0)].into_iter().enumerate() {
+        let at = (16 + n) * SECTOR;
+        image[at] = kind;
+        image[at + 1..at + 7].copy_from_slice(b"CD001\x01");
+        if kind == 255 {
+            continue;
+        }
+        image[at + 40..at + 72].fill(b' ');
+        image[at + 40..at + 40 + label.len()].copy_from_slice(label.as_bytes());
+        if kind == 2 {
+            image[at + 88..at + 91].copy_from_slice(b"%/E");
+        }
+        let entry = record(sector, SECTOR, true, &[0]);
+        image[at + 156..at + 156 + entry.len()].copy_from_slice(&entry);
+    }
+    image
 }

@@ -66,11 +66,14 @@ pub async fn interfaces(call: Call) -> Answer {
     };
     let mut list: Vec<Json> = view.interfaces.iter().map(one).collect();
     if !view.interfaces.iter().any(|(name, ..)| name == "lo") {
-        list.insert(0, json!({
-            "name": "lo",
-            "hardware-address": "00:00:00:00:00:00",
-            "ip-addresses": [{ "ip-address": "127.0.0.1", "ip-address-type": "ipv4", "prefix": 8 }],
-        }));
+        list.insert(
+            0,
+            json!({
+                "name": "lo",
+                "hardware-address": "00:00:00:00:00:00",
+                "ip-addresses": [{ "ip-address": "127.0.0.1", "ip-address-type": "ipv4", "prefix": 8 }],
+            }),
+        );
     }
     result(Json::Array(list))
 }

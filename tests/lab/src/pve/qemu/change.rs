@@ -80,9 +80,11 @@ fn understand(call: &Call) -> Result<Change, Fail> {
     if sent.is_empty() && delete.is_empty() && revert.is_empty() {
         return Err(Fail::die("no options specified"));
     }
-    let known = |option: &str| call.hub.schema.routes.iter().any(|r| {
-        r.method == "PUT" && r.path == "/nodes/{node}/qemu/{vmid}/config" && r.params.contains_key(option)
-    });
+    let known = |option: &str| {
+        call.hub.schema.routes.iter().any(|r| {
+            r.method == "PUT" && r.path == "/nodes/{node}/qemu/{vmid}/config" && r.params.contains_key(option)
+        })
+    };
     for option in delete.iter().chain(&revert) {
         if !known(option) {
             return Err(Fail::parameter("delete", format!("unknown option '{option}'")));
@@ -114,7 +116,15 @@ fn understand(call: &Call) -> Result<Change, Fail> {
         let stored = options::stored(call, &mut call.hub.state(), option, value)?;
         set.insert(option.clone(), stored);
     }
-    Ok(Change { node, vmid, digest: call.text("digest").map(str::to_owned), set, drives: wanted, delete, revert })
+    Ok(Change {
+        node,
+        vmid,
+        digest: call.text("digest").map(str::to_owned),
+        set,
+        drives: wanted,
+        delete,
+        revert,
+    })
 }
 
 async fn carry_out(hub: &Arc<Hub>, change: Change) -> Result<(), Fail> {
@@ -144,7 +154,8 @@ async fn carry_out(hub: &Arc<Hub>, change: Change) -> Result<(), Fail> {
     let mut replaced = Vec::new();
     for (option, value) in set {
         // A drive that was not there is plugged in; one that was waits for the next start.
-        let hot = options::at_once(&option) || (drives::table(&option).is_some() && !guest.config.contains_key(&option));
+        let hot = options::at_once(&option)
+            || (drives::table(&option).is_some() && !guest.config.contains_key(&option));
         let same = guest.config.get(&option) == Some(&value);
         if running && !hot && !same {
             guest.pending.insert(option, Some(value));

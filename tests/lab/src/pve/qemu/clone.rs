@@ -45,7 +45,10 @@ pub fn clone(call: &Call) -> Answer {
         guest.unlocked()?;
         let full = call.text("full").map_or(!guest.template(), |f| f == "1");
         if !full && !guest.template() {
-            return Err(Fail::parameter("full", format!("Full clone feature is needed: VM {from} is no template")));
+            return Err(Fail::parameter(
+                "full",
+                format!("Full clone feature is needed: VM {from} is no template"),
+            ));
         }
         if state.guests.get(&to).is_some_and(|g| g.node == node) {
             return Err(Fail::die(format!("unable to create VM {to}: config file already exists")));
@@ -66,7 +69,9 @@ pub fn clone(call: &Call) -> Answer {
     checks(call, &wish, &config)?;
     let hub = call.hub.clone();
     let node = wish.node.clone();
-    Ok(call.work(&node, "qmclone", &from.to_string(), move |log| async move { work(hub, wish, log).await }).into())
+    Ok(call
+        .work(&node, "qmclone", &from.to_string(), move |log| async move { work(hub, wish, log).await })
+        .into())
 }
 
 fn checks(call: &Call, wish: &Wish, config: &Options) -> Result<(), Fail> {
@@ -97,7 +102,10 @@ fn checks(call: &Call, wish: &Wish, config: &Options) -> Result<(), Fail> {
             return Err(Fail::die(why));
         }
         if wish.target != wish.node && !kind.shared() {
-            return Err(Fail::die(format!("can't clone VM to node '{}' (VM uses local storage)", wish.target)));
+            return Err(Fail::die(format!(
+                "can't clone VM to node '{}' (VM uses local storage)",
+                wish.target
+            )));
         }
         let to = state.storage(&place, &wish.target)?;
         if wish.target != wish.node && !to.kind.shared() {
@@ -193,7 +201,8 @@ async fn copy(hub: &Hub, wish: &Wish, source: &Options, log: &Log) -> Result<Opt
         let size = size_of(&drive);
         if drive.cloudinit() {
             let _lock = hub.locks.storage(&storage, local).await?;
-            drive.file = allocate(&mut hub.state(), &wish.node, &storage, wish.to, Wanted::CloudInit, 4 << 20, None)?;
+            drive.file =
+                allocate(&mut hub.state(), &wish.node, &storage, wish.to, Wanted::CloudInit, 4 << 20, None)?;
         } else if wish.full {
             log.line(format!("create full clone of drive {option} ({})", drive.file));
             drive.file = {
@@ -208,7 +217,8 @@ async fn copy(hub: &Hub, wish: &Wish, source: &Options, log: &Log) -> Result<Opt
             let parent = drive.file.clone();
             let _lock = hub.locks.storage(&storage, local).await?;
             hub.world.clock.wait(Duration::from_secs(2)).await;
-            drive.file = allocate(&mut hub.state(), &wish.node, &storage, wish.to, Wanted::Disk, size, Some(&parent))?;
+            drive.file =
+                allocate(&mut hub.state(), &wish.node, &storage, wish.to, Wanted::Disk, size, Some(&parent))?;
         }
         if size > 0 {
             drive.options.insert("size".into(), print_size(size));

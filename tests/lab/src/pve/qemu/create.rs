@@ -12,8 +12,23 @@ use super::options;
 
 /// Parameters of the request that are no options of the machine.
 pub const NOT_OPTIONS: &[&str] = &[
-    "node", "vmid", "archive", "bwlimit", "force", "unique", "ha-managed", "live-restore", "start", "storage", "pool",
-    "import-working-storage", "skiplock", "delete", "revert", "digest", "background_delay",
+    "node",
+    "vmid",
+    "archive",
+    "bwlimit",
+    "force",
+    "unique",
+    "ha-managed",
+    "live-restore",
+    "start",
+    "storage",
+    "pool",
+    "import-working-storage",
+    "skiplock",
+    "delete",
+    "revert",
+    "digest",
+    "background_delay",
 ];
 
 /// Seconds that an import of a cloud image takes.
@@ -163,7 +178,10 @@ pub fn images_allowed(call: &Call, node: &str, storage: &str) -> Result<(), Fail
 fn import_allowed(call: &Call, node: &str, option: &str, drive: &Drive) -> Result<(), Fail> {
     let Some(source) = drive.options.get("import-from") else { return Ok(()) };
     if drive.new_disk().is_none_or(|(_, size)| size != 0.0) {
-        return Err(Fail::parameter(option, "'import-from' requires special syntax - use <storage ID>:0,import-from=<source>"));
+        return Err(Fail::parameter(
+            option,
+            "'import-from' requires special syntax - use <storage ID>:0,import-from=<source>",
+        ));
     }
     let storage = source.split(':').next().unwrap_or_default();
     call.need_any(&format!("/storage/{storage}"), &["Datastore.AllocateSpace", "Datastore.Audit"])?;
@@ -172,7 +190,8 @@ fn import_allowed(call: &Call, node: &str, option: &str, drive: &Drive) -> Resul
     match state.volume(node, source) {
         None => Err(Fail::die(format!("volume '{source}' does not exist"))),
         Some(volume) if !matches!(volume.content, "images" | "import") => {
-            let why = format!("'{source}' has wrong type '{}' - needs to be 'images' or 'import'", volume.content);
+            let why =
+                format!("'{source}' has wrong type '{}' - needs to be 'images' or 'import'", volume.content);
             Err(Fail::parameter(option, why))
         }
         Some(_) => Ok(()),

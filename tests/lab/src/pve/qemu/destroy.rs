@@ -25,7 +25,9 @@ pub fn destroy(call: &Call, kind: Kind) -> Answer {
         }
         guest.unlocked()?;
         if state.ha.resources.contains_key(&sid) && !purge {
-            let text = format!("unable to remove {short} {vmid} - used in HA resources and purge parameter not set.");
+            let text = format!(
+                "unable to remove {short} {vmid} - used in HA resources and purge parameter not set."
+            );
             return Err(Fail::die(text));
         }
         if guest.running.is_some() && !(kind == Kind::Lxc && call.flag("force")) {

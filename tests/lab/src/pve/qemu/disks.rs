@@ -118,7 +118,8 @@ pub fn move_disk(call: &Call) -> Answer {
         let state = call.hub.state();
         let guest = state.guest(Kind::Qemu, &node, vmid)?;
         guest.unlocked()?;
-        let value = guest.config.get(&disk).ok_or_else(|| Fail::die(format!("disk '{disk}' does not exist")))?;
+        let value =
+            guest.config.get(&disk).ok_or_else(|| Fail::die(format!("disk '{disk}' does not exist")))?;
         if Drive::stored(value).storage() == storage {
             return Err(Fail::die("you can't move to the same storage with same format"));
         }

@@ -49,7 +49,8 @@ impl Drive {
     pub fn stored(text: &str) -> Drive {
         let mut parts = text.split(',');
         let file = parts.next().unwrap_or_default().to_owned();
-        let options = parts.filter_map(|p| p.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+        let options =
+            parts.filter_map(|p| p.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
         Drive { file, options }
     }
 
@@ -95,7 +96,9 @@ pub fn disks(config: &Options) -> Vec<(String, Drive)> {
         let bus = ["scsi", "virtio", "sata", "ide"].iter().position(|b| *b == name).unwrap_or(9);
         (Some(key) != first, bus, number)
     };
-    let real = |key: &str, d: &Drive| !d.cdrom() && !d.cloudinit() && !key.starts_with("efi") && !key.starts_with("tpm");
+    let real = |key: &str, d: &Drive| {
+        !d.cdrom() && !d.cloudinit() && !key.starts_with("efi") && !key.starts_with("tpm")
+    };
     let mut disks: Vec<_> = all(config).filter(|(k, d)| real(k, d)).map(|(k, d)| (k.clone(), d)).collect();
     disks.sort_by_key(|(key, _)| rank(key));
     disks
@@ -164,7 +167,10 @@ pub fn allocate(
     let place = state.place(storage, node);
     let taken = |state: &State, n: u32| {
         let end = format!("-{vmid}-disk-{n}{suffix}");
-        state.volumes.iter().any(|((p, volid), v)| *p == place && v.storage == storage && volid.ends_with(&end))
+        state
+            .volumes
+            .iter()
+            .any(|((p, volid), v)| *p == place && v.storage == storage && volid.ends_with(&end))
     };
     let volid = match wanted {
         Wanted::CloudInit => name("cloudinit"),
@@ -198,7 +204,9 @@ pub fn free_all(state: &mut State, node: &str, vmid: u32) {
     let gone: Vec<_> = state
         .volumes
         .iter()
-        .filter(|((place, _), v)| v.vmid == Some(vmid) && v.content != "backup" && (place.is_empty() || place == node))
+        .filter(|((place, _), v)| {
+            v.vmid == Some(vmid) && v.content != "backup" && (place.is_empty() || place == node)
+        })
         .map(|(key, _)| key.clone())
         .collect();
     for key in gone {

@@ -20,7 +20,8 @@ pub fn preconditions(call: &Call) -> Answer {
         .collect();
     let others: Vec<&String> = state.nodes.keys().filter(|n| *n != call.node()).collect();
     let running = u8::from(guest.running.is_some());
-    Ok(json!({ "running": running, "local_disks": local, "local_resources": [], "allowed_nodes": others }).into())
+    Ok(json!({ "running": running, "local_disks": local, "local_resources": [], "allowed_nodes": others })
+        .into())
 }
 
 /// `POST …/migrate`.

@@ -28,7 +28,8 @@ pub fn index() -> Answer {
 
 /// What lists and `status/current` say of a guest.
 pub fn summary(guest: &Guest) -> Map<String, Json> {
-    let number = |key: &str, default: u64| guest.config.get(key).and_then(|v| v.parse().ok()).unwrap_or(default);
+    let number =
+        |key: &str, default: u64| guest.config.get(key).and_then(|v| v.parse().ok()).unwrap_or(default);
     let mut view = Map::new();
     view.insert("vmid".into(), guest.vmid.into());
     view.insert("name".into(), guest.name().into());

@@ -14,27 +14,51 @@ pub fn stem(option: &str) -> &str {
 
 /// Cloud-init's options.
 pub fn cloudinit(option: &str) -> bool {
-    matches!(option, "ciuser" | "cipassword" | "citype" | "cicustom" | "ciupgrade" | "sshkeys" | "nameserver" | "searchdomain")
-        || stem(option) == "ipconfig" && option != "ipconfig"
+    matches!(
+        option,
+        "ciuser"
+            | "cipassword"
+            | "citype"
+            | "cicustom"
+            | "ciupgrade"
+            | "sshkeys"
+            | "nameserver"
+            | "searchdomain"
+    ) || stem(option) == "ipconfig" && option != "ipconfig"
 }
 
 /// Takes effect at once on a running VM (qemu-server's `$fast_plug_option`, cloud-init, hot-plugged NICs).
 pub fn at_once(option: &str) -> bool {
     matches!(
         option,
-        "description" | "hookscript" | "name" | "onboot" | "protection" | "shares" | "startup" | "tags"
-            | "vmstatestorage" | "lock"
+        "description"
+            | "hookscript"
+            | "name"
+            | "onboot"
+            | "protection"
+            | "shares"
+            | "startup"
+            | "tags"
+            | "vmstatestorage"
+            | "lock"
     ) || cloudinit(option)
         || (stem(option) == "net" && option != "net")
 }
 
 const MEMORY: &[&str] = &["memory", "balloon", "shares"];
 const CPU: &[&str] = &["cores", "sockets", "vcpus", "cpu", "cpulimit", "cpuunits", "numa", "affinity", "smp"];
-const HARDWARE: &[&str] = &["scsihw", "vga", "machine", "bios", "arch", "acpi", "kvm", "tablet", "watchdog", "rng0", "audio0"];
+const HARDWARE: &[&str] =
+    &["scsihw", "vga", "machine", "bios", "arch", "acpi", "kvm", "tablet", "watchdog", "rng0", "audio0"];
 const ROOT: &[&str] = &["args", "hookscript", "ivshmem"];
 
 /// Refuses options that the caller may not set or delete (qemu-server's `check_vm_modify_config_perm`).
-pub fn permitted(call: &Call, vmid: u32, pool: Option<&str>, option: &str, value: Option<&str>) -> Result<(), Fail> {
+pub fn permitted(
+    call: &Call,
+    vmid: u32,
+    pool: Option<&str>,
+    option: &str,
+    value: Option<&str>,
+) -> Result<(), Fail> {
     if call.who.root() {
         return Ok(());
     }
@@ -67,7 +91,8 @@ pub fn permitted(call: &Call, vmid: u32, pool: Option<&str>, option: &str, value
     if CPU.contains(&option) {
         return need("VM.Config.CPU");
     }
-    if HARDWARE.contains(&option) || ["serial", "parallel", "usb", "hostpci", "numa"].contains(&stem(option)) {
+    if HARDWARE.contains(&option) || ["serial", "parallel", "usb", "hostpci", "numa"].contains(&stem(option))
+    {
         return need("VM.Config.HWType");
     }
     if option == "startup" {

@@ -47,7 +47,8 @@ fn by_manager(call: &Call, node: &str, vmid: u32, on: bool) -> Answer {
         hub.runtime.spawn(async move {
             manager.world.clock.wait(MANAGER).await;
             // What fails is seen in the machine's state, as with the real manager.
-            let done = if on { boot(&manager, &owner, vmid).await } else { off(&manager, &owner, vmid).await };
+            let done =
+                if on { boot(&manager, &owner, vmid).await } else { off(&manager, &owner, vmid).await };
             if let Err(why) = done {
                 tracing::debug!(vmid, why, "the HA manager could not act");
             }

@@ -80,7 +80,9 @@ pub fn current(call: &Call, kind: Kind) -> Answer {
     let mut view = super::summary(guest);
     let sid = format!("{}:{}", if kind == Kind::Qemu { "vm" } else { "ct" }, guest.vmid);
     let ha = match state.ha.resources.get(&sid) {
-        Some(resource) => json!({ "managed": 1, "state": resource.get("state").cloned().unwrap_or("started".into()) }),
+        Some(resource) => {
+            json!({ "managed": 1, "state": resource.get("state").cloned().unwrap_or("started".into()) })
+        }
         None => json!({ "managed": 0 }),
     };
     view.insert("ha".into(), ha);

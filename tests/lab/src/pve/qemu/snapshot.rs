@@ -61,7 +61,8 @@ pub fn take(call: &Call) -> Answer {
             if guest.snapshots.contains_key(&name) {
                 return Err(format!("snapshot name '{name}' already used"));
             }
-            let able = |storage: &str| state.storages.get(storage).is_some_and(|s| s.kind != StorageKind::Lvm);
+            let able =
+                |storage: &str| state.storages.get(storage).is_some_and(|s| s.kind != StorageKind::Lvm);
             if !drives::disks(&guest.config).iter().all(|(_, d)| able(d.storage())) {
                 return Err("snapshot feature is not available".into());
             }
