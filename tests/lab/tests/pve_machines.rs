@@ -1,4 +1,5 @@
 //! Machines at the simulated Proxmox, from image to destroy.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod pve_support;
 

@@ -237,10 +237,10 @@ fn handler(method: &str, path: &str) -> Option<Handler> {
         ("GET", "/nodes/{node}/lxc/{vmid}/interfaces") => Now(lxc::interfaces),
         ("POST", "/nodes/{node}/lxc/{vmid}/template") => Now(lxc::template),
         ("GET", "/nodes/{node}/lxc/{vmid}/status/current") => Now(|c| qemu::show::current(c, Kind::Lxc)),
-        ("POST", "/nodes/{node}/lxc/{vmid}/status/start") => Now(lxc::start),
-        ("POST", "/nodes/{node}/lxc/{vmid}/status/stop") => Now(|c| lxc::stop(c, "vzstop")),
-        ("POST", "/nodes/{node}/lxc/{vmid}/status/shutdown") => Now(|c| lxc::stop(c, "vzshutdown")),
-        ("POST", "/nodes/{node}/lxc/{vmid}/status/reboot") => Now(lxc::reboot),
+        ("POST", "/nodes/{node}/lxc/{vmid}/status/start") => Now(lxc::power::start),
+        ("POST", "/nodes/{node}/lxc/{vmid}/status/stop") => Now(|c| lxc::power::stop(c, "vzstop")),
+        ("POST", "/nodes/{node}/lxc/{vmid}/status/shutdown") => Now(|c| lxc::power::stop(c, "vzshutdown")),
+        ("POST", "/nodes/{node}/lxc/{vmid}/status/reboot") => Now(lxc::power::reboot),
         _ => return None,
     })
 }

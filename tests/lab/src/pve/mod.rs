@@ -241,7 +241,7 @@ impl Proxmox {
                 // A machine that is locked stays off, as on a real node; its state shows it.
                 let started = match kind {
                     Kind::Qemu => qemu::power::boot(&hub, &node, vmid).await,
-                    Kind::Lxc => lxc::switch_on(&hub, &node, vmid).await,
+                    Kind::Lxc => lxc::power::switch_on(&hub, &node, vmid).await,
                 };
                 if let Err(why) = started {
                     tracing::debug!(vmid, why, "not started with its node");

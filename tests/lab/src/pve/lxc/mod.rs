@@ -1,20 +1,20 @@
 //! Containers, as far as load balancers need them.
 
+pub mod power;
+
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 
 use super::dispatch::Call;
-use super::hub::Hub;
 use super::locks;
 use super::qemu::create::may_allocate;
 use super::qemu::drives::{self, Drive, Wanted, allocate, bytes, print_size};
 use super::qemu::options::{bridge_permitted, stem, tags};
 use super::reply::{Answer, Fail, nothing};
 use super::schema::property_string;
-use super::state::{Guest, Kind, Options, Running, State};
-use crate::world::Boot;
+use super::state::{Guest, Kind, Options, State};
 
 const NOT_OPTIONS: &[&str] = &[
     "node",
@@ -168,7 +168,7 @@ pub(super) async fn create(call: Call) -> Answer {
                 return Err(why);
             }
         }
-        if start { switch_on(&hub, &node, vmid).await } else { Ok(()) }
+        if start { power::switch_on(&hub, &node, vmid).await } else { Ok(()) }
     });
     if undo {
         call.hub.state().guests.remove(&call.vmid());
@@ -365,109 +365,4 @@ pub(super) fn template(call: &Call) -> Answer {
         Ok(())
     });
     nothing()
-}
-
-/// Switches a container on.
-pub(super) async fn switch_on(hub: &Hub, node: &str, vmid: u32) -> Result<(), String> {
-    let _held = hub.locks.guest("lxc", node, vmid, locks::CONFIG).await?;
-    hub.world.clock.wait(Duration::from_secs(3)).await;
-    let boot = {
-        let mut state = hub.state();
-        let pid = 2000 + state.count() as u32;
-        let guest = state.guest_mut(Kind::Lxc, node, vmid).map_err(|f| f.exit())?;
-        if guest.running.is_some() {
-            return Err(format!("CT {vmid} already running"));
-        }
-        guest.stale = "stopped";
-        guest.changed = Instant::now();
-        guest.running = Some(Running { since: Instant::now(), pid, agent: false });
-        machine(guest)
-    };
-    hub.machines.power_on(boot);
-    Ok(())
-}
-
-/// All that a container is switched on with.
-pub(super) fn machine(guest: &Guest) -> Boot {
-    let number =
-        |key: &str, default: u64| guest.config.get(key).and_then(|v| v.parse().ok()).unwrap_or(default);
-    let net = guest.config.get("net0").map(String::as_str).unwrap_or_default();
-    Boot {
-        vmid: guest.vmid,
-        generation: guest.generation,
-        name: guest.name(),
-        pve_node: guest.node.clone(),
-        address: part(net, "ip").and_then(|ip| ip.split('/').next()?.parse().ok()),
-        mac: part(net, "hwaddr").unwrap_or_default().to_owned(),
-        user: "root".into(),
-        authorized_keys: guest.keys.clone(),
-        cores: number("cores", 1) as u32,
-        memory_mib: number("memory", 512),
-        disks: vec![drives::system_size(guest)],
-        ..Boot::default()
-    }
-}
-
-/// `POST …/status/start`.
-pub(super) fn start(call: &Call) -> Answer {
-    let (node, vmid) = (call.node().to_owned(), call.vmid());
-    {
-        let state = call.hub.state();
-        let guest = state.guest(Kind::Lxc, &node, vmid)?;
-        if guest.running.is_some() {
-            return Err(Fail::die(format!("CT {vmid} already running")));
-        }
-        if guest.template() {
-            return Err(Fail::die("you can't start a CT if it's a template"));
-        }
-        guest.unlocked()?;
-    }
-    let hub = call.hub.clone();
-    let upid = call.work(&node.clone(), "vzstart", &vmid.to_string(), move |_| async move {
-        switch_on(&hub, &node, vmid).await
-    });
-    Ok(upid.into())
-}
-
-fn off(hub: &Hub, node: &str, vmid: u32) -> Result<(), String> {
-    {
-        let mut state = hub.state();
-        let guest = state.guest_mut(Kind::Lxc, node, vmid).map_err(|f| f.exit())?;
-        guest.stale = "running";
-        guest.changed = Instant::now();
-        guest.running = None;
-    }
-    hub.machines.power_off(vmid);
-    Ok(())
-}
-
-fn running(call: &Call) -> Result<(String, u32), Fail> {
-    let (node, vmid) = (call.node().to_owned(), call.vmid());
-    match call.hub.state().guest(Kind::Lxc, &node, vmid)?.running {
-        Some(_) => Ok((node.clone(), vmid)),
-        None => Err(Fail::die(format!("CT {vmid} not running"))),
-    }
-}
-
-/// `POST …/status/stop` and `…/shutdown`.
-pub(super) fn stop(call: &Call, kind: &'static str) -> Answer {
-    let (node, vmid) = running(call)?;
-    let hub = call.hub.clone();
-    let upid = call.work(&node.clone(), kind, &vmid.to_string(), move |_| async move {
-        let _held = hub.locks.guest("lxc", &node, vmid, locks::CONFIG).await?;
-        hub.world.clock.wait(Duration::from_secs(2)).await;
-        off(&hub, &node, vmid)
-    });
-    Ok(upid.into())
-}
-
-/// `POST …/status/reboot`.
-pub(super) fn reboot(call: &Call) -> Answer {
-    let (node, vmid) = running(call)?;
-    let hub = call.hub.clone();
-    let upid = call.work(&node.clone(), "vzreboot", &vmid.to_string(), move |_| async move {
-        off(&hub, &node, vmid)?;
-        switch_on(&hub, &node, vmid).await
-    });
-    Ok(upid.into())
 }
