@@ -254,7 +254,8 @@ impl Cluster {
         }
         let events = self.list("v1", "Event", Some(namespace), None).await.unwrap_or_default();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let parts = [Some(reason), more, reasons::last_warning(&events, &names)];
+        let warning = reasons::last_warning(&events, &names, more.as_deref().unwrap_or_default());
+        let parts = [Some(reason), more, warning];
         (parts.into_iter().flatten().collect::<Vec<_>>().join("; "), look)
     }
 

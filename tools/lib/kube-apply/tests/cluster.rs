@@ -331,16 +331,37 @@ spec:
   selector: {matchLabels: {app: web}}
   template:
     metadata: {labels: {app: web}}
-    spec: {containers: [{name: c, image: \"registry.k8s.io/pause:3.10\"}]}
+    spec:
+      # There is no network plugin: this one needs none, and runs on nodes that are not ready.
+      hostNetwork: true
+      tolerations: [{operator: Exists}]
+      containers: [{name: c, image: \"registry.k8s.io/pause:3.10\"}]
 ";
         let mut set = set_of("kubeline-work", &namespace("work"));
         set.add_yaml("work", text).unwrap();
         cluster.apply(&set, quiet).await.unwrap();
         let wait = Wait::Deployment { namespace: "work".into(), name: "web".into() };
+        let begun = std::time::Instant::now();
         cluster.wait(&wait, Duration::from_secs(30), |_| {}).await.unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(8), "a watch saw it, not the next look");
         assert_eq!(cluster.ready(&wait).await.unwrap(), Ok(()));
         cluster.wait_all(&set.waits(), Duration::from_secs(30), |_| {}).await.unwrap();
-        cluster.wait(&Wait::NodesReady { names: vec![] }, Duration::from_secs(30), |_| {}).await.unwrap();
+        let nodes = Wait::NodesReady { names: vec![] };
+        let error = cluster.wait(&nodes, Duration::from_secs(1), |_| {}).await.unwrap_err();
+        assert!(error.to_string().contains("0 of 3 nodes are ready; cp1: KubeletNotReady"), "{error}");
+        let mut stuck = ManifestSet::new("kubeline-stuck");
+        let mut pod = set.objects()[1].clone();
+        pod.value_mut()["metadata"]["name"] = "stuck".into();
+        pod.value_mut()["spec"]["template"]["spec"]["tolerations"] = json!([]);
+        stuck.add(pod).unwrap();
+        cluster.apply(&stuck, quiet).await.unwrap();
+        let error = cluster.wait_all(&stuck.waits(), Duration::from_secs(2), |_| {}).await.unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains("0 of 2 pods are available; pod stuck-") && text.contains(": Unschedulable: 0/3"),
+            "{text}"
+        );
+        assert_eq!(text.matches("0/3 nodes").count(), 2, "the event says it again and is left out: {text}");
         // What controllers wrote is no difference.
         let found = cluster.observe(&set).await.unwrap();
         assert!(found.iter().all(|difference| difference.is_same()), "{found:#?}");

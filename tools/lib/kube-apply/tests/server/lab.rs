@@ -50,9 +50,21 @@ pub async fn start() -> Server {
     let kubeconfig =
         kubeconfig(folder.path(), &format!("https://{at}"), Some((&authority.pem, &client, &client_key)));
     let cluster = kube_apply::Cluster::connect(&kubeconfig, "start").await.unwrap();
-    cluster.patience(Duration::from_secs(20)).version().await.unwrap();
+    let cluster = cluster.patience(Duration::from_secs(20));
+    cluster.version().await.unwrap();
+    let controllers = has_nodes(&cluster).await;
     let kept: Vec<Box<dyn std::any::Any + Send + Sync>> = vec![Box::new(kube), Box::new(folder)];
-    Server { name: "the lab", kubeconfig, controllers: CONTROLLERS, lab: Some(world), _kept: kept }
+    Server { name: "the lab", kubeconfig, controllers, lab: Some(world), _kept: kept }
 }
 
-const CONTROLLERS: bool = false;
+/// A kubelet's node is there at once where the lab's controllers run.
+async fn has_nodes(cluster: &kube_apply::Cluster) -> bool {
+    let until = std::time::Instant::now() + Duration::from_secs(1);
+    while std::time::Instant::now() < until {
+        if cluster.list("v1", "Node", None, None).await.unwrap().len() == 3 {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    false
+}
