@@ -13,12 +13,14 @@
 mod apply;
 pub mod args;
 pub mod change;
-mod image;
+mod homes;
+pub mod image;
 pub mod mark;
 mod observe;
 pub mod options;
 pub mod place;
 mod plan;
+mod preflight;
 pub mod privileges;
 pub mod pve;
 pub mod roster;

@@ -9,7 +9,8 @@ use stage::{Ctx, Exit, Failure, Waiting};
 
 use crate::mark::Mark;
 use crate::options::{Options, tags};
-use crate::pve::{Error, Request, flag, list, number, text};
+use crate::pve::{Class, Error, Request, flag, list, number, text};
+use crate::roster::{Roster, State};
 use crate::seen::{Guest, Node, Owner, PoolSeen, Seen, SshSeen, Storage};
 use crate::ssh;
 use crate::want::{Design, Want};
@@ -28,8 +29,9 @@ struct Moved;
 /// # Errors
 /// Exit 4 for a login that is refused or a certificate that is not believed, 5 when Proxmox does not answer.
 pub async fn observe(world: &World, want: &Want, ctx: &Ctx) -> Result<Seen, Failure> {
+    let mut suspects = BTreeSet::new();
     for _ in 0..LOOKS {
-        if let Ok(seen) = look(world, want, ctx).await? {
+        if let Ok(seen) = look(world, want, ctx, &mut suspects).await? {
             return Ok(seen);
         }
     }
@@ -68,7 +70,12 @@ fn allowed(result: Result<Value, Error>, world: &World, what: &str) -> Result<Op
     }
 }
 
-async fn look(world: &World, want: &Want, ctx: &Ctx) -> Result<Result<Seen, Moved>, Failure> {
+async fn look(
+    world: &World,
+    want: &Want,
+    ctx: &Ctx,
+    suspects: &mut BTreeSet<u32>,
+) -> Result<Result<Seen, Moved>, Failure> {
     let design = &want.design;
     ctx.waiting("the answers of Proxmox");
     let version = get(world, Request::get("/version")).await?;
@@ -127,8 +134,11 @@ async fn look(world: &World, want: &Want, ctx: &Ctx) -> Result<Result<Seen, Move
         }
     }
     seen.guests.sort_by_key(|g| g.vmid);
+    if let Err(Moved) = hidden(world, design, ctx, &mut seen, suspects).await? {
+        return Ok(Err(Moved));
+    }
     answers(world, want, ctx, &mut seen).await;
-    crate::image::observe(world, want, &mut seen).await?;
+    crate::image::observe(want, &mut seen).await?;
     Ok(Ok(seen))
 }
 
@@ -269,6 +279,65 @@ async fn fill(
         guest.pending = list(&pending).iter().filter(waits).filter_map(|e| text(e, "key")).collect();
     }
     Ok(Ok(guest))
+}
+
+/// Looks whether the ids of machines that are to be made are free: a guest that the login may not see, or a clone
+/// of ours that has not joined its pool yet, is in no list. What is found twice is somebody else's.
+async fn hidden(
+    world: &World,
+    design: &Design,
+    ctx: &Ctx,
+    seen: &mut Seen,
+    suspects: &mut BTreeSet<u32>,
+) -> Result<Result<(), Moved>, Failure> {
+    let roster = Roster::of(design, seen);
+    let missing = roster.machines.iter().filter_map(|(machine, state)| match state {
+        State::Missing(id) if roster.conflict(&machine.name).is_none() => Some(*id),
+        _ => None,
+    });
+    let asking = missing.collect::<Vec<_>>().into_iter().map(|id| async move {
+        let result = world.client.read(Request::get("/cluster/nextid").with("vmid", id)).await;
+        (id, result)
+    });
+    let asked: Vec<_> = stream::iter(asking).buffer_unordered(ctx.jobs()).collect().await;
+    let mut taken = Vec::new();
+    for (id, result) in asked {
+        match result {
+            Ok(_) => {}
+            Err(error) if error.class() == Class::Exists => taken.push(id),
+            Err(error) => {
+                return Err(failure(world, &error, format!("cannot see whether the id {id} is free")));
+            }
+        }
+    }
+    let online: Vec<String> = seen.nodes.iter().filter(|(_, n)| n.online).map(|(n, _)| n.clone()).collect();
+    let mut again = false;
+    for id in taken {
+        if suspects.insert(id) {
+            again = true;
+            continue;
+        }
+        seen.guests.push(Guest {
+            vmid: id,
+            kind: "qemu".to_owned(),
+            config: Some(Options::new()),
+            ..Guest::default()
+        });
+    }
+    if again {
+        ctx.wait_for("clones that are being made", CLONING, || async {
+            for node in &online {
+                if cloning(world, node).await {
+                    return Ok(Waiting::NotYet(format!("one runs on node {node}")));
+                }
+            }
+            Ok(Waiting::Seen(()))
+        })
+        .await?;
+        return Ok(Err(Moved));
+    }
+    seen.guests.sort_by_key(|g| g.vmid);
+    Ok(Ok(()))
 }
 
 /// True while a clone or an import runs on the node.

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use stage::{HeldKind, Plan, StepId};
 
 use crate::change::{Change, Running, difference};
+use crate::homes::settle;
 use crate::mark::{Mark, pool_mark};
-use crate::place::{Placed, Spot, place};
+use crate::preflight::{impossible, names};
 use crate::privileges;
 use crate::roster::{Roster, State};
 use crate::seen::{Guest, Seen, SshSeen};
@@ -34,6 +35,7 @@ pub fn plan(design: &Design, seen: &Seen) -> Plan<Step> {
         lanes: BTreeMap::new(),
         restarts: BTreeMap::new(),
         pool: None,
+        templates: BTreeMap::new(),
     };
     planner.pool();
     let homes = planner.homes(&roster);
@@ -75,118 +77,6 @@ pub fn plan(design: &Design, seen: &Seen) -> Plan<Step> {
     privileges::checked(design, seen, planner.plan)
 }
 
-/// What makes the whole document impossible here; then nothing is begun.
-fn impossible(design: &Design, seen: &Seen, roster: &Roster<'_>) -> Plan<Step> {
-    let mut plan = Plan::new();
-    for conflict in roster.conflicts.iter().filter(|c| !c.offline) {
-        plan.hold(HeldKind::Unmet, conflict.machine.as_str(), conflict.why.clone(), conflict.hint.clone());
-    }
-    for (machine, _) in roster.machines.iter().filter(|(_, state)| matches!(state, State::NoId)) {
-        let why = format!("every id of {} is taken", design.vmids);
-        plan.hold(HeldKind::Unmet, machine.name.as_str(), why, Some("widen spec.proxmox.vmids".to_owned()));
-    }
-    for node in &design.nodes {
-        match seen.nodes.get(node) {
-            None => plan.hold(
-                HeldKind::Unmet,
-                node.as_str(),
-                format!("is no node of this Proxmox cluster, which has {}", names(seen.nodes.keys())),
-                Some("correct spec.proxmox.nodes; see: pvecm nodes".to_owned()),
-            ),
-            Some(found) if found.online => {
-                let storage = found.storages.get(&design.storage);
-                if !storage.is_some_and(|s| s.content.iter().any(|c| c == "images")) {
-                    plan.hold(
-                        HeldKind::Unmet,
-                        node.as_str(),
-                        format!(
-                            "has no storage {} for disks that we may see; there are {}",
-                            design.storage,
-                            names(found.storages.keys())
-                        ),
-                        Some(format!(
-                            "on a node: pvesm status --content images; see spec.proxmox.storage on {node}"
-                        )),
-                    );
-                }
-                if found.bridges.as_ref().is_some_and(|all| !all.is_empty() && !all.contains(&design.bridge))
-                {
-                    let all = names(found.bridges.iter().flatten());
-                    let why = format!("has no bridge {}; there are {all}", design.bridge);
-                    plan.hold(
-                        HeldKind::Unmet,
-                        node.as_str(),
-                        why,
-                        Some("correct spec.proxmox.bridge".to_owned()),
-                    );
-                }
-            }
-            Some(_) => {}
-        }
-    }
-    if plan.held().is_empty() {
-        let (_, homeless) = settle(design, seen, roster);
-        for one in homeless.into_iter().filter(|h| !h.offline) {
-            plan.hold(HeldKind::Unmet, one.machine, one.why, hint_for_template(design, seen));
-        }
-    }
-    plan
-}
-
-fn names<'n>(all: impl IntoIterator<Item = &'n String>) -> String {
-    let all: Vec<&str> = all.into_iter().map(String::as_str).collect();
-    if all.is_empty() { "none".to_owned() } else { all.join(", ") }
-}
-
-fn hint_for_template(design: &Design, seen: &Seen) -> Option<String> {
-    let online = design.nodes.iter().filter(|n| seen.nodes.get(*n).is_some_and(|n| n.online));
-    let without: Vec<&String> = online.filter(|n| source(design, seen, n).is_err()).collect();
-    let node = without.first()?;
-    Some(format!(
-        "on {node}, with a cloud image that has qemu-guest-agent: qm create 9000 --name {} --memory 2048 --net0 \
-         virtio,bridge={} --scsihw virtio-scsi-single --scsi0 {}:0,import-from=/path/image.qcow2 --ide2 {}:cloudinit \
-         --boot order=scsi0 --serial0 socket --vga serial0 --agent 1 && qm template 9000; its pool or /vms/9000 must \
-         grant VM.Audit and VM.Clone",
-        design.template, design.bridge, design.storage, design.storage
-    ))
-}
-
-/// Where the missing machines go.
-fn settle(
-    design: &Design,
-    seen: &Seen,
-    roster: &Roster<'_>,
-) -> (BTreeMap<String, String>, Vec<crate::place::Homeless>) {
-    let mut there = Vec::new();
-    let mut missing = Vec::new();
-    for (machine, state) in &roster.machines {
-        match state {
-            State::Ours(guest, _) | State::Silent(guest) => there.push(Placed {
-                role: machine.role,
-                pool: machine.pool.clone(),
-                node: guest.node.clone(),
-            }),
-            State::Missing(_) if roster.conflict(&machine.name).is_none() => missing.push(*machine),
-            State::Missing(_) | State::NoId => {}
-        }
-    }
-    let spots: Vec<Spot> = design.nodes.iter().map(|node| spot(design, seen, node)).collect();
-    place(&missing, &there, &spots)
-}
-
-fn spot(design: &Design, seen: &Seen, name: &str) -> Spot {
-    let node = seen.nodes.get(name);
-    let online = node.is_some_and(|n| n.online);
-    let closed = if online { source(design, seen, name).err() } else { Some("is off".to_owned()) };
-    Spot {
-        name: name.to_owned(),
-        closed,
-        offline: !online,
-        memory: node.and_then(|n| n.memory),
-        claimed: node.map_or(0, |n| n.claimed),
-    }
-}
-
 struct Planner<'d> {
     design: &'d Design,
     seen: &'d Seen,
@@ -196,6 +86,8 @@ struct Planner<'d> {
     /// The last restart of each pool: one machine at a time.
     restarts: BTreeMap<String, StepId>,
     pool: Option<StepId>,
+    /// Templates that are being made, by id.
+    templates: BTreeMap<u32, StepId>,
 }
 
 impl Planner<'_> {
@@ -239,6 +131,7 @@ impl Planner<'_> {
         let mut after: Vec<StepId> =
             lane.len().checked_sub(width).and_then(|n| lane.get(n)).copied().into_iter().collect();
         after.extend(self.pool);
+        after.extend(self.template(source));
         let step = Step::Clone {
             at: at.clone(),
             template: source.vmid,
@@ -255,6 +148,38 @@ impl Planner<'_> {
         last = Some(self.plan.step_after(&list(last), Step::Start { at: at.clone() }, "it is new"));
         let ready = Step::Ready { at, address: machine.address, keys: Vec::new() };
         self.plan.step_after(&list(last), ready, "its SSH host key is not known yet");
+    }
+
+    /// The step that makes the source, once for each node, when it is not there.
+    fn template(&mut self, source: &Source) -> Option<StepId> {
+        let made = source.made.as_ref()?;
+        if let Some(step) = self.templates.get(&source.vmid) {
+            return Some(*step);
+        }
+        let (algorithm, digest) = made.digest.clone();
+        let download = Step::Download {
+            node: source.node.clone(),
+            storage: made.storage.clone(),
+            url: made.url.clone(),
+            file: made.file.clone(),
+            algorithm,
+            digest,
+        };
+        let download =
+            self.plan.step(download, format!("{} has no template {}", source.node, self.design.template));
+        let mut options = source.options.clone();
+        options.extend(self.design.pool.iter().map(|p| ("pool".to_owned(), p.clone())));
+        let make = Step::MakeTemplate {
+            name: self.design.template.clone(),
+            vmid: source.vmid,
+            node: source.node.clone(),
+            options,
+        };
+        let mut after = vec![download];
+        after.extend(self.pool);
+        let step = self.plan.step_after(&after, make, "the image is there then");
+        self.templates.insert(source.vmid, step);
+        Some(step)
     }
 
     /// Configure and resize; gives the last step.
@@ -375,7 +300,10 @@ impl Planner<'_> {
                 self.plan.hold(
                     HeldKind::Flag,
                     machine.name.as_str(),
-                    format!("{} are as at its first boot; the document's are for new machines", names(rest)),
+                    format!(
+                        "settings of its first boot differ ({}): the document's are for new machines",
+                        names(rest)
+                    ),
                     None,
                 );
             }

@@ -74,7 +74,9 @@ fn needs(design: &Design, seen: &Seen, step: &Step) -> Vec<(Vec<String>, Vec<&'s
         Step::Clone { template, pool, .. } => {
             let from = seen.guests.iter().find(|g| g.vmid == *template);
             let mut paths = vec![format!("/vms/{template}")];
-            paths.extend(from.and_then(|g| g.pool.as_ref()).map(|p| format!("/pool/{p}")));
+            // One that is being made joins the machines' pool.
+            let inside = from.map_or(design.pool.as_ref(), |g| g.pool.as_ref());
+            paths.extend(inside.map(|p| format!("/pool/{p}")));
             let mut all = vec![
                 (guests(None, pool.as_ref()), guest_role(seen.version)),
                 (paths, vec!["VM.Clone"]),

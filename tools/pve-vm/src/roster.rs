@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::mark::Mark;
 use crate::seen::{Guest, Owner, Seen};
+use crate::template;
 use crate::want::{Design, Machine};
 
 /// What a machine of the document is at Proxmox.
@@ -78,7 +79,7 @@ impl<'s> Roster<'s> {
                 (None, Some(guest)) => State::Silent(guest),
                 (None, None) => free.next().map_or(State::NoId, State::Missing),
             };
-            let mut in_the_way = others.iter().filter(|g| {
+            let mut in_the_way = others.iter().filter(|g| !template::unfinished(design, g)).filter(|g| {
                 let by_id = matches!(state, State::Missing(id) if id == g.vmid);
                 by_id || g.name.as_deref() == Some(name)
             });
@@ -115,12 +116,15 @@ fn named<'d>(design: &'d Design, guest: &'d Guest) -> Option<&'d str> {
 /// True when the guest's id is used by us: it is ours, or one of our templates.
 fn uses(design: &Design, guest: &Guest) -> bool {
     let ours = matches!(guest.owner(&design.cluster), Owner::Ours(_) | Owner::Silent(true));
-    ours || (guest.is_template() && guest.name.as_deref() == Some(&design.template))
+    ours || template::is_ours(design, guest) || template::unfinished(design, guest)
 }
 
 fn conflict(design: &Design, machine: &Machine, guest: &Guest) -> Conflict {
     let what = match &guest.name {
         Some(name) => format!("guest {} ({name}) on node {}", guest.vmid, guest.node),
+        None if guest.node.is_empty() => {
+            format!("a guest with the id {} that the login may not see", guest.vmid)
+        }
         None => format!("guest {} on node {}", guest.vmid, guest.node),
     };
     let name = machine.name.clone();

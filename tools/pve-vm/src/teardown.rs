@@ -78,7 +78,8 @@ fn protected(design: &Design, guest: &Guest, mark: &Mark, leaving: bool) -> Opti
         disks(config).into_iter().filter(|d| Some(&d.slot) != boot.as_ref()).map(|d| d.slot).collect();
     if !data.is_empty() && !design.delete_data.contains(&mark.machine) {
         let why = format!("it has data disks ({})", data.join(", "));
-        return Some((why, format!("pve-vm destroy --delete-data {}", mark.machine)));
+        let prune = if design.prune { " --prune" } else { "" };
+        return Some((why, format!("pve-vm destroy{prune} --delete-data {}", mark.machine)));
     }
     let member = matches!(mark.role, Role::ControlPlane | Role::Worker)
         && design.members.as_ref().is_some_and(|all| all.contains(&mark.machine));

@@ -179,6 +179,11 @@ pub fn design(flags: &Flags, doc: &Document, spec: &Spec) -> Result<Design, Fail
     for (n, pool) in pools.iter().enumerate() {
         refuse(n, pool, &mut wrong);
     }
+    let checksum = proxmox.template.image.as_ref().and_then(|i| i.checksum.as_ref());
+    if let Some(Err(why)) = checksum.map(|c| crate::image::digest(c)) {
+        let at = Pointer::root().key("spec").key("proxmox").key("template").key("image").key("checksum");
+        wrong.add(at, why);
+    }
     if !wrong.is_empty() {
         return Err(doc.locate(wrong).into());
     }

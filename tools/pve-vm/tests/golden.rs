@@ -2,6 +2,7 @@
 //!
 //! A case is a folder below `tests/golden`: `document.json`, `seen.json`, perhaps `flags` (one a line); expected are
 //! `plan.txt`, and `teardown.txt` or `status.json` where they stand. `UPDATE_GOLDEN=1` writes what is expected anew.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -57,7 +58,9 @@ fn documents_and_worlds_give_plans() {
             }
             match fs::read_to_string(&path) {
                 Ok(expected) if expected == text => compared += 1,
-                Ok(expected) => wrong.push(format!("{}\nexpected:\n{expected}\nfound:\n{text}", path.display())),
+                Ok(expected) => {
+                    wrong.push(format!("{}\nexpected:\n{expected}\nfound:\n{text}", path.display()))
+                }
                 Err(_) => {}
             }
         }

@@ -9,7 +9,7 @@ use super::persist::{Look, persist};
 use crate::mark::Mark;
 use crate::observe::options;
 use crate::options::{Options, disks, is_drive, net_moved};
-use crate::pve::{Error, Request, list, number, text};
+use crate::pve::{Class, Error, Request, list, number, text};
 use crate::step::{At, Net};
 use crate::world::World;
 
@@ -54,6 +54,7 @@ fn ours(config: &Options, at: &At, cluster: &str) -> bool {
 pub async fn cloned(world: &World, ctx: &Ctx, at: &At, cluster: &str) -> Result<Look, Error> {
     let end = tokio::time::Instant::now() + CLONING;
     let mut pause = Duration::from_millis(100);
+    let mut unseen = false;
     loop {
         match config(world, at).await {
             Ok(config) if !config.contains_key("lock") => {
@@ -67,7 +68,21 @@ pub async fn cloned(world: &World, ctx: &Ctx, at: &At, cluster: &str) -> Result<
             }
             Ok(_) => {}
             Err(error) if error.is_absent() => return elsewhere(world, at).await,
-            Err(error) if error.status() == Some(403) && cloning(world, &at.node).await => {}
+            Err(error) if error.status() == Some(403) => {
+                if free(world, at.vmid).await? {
+                    return Ok(Look::NotYet);
+                }
+                // It may have ended between the two looks: only what is refused after that is hidden from us.
+                if !cloning(world, &at.node).await {
+                    if unseen {
+                        return Ok(Look::Foreign(format!(
+                            "a guest with the id {} that the login may not see is there; it was left untouched",
+                            at.vmid
+                        )));
+                    }
+                    unseen = true;
+                }
+            }
             Err(error) => return Err(error),
         }
         if tokio::time::Instant::now() > end {
@@ -83,6 +98,16 @@ async fn cloning(world: &World, node: &str) -> bool {
     let request = Request::get(format!("/nodes/{node}/tasks")).with("source", "active").with("limit", 500);
     let tasks = world.client.read(request).await.unwrap_or_default();
     list(&tasks).iter().any(|t| text(t, "type").as_deref() == Some("qmclone"))
+}
+
+/// Whether no guest has the id. To a login whose rights come from the pool, one that is not there and one that
+/// is hidden look the same elsewhere: the rights are checked before the guest is looked for.
+pub async fn free(world: &World, vmid: u32) -> Result<bool, Error> {
+    match world.client.read(Request::get("/cluster/nextid").with("vmid", vmid)).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.class() == Class::Exists => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// The id may be taken on another node, which a clone finds only at its end.
@@ -150,8 +175,8 @@ pub async fn runs(world: &World, at: &At, yes: Look, no: Look) -> Result<Look, E
 pub async fn absent(world: &World, at: &At) -> Result<Look, Error> {
     match config(world, at).await {
         Ok(_) => Ok(Look::NotYet),
-        // For a login whose rights come from the pool, a guest that is gone is one without rights.
-        Err(error) if error.is_absent() || error.status() == Some(403) => Ok(Look::Done),
+        Err(error) if error.is_absent() => Ok(Look::Done),
+        Err(error) if error.status() == Some(403) && free(world, at.vmid).await? => Ok(Look::Done),
         Err(error) => Err(error),
     }
 }

@@ -3,6 +3,7 @@
 mod guest;
 mod persist;
 mod ready;
+mod template;
 
 use stage::{Ctx, Failure};
 
@@ -30,7 +31,20 @@ pub async fn apply(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result
             let look = || pool_is(world, pool, Look::NotYet, Look::Done);
             persist(world, ctx, &doing, || world.client.run(ctx, &request), look).await
         }
-        Step::Download { .. } | Step::MakeTemplate { .. } => Err(Failure::internal(doing)),
+        Step::Download { node, storage, url, file, algorithm, digest } => {
+            // With a digest, a file that is there already and right is no error (pve-common, Tools.pm).
+            let request = Request::post(format!("/nodes/{node}/storage/{storage}/download-url"))
+                .with("content", "import")
+                .with("url", url)
+                .with("filename", file)
+                .with("checksum-algorithm", algorithm)
+                .with("checksum", digest);
+            persist(world, ctx, &doing, || world.client.run(ctx, &request), || async { Ok(Look::NotYet) })
+                .await
+        }
+        Step::MakeTemplate { vmid, node, options, .. } => {
+            template::make(world, ctx, *vmid, node, options, &doing).await
+        }
         Step::Clone { at, template, source, full, pool, description } => {
             let mut request = Request::post(format!("/nodes/{source}/qemu/{template}/clone"))
                 .with("newid", at.vmid)

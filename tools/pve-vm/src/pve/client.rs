@@ -317,6 +317,30 @@ pub(crate) fn encode(text: &str) -> String {
     escape(text)
 }
 
+/// Fetches a text of somebody else's server.
+pub(crate) async fn fetch(url: &str, trust: &Trust, largest: usize) -> Result<String, String> {
+    let http = reqwest::Client::builder()
+        .tls_backend_preconfigured(tls::config(trust)?)
+        .connect_timeout(CONNECT)
+        .timeout(PATIENCE)
+        .build()
+        .map_err(|e| chain(&e))?;
+    let answer =
+        http.get(url).send().await.and_then(reqwest::Response::error_for_status).map_err(|e| chain(&e))?;
+    if answer.content_length().is_some_and(|n| n > largest as u64) {
+        return Err(format!("it has more than {largest} bytes"));
+    }
+    let mut answer = answer;
+    let mut text = Vec::new();
+    while let Some(part) = answer.chunk().await.map_err(|e| chain(&e))? {
+        text.extend_from_slice(&part);
+        if text.len() > largest {
+            return Err(format!("it has more than {largest} bytes"));
+        }
+    }
+    String::from_utf8(text).map_err(|_| "it is no text".to_owned())
+}
+
 /// True when trying later may do.
 pub(crate) fn passing(error: &Error) -> bool {
     matches!(error.class(), Class::Retry | Class::Unknown)

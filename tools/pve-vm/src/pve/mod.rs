@@ -8,7 +8,7 @@ mod upid;
 mod values;
 
 pub use client::{Client, Login, Request};
-pub(crate) use client::{encode, passing};
+pub(crate) use client::{encode, fetch, passing};
 pub use error::{Class, Error, class, grant};
 pub use tls::{Trust, fingerprint};
 pub use upid::Upid;

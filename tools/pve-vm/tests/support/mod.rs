@@ -1,4 +1,5 @@
 //! A lab, and the tool run in it as a program would be.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use std::collections::BTreeMap;
