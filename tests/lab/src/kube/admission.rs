@@ -257,7 +257,8 @@ fn containers(new: &Value, pointer: &str, field: &str, faults: &mut Vec<Fault>) 
             }
             for (j, mount) in list(container, "/volumeMounts").iter().enumerate() {
                 let wanted = mount["name"].as_str().unwrap_or_default();
-                if !volumes.contains(wanted) {
+                // A StatefulSet's claims become volumes only in its pods.
+                if !volumes.contains(wanted) && new["kind"] != "StatefulSet" {
                     let at = format!("{field}.{kind}[{i}].volumeMounts[{j}].name");
                     faults.push((at, "FieldValueNotFound", format!("Not found: {wanted:?}")));
                 }
