@@ -104,7 +104,13 @@ async fn kubectl_works() {
             &["node/w1 cordoned", "node/w1 drained"],
         );
         has(&["uncordon", "w1"], &["node/w1 uncordoned"]);
-        has(&["create", "configmap", "-n", "shop", "c", "--from-literal=a=b"], &["configmap/c created"]);
+        // (`kubectl create configmap` sends protobuf, which the lab does not read.)
+        std::fs::write(
+            home.join("c.yaml"),
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c, namespace: shop}\ndata: {a: b}\n",
+        )
+        .unwrap();
+        has(&["create", "-f", home.join("c.yaml").to_str().unwrap()], &["configmap/c created"]);
         has(
             &["patch", "configmap", "-n", "shop", "c", "-p", "{\"data\":{\"a\":\"z\"}}"],
             &["configmap/c patched"],
