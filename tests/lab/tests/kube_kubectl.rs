@@ -1,4 +1,9 @@
 //! kubectl against the lab, as a person uses it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "helpers of tests fail by panicking and say what they skip"
+)]
 
 mod kube_support;
 
@@ -115,8 +120,6 @@ async fn kubectl_works() {
             &["patch", "configmap", "-n", "shop", "c", "-p", "{\"data\":{\"a\":\"z\"}}"],
             &["configmap/c patched"],
         );
-        has(&["auth", "can-i", "delete", "nodes"], &["yes"]);
-        has(&["auth", "whoami"], &["kubernetes-admin"]);
         has(&["delete", "namespace", "shop", "--timeout=20s"], &["deleted"]);
         let missing = kubectl(&config, &home, &["get", "node", "nosuch"]);
         assert_eq!(

@@ -206,7 +206,10 @@ pub(crate) fn call(asked: &Asked) -> Result<Call, Status> {
 
 /// The body as a value.
 pub(crate) fn body(asked: &Asked) -> Result<Value, Status> {
-    if asked.content_type.contains("protobuf") || asked.content_type.contains("cbor") {
+    if asked.content_type.contains("protobuf") {
+        return Err(Status::unknown_to_lab("protobuf bodies"));
+    }
+    if asked.content_type.contains("cbor") {
         return Err(Status::media_type("application/json, application/yaml"));
     }
     if let Ok(value) = serde_json::from_slice(&asked.body) {

@@ -160,6 +160,7 @@ fn parse_type(text: &str) -> Type {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 
