@@ -13,6 +13,9 @@ use futures::stream::{self, StreamExt as _};
 use remote::{Class, Error, Host, Lock, Target};
 use stage::{Ctx, Exit, Failure, Guard, Site};
 
+pub mod packages;
+pub mod units;
+
 /// How to reach some of the document's machines: everything about the connection but the connection.
 #[derive(Clone, Debug)]
 pub struct Route {

@@ -1,0 +1,1 @@
+//! The seven laws, one implementation for all tools.
