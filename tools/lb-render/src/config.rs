@@ -21,8 +21,7 @@ pub const SOCKET: &str = "/run/haproxy/admin.sock";
 /// What HAProxy answers of itself, whatever its backends do.
 pub const MONITOR: &str = "/healthz";
 
-const TEMPLATE: render::Template<Data<'_>> =
-    render::Template::new("haproxy.cfg", include_str!("../templates/haproxy.cfg.j2"));
+const TEMPLATE: &str = include_str!("../templates/haproxy.cfg.j2");
 
 /// Everything that one machine's haproxy.cfg depends on.
 #[derive(Clone, Debug, PartialEq)]
@@ -142,7 +141,8 @@ impl Config {
             web: self.web.as_ref(),
             terminate: self.terminate.as_ref(),
         };
-        TEMPLATE.render(&data).map_err(|e| Failure::internal("cannot render haproxy.cfg").caused_by(&e))
+        let template = render::Template::new("haproxy.cfg", TEMPLATE);
+        template.render(&data).map_err(|e| Failure::internal("cannot render haproxy.cfg").caused_by(&e))
     }
 
     /// The servers as HAProxy lists them, `backend/server`.
