@@ -67,9 +67,9 @@ impl Case {
         Ok(())
     }
 
-    /// A text with what differs between worlds replaced.
+    /// A text with what differs between worlds replaced; digests too, for they follow from it.
     pub fn comparable(&self, text: &str) -> String {
-        self.same.iter().fold(text.to_owned(), |text, (what, stands)| text.replace(what, stands))
+        digests(&self.same.iter().fold(text.to_owned(), |text, (what, stands)| text.replace(what, stands)))
     }
 
     pub(crate) fn agrees(
@@ -130,6 +130,24 @@ fn readable(dir: &Path, secrets: &[String]) -> Result<(), Broken> {
         }
     }
     Ok(())
+}
+
+/// Replaces words of 16 and more hexadecimal digits.
+fn digests(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut word = String::new();
+    for c in text.chars().chain(['\n']) {
+        if c.is_ascii_alphanumeric() {
+            word.push(c);
+            continue;
+        }
+        let digest = word.len() >= 16 && word.chars().all(|c| c.is_ascii_hexdigit());
+        out.push_str(if digest { "<digest>" } else { &word });
+        word.clear();
+        out.push(c);
+    }
+    out.pop();
+    out
 }
 
 /// The lines that one text has and the other has not.

@@ -65,10 +65,10 @@ async fn test(host: &Host, balancer: &Balancer, want: &Want) -> Result<(), Failu
     host.write(&candidate).await.map_err(|e| failure(doing(), &e))?;
     let check = Command::new("/usr/sbin/haproxy").args(["-c", "-f", CANDIDATE]).sudo();
     let said = host.run(&check).await.map_err(|e| failure(doing(), &e))?;
+    host.remove(CANDIDATE).await.map_err(|e| failure(doing(), &e))?;
     if said.success() {
         return Ok(());
     }
-    host.remove(CANDIDATE).await.map_err(|e| failure(doing(), &e))?;
     Err(Failure::precondition(format!(
         "HAProxy on {} refuses its new configuration; nothing live was touched",
         balancer.name
@@ -111,7 +111,6 @@ async fn load(host: &Host, balancer: &Balancer, want: &Want, ctx: &Ctx) -> Resul
         told.causes.extend(wrong.causes);
         return Err(told.because(log).hint(format!("ssh {} sudo journalctl -u haproxy", balancer.name)));
     }
-    host.remove(CANDIDATE).await.map_err(transport)?;
     if want.ca.is_none() {
         host.remove(CA).await.map_err(transport)?;
     }
@@ -164,7 +163,6 @@ async fn restore(host: &Host, before: Before) -> Result<(), Failure> {
             }
         }
     }
-    host.remove(CANDIDATE).await.map_err(transport)?;
     let verb = if before.config.is_some() { "reload-or-restart" } else { "stop" };
     // The old one may not have run either: the failure that is being told matters more.
     let again = host.run(&systemctl(verb)).await.map_err(transport)?;
@@ -179,7 +177,7 @@ async fn remove(host: &Host) -> Result<(), Failure> {
     host.ok(&stop).await.map_err(transport)?;
     let listed = host.run(&Command::new("ls").args(["-1", CERTIFICATES]).sudo()).await.map_err(transport)?;
     let served = listed.text().lines().map(|name| format!("{CERTIFICATES}{name}")).collect::<Vec<_>>();
-    for path in served.iter().map(String::as_str).chain([CANDIDATE, CA, CONFIG]) {
+    for path in served.iter().map(String::as_str).chain([CA, CONFIG]) {
         host.remove(path).await.map_err(transport)?;
     }
     Ok(())

@@ -10,8 +10,8 @@ use stage::Failure;
 pub const HEADER: &str = "# Managed by kubeline (lb-render). Changes here are overwritten.";
 /// The file that HAProxy reads on Debian.
 pub const CONFIG: &str = "/etc/haproxy/haproxy.cfg";
-/// Where a configuration is tested before it is swapped in.
-pub const CANDIDATE: &str = "/etc/haproxy/kubeline-candidate.cfg";
+/// Where a configuration is tested before it is swapped in; a run that dies meanwhile leaves it to the next boot.
+pub const CANDIDATE: &str = "/run/kubeline/haproxy.cfg";
 /// The CA that API servers are verified against.
 pub const CA: &str = "/etc/haproxy/kubeline-ca.pem";
 /// The folder of the certificates that are served.
