@@ -86,22 +86,7 @@ fn dpkg(ctx: &mut Ctx, args: &[String]) -> Output {
                 ),
             }
         }
-        [v, name] if v == "--verify" || v == "-V" => {
-            let machine = ctx.machine();
-            if machine.packages.status(name).is_none() {
-                return Output::fail(1, format!("dpkg: package '{name}' is not installed"));
-            }
-            let mut text = String::new();
-            for (_, path, pristine) in packages::CONFFILES.iter().filter(|(package, _, _)| package == name) {
-                match machine.fs.read(path) {
-                    Ok(content) if content == pristine.as_bytes() => {}
-                    Ok(_) => text.push_str(&format!("??5?????? c {path}\n")),
-                    Err(_) => text.push_str(&format!("missing   c {path}\n")),
-                }
-            }
-            // It exits 0 whatever it found, as dpkg 1.21 does.
-            Output::ok(text)
-        }
+        [v, name] if v == "--verify" || v == "-V" => verify(ctx, name),
         [p] if p == "--print-architecture" => Output::ok("amd64\n"),
         [c, a, op, b] if c == "--compare-versions" => {
             let order = packages::compare(a, b);
@@ -118,6 +103,24 @@ fn dpkg(ctx: &mut Ctx, args: &[String]) -> Output {
         }
         _ => ctx.unknown("dpkg", args),
     }
+}
+
+/// What dpkg(1) prints for configuration files that are not as the package brought them.
+fn verify(ctx: &Ctx, name: &str) -> Output {
+    let machine = ctx.machine();
+    if !machine.packages.provides(name) {
+        return Output::fail(1, format!("dpkg: package '{name}' is not installed"));
+    }
+    let mut out = Output::quiet();
+    for (path, text) in packages::conffiles(name) {
+        let line = match machine.fs.read(path) {
+            Ok(content) if content == text.as_bytes() => continue,
+            Ok(_) => format!("??5?????? c {path}\n"),
+            Err(_) => format!("missing   c {path}\n"),
+        };
+        out.stdout.extend_from_slice(line.as_bytes());
+    }
+    out
 }
 
 fn dpkg_query(ctx: &mut Ctx, args: &[String]) -> Output {
