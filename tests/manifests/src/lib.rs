@@ -10,6 +10,10 @@ use k8s_openapi::api::{
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1 as extensions;
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1 as registration;
+mod cases;
+
+pub use cases::cases;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
