@@ -11,6 +11,8 @@ pub struct Config {
     pub proxies: Vec<Proxy>,
     /// The path of the runtime socket.
     pub socket: Option<String>,
+    /// `description` of the global section.
+    pub description: Option<String>,
     /// `maxconn` of the global section.
     pub maxconn: u32,
 }
@@ -163,7 +165,7 @@ const GLOBAL: [&str; 31] = [
     "cpu-map",
     "insecure-fork-wanted",
 ];
-const PROXY: [&str; 37] = [
+const PROXY: [&str; 43] = [
     "mode",
     "log",
     "option",
@@ -201,6 +203,12 @@ const PROXY: [&str; 37] = [
     "http-error",
     "load-server-state-from-file",
     "email-alert",
+    "clitcpka-cnt",
+    "clitcpka-idle",
+    "clitcpka-intvl",
+    "srvtcpka-cnt",
+    "srvtcpka-idle",
+    "srvtcpka-intvl",
 ];
 const OPTIONS: [&str; 19] = [
     "tcplog",
@@ -270,6 +278,7 @@ pub fn parse(file: &str, text: &str, fs: &Fs) -> (Config, Report) {
             }
             _ if section == "global" => match first.as_str() {
                 "stats" if rest.first() == Some(&"socket") => config.socket = rest.get(1).map(|s| s.to_string()),
+                "description" => config.description = Some(rest.join(" ")),
                 "maxconn" => config.maxconn = rest.first().and_then(|n| n.parse().ok()).unwrap_or(0),
                 "nbproc" => reader.parse_error(
                     number,

@@ -120,6 +120,7 @@ fn dpkg(ctx: &mut Ctx, args: &[String]) -> Output {
     }
 }
 
+
 fn dpkg_query(ctx: &mut Ctx, args: &[String]) -> Output {
     let (mut format, mut names, mut show) = ("${Package}\t${Version}\n".to_string(), Vec::new(), false);
     let mut rest = args.iter();
