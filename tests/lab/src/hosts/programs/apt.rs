@@ -105,23 +105,6 @@ fn dpkg(ctx: &mut Ctx, args: &[String]) -> Output {
     }
 }
 
-/// What dpkg(1) prints for configuration files that are not as the package brought them.
-fn verify(ctx: &Ctx, name: &str) -> Output {
-    let machine = ctx.machine();
-    if !machine.packages.provides(name) {
-        return Output::fail(1, format!("dpkg: package '{name}' is not installed"));
-    }
-    let mut out = Output::quiet();
-    for (path, text) in packages::conffiles(name) {
-        let line = match machine.fs.read(path) {
-            Ok(content) if content == text.as_bytes() => continue,
-            Ok(_) => format!("??5?????? c {path}\n"),
-            Err(_) => format!("missing   c {path}\n"),
-        };
-        out.stdout.extend_from_slice(line.as_bytes());
-    }
-    out
-}
 
 fn dpkg_query(ctx: &mut Ctx, args: &[String]) -> Output {
     let (mut format, mut names, mut show) = ("${Package}\t${Version}\n".to_string(), Vec::new(), false);
