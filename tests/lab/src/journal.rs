@@ -70,6 +70,29 @@ impl Journal {
         })
     }
 
+    /// Appends a command as it begins; what it turned out to be is told later by [`Journal::amend`].
+    ///
+    /// `request` is the short form (a script's name and its parameters); `argv` is everything that was sent.
+    pub fn record_call(&self, target: &str, request: &str, argv: &[String]) -> usize {
+        self.push(Entry {
+            seq: 0,
+            window: Window::Ssh,
+            target: target.into(),
+            request: request.into(),
+            changing: false,
+            unknown: false,
+            argv: argv.to_vec(),
+        })
+    }
+
+    /// Tells of an entry whether it changed something, and whether the lab did not know it.
+    pub fn amend(&self, seq: usize, changing: bool, unknown: bool) {
+        if let Some(entry) = self.lock().get_mut(seq) {
+            entry.changing = changing;
+            entry.unknown = unknown;
+        }
+    }
+
     /// Appends a request that the lab refused because it does not know it.
     pub fn record_unknown(&self, window: Window, target: &str, request: &str) -> usize {
         self.push(Entry {

@@ -1,0 +1,5 @@
+//! etcd clusters: members and quorum.
+
+/// All etcd clusters of the lab.
+#[derive(Clone, Debug, Default)]
+pub struct Clusters {}

@@ -1,0 +1,510 @@
+//! What an API server allocates, fills in from other objects and refuses, for the kinds that matter here.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+use serde_json::{Value, json};
+
+use super::resources::Resource;
+use super::selectors::Selector;
+use super::status::Status;
+use super::store::Store;
+use super::verbs::Call;
+
+/// `(field, reason, message)` as a `Status` lists causes.
+type Fault = (String, &'static str, String);
+
+fn invalid(field: impl Into<String>, value: &Value, why: &str) -> Fault {
+    (field.into(), "FieldValueInvalid", format!("Invalid value: {value}: {why}"))
+}
+
+fn required(field: impl Into<String>, why: &str) -> Fault {
+    let message = if why.is_empty() { "Required value".to_owned() } else { format!("Required value: {why}") };
+    (field.into(), "FieldValueRequired", message)
+}
+
+fn forbidden(field: impl Into<String>, why: &str) -> Fault {
+    (field.into(), "FieldValueForbidden", format!("Forbidden: {why}"))
+}
+
+fn list<'v>(value: &'v Value, pointer: &str) -> &'v [Value] {
+    value.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+/// Admits an object: allocates, defaults from other objects, validates.
+pub(crate) fn admit(
+    store: &mut Store,
+    res: &Resource,
+    old: Option<&Value>,
+    new: &mut Value,
+    call: &mut Call,
+) -> Result<(), Status> {
+    let name = new["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    let mut faults: Vec<Fault> = Vec::new();
+    if old.is_none() {
+        name_faults(res, &name, &mut faults);
+    }
+    label_faults(new, &mut faults);
+    match (res.group.as_str(), res.kind.as_str()) {
+        ("", "Service") => service(store, old, new, call, &mut faults),
+        ("", "Pod") => pod(store, res, old, new, &mut faults)?,
+        ("", "Namespace") if old.is_none() => new["spec"]["finalizers"] = json!(["kubernetes"]),
+        ("", "Node") if old.is_none() && !call.system => {
+            let mut taints = list(new, "/spec/taints").to_vec();
+            if !taints.iter().any(|t| t["key"] == "node.kubernetes.io/not-ready") {
+                taints.push(json!({"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}));
+            }
+            new["spec"]["taints"] = taints.into();
+        }
+        ("", "PersistentVolumeClaim") => claim(store, old, new, &mut faults),
+        ("", "PersistentVolume") => {
+            if old.is_none() {
+                new["metadata"]["finalizers"] = json!(["kubernetes.io/pv-protection"]);
+            } else if let Some(old) = old {
+                let source = |v: &Value| {
+                    ["nfs", "hostPath", "local", "csi", "iscsi", "fc"].map(|s| v["spec"].get(s).cloned())
+                };
+                if source(old) != source(new) {
+                    let why = "spec.persistentvolumesource is immutable after creation";
+                    faults.push(forbidden("spec.persistentvolumesource", why));
+                }
+            }
+        }
+        ("", "ConfigMap" | "Secret") => frozen(old, new, &mut faults),
+        ("apps", _) => workload(res, old, new, &mut faults),
+        ("batch", "Job") => {
+            containers(new, "/spec/template/spec", "spec.template.spec", &mut faults);
+            for field in ["template", "selector", "completionMode"] {
+                immutable(old, new, &format!("/spec/{field}"), &format!("spec.{field}"), &mut faults);
+            }
+        }
+        ("batch", "CronJob") => {
+            containers(
+                new,
+                "/spec/jobTemplate/spec/template/spec",
+                "spec.jobTemplate.spec.template.spec",
+                &mut faults,
+            );
+        }
+        ("storage.k8s.io", "StorageClass") => {
+            if new["provisioner"].as_str().unwrap_or_default().is_empty() {
+                faults.push(required("provisioner", ""));
+            }
+            immutable(old, new, "/parameters", "parameters", &mut faults);
+            if let Some(old) = old {
+                if old["provisioner"] != new["provisioner"] {
+                    faults.push(forbidden("provisioner", "updates to provisioner are forbidden."));
+                }
+                if old["reclaimPolicy"] != new["reclaimPolicy"] {
+                    faults.push(forbidden("reclaimPolicy", "updates to reclaimPolicy are forbidden."));
+                }
+            }
+            immutable(old, new, "/volumeBindingMode", "volumeBindingMode", &mut faults);
+        }
+        ("rbac.authorization.k8s.io", "ClusterRoleBinding" | "RoleBinding") => {
+            if let Some(old) = old
+                && old["roleRef"] != new["roleRef"]
+            {
+                faults.push(invalid("roleRef", &new["roleRef"], "cannot change roleRef"));
+            }
+        }
+        ("networking.k8s.io", "Ingress") => {
+            for (i, rule) in list(new, "/spec/rules").iter().enumerate() {
+                for (j, path) in list(rule, "/http/paths").iter().enumerate() {
+                    if path.get("pathType").is_none() {
+                        faults.push(required(
+                            format!("spec.rules[{i}].http.paths[{j}].pathType"),
+                            "pathType must be specified",
+                        ));
+                    }
+                }
+            }
+        }
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => {
+            let group = new["spec"]["group"].as_str().unwrap_or_default();
+            let wanted = format!("{}.{group}", new["spec"]["names"]["plural"].as_str().unwrap_or_default());
+            if name != wanted {
+                let why = format!("must be spec.names.plural+\".\"+spec.group: {wanted:?}");
+                faults.push(invalid("metadata.name", &json!(name), &why));
+            }
+            for (i, version) in list(new, "/spec/versions").iter().enumerate() {
+                if version.pointer("/schema/openAPIV3Schema").is_none() {
+                    faults.push(required(
+                        format!("spec.versions[{i}].schema.openAPIV3Schema"),
+                        "schemas are required",
+                    ));
+                }
+            }
+            if old.is_some() && old.is_none_or(|o| o["spec"]["scope"] != new["spec"]["scope"]) {
+                faults.push(invalid("spec.scope", &new["spec"]["scope"], "field is immutable"));
+            }
+        }
+        _ => {}
+    }
+    if faults.is_empty() { Ok(()) } else { Err(Status::invalid(res, &name, &faults)) }
+}
+
+fn immutable(old: Option<&Value>, new: &Value, pointer: &str, field: &str, faults: &mut Vec<Fault>) {
+    if let Some(old) = old
+        && old.pointer(pointer) != new.pointer(pointer)
+    {
+        faults.push(invalid(field, new.pointer(pointer).unwrap_or(&Value::Null), "field is immutable"));
+    }
+}
+
+fn name_faults(res: &Resource, name: &str, faults: &mut Vec<Fault>) {
+    if res.group == "rbac.authorization.k8s.io" || res.kind == "IPAddress" {
+        return;
+    }
+    let plain = matches!(res.kind.as_str(), "Service" | "Namespace");
+    let good = |part: &str| {
+        !part.is_empty()
+            && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+            && !part.starts_with('-')
+            && !part.ends_with('-')
+    };
+    let limit = if plain { 63 } else { 253 };
+    if name.len() > limit || !name.split('.').all(good) || (plain && name.contains('.')) {
+        let why = if plain {
+            "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
+        } else {
+            "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
+        };
+        faults.push(invalid("metadata.name", &json!(name), why));
+    }
+}
+
+fn label_faults(new: &Value, faults: &mut Vec<Fault>) {
+    for value in new["metadata"]["labels"].as_object().into_iter().flat_map(|m| m.values()) {
+        let text = value.as_str().unwrap_or_default();
+        let edge = |c: Option<char>| c.is_none_or(|c| c.is_ascii_alphanumeric());
+        let inside = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+        if text.len() > 63 || !inside || !edge(text.chars().next()) || !edge(text.chars().last()) {
+            let why = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
+            faults.push(invalid("metadata.labels", value, why));
+        }
+    }
+}
+
+fn frozen(old: Option<&Value>, new: &Value, faults: &mut Vec<Fault>) {
+    let Some(old) = old else { return };
+    if old["kind"] == "Secret" && old["type"] != new["type"] {
+        faults.push(invalid("type", &new["type"], "field is immutable"));
+    }
+    if old["immutable"] == true {
+        for field in ["data", "binaryData"] {
+            if old.get(field) != new.get(field) {
+                faults.push(forbidden(field, "field is immutable when `immutable` is set"));
+            }
+        }
+        if new["immutable"] != true {
+            faults.push(forbidden("immutable", "field is immutable when `immutable` is set"));
+        }
+    }
+}
+
+fn workload(res: &Resource, old: Option<&Value>, new: &Value, faults: &mut Vec<Fault>) {
+    if res.kind == "ControllerRevision" {
+        return;
+    }
+    match new.pointer("/spec/selector") {
+        None => faults.push(required("spec.selector", "")),
+        Some(selector) => {
+            let labels = new.pointer("/spec/template/metadata/labels").unwrap_or(&Value::Null);
+            if !Selector::of(selector).matches(labels) {
+                let why = "`selector` does not match template `labels`";
+                faults.push(invalid("spec.template.metadata.labels", labels, why));
+            }
+        }
+    }
+    containers(new, "/spec/template/spec", "spec.template.spec", faults);
+    let Some(old_object) = old else { return };
+    if res.kind != "StatefulSet" {
+        immutable(old, new, "/spec/selector", "spec.selector", faults);
+        return;
+    }
+    const FREE: [&str; 7] = [
+        "replicas",
+        "ordinals",
+        "template",
+        "updateStrategy",
+        "revisionHistoryLimit",
+        "persistentVolumeClaimRetentionPolicy",
+        "minReadySeconds",
+    ];
+    let fixed = |v: &Value| -> std::collections::BTreeMap<String, Value> {
+        let spec = v["spec"].as_object().cloned().unwrap_or_default();
+        spec.into_iter().filter(|(k, _)| !FREE.contains(&k.as_str())).collect()
+    };
+    if fixed(old_object) != fixed(new) {
+        faults.push(forbidden("spec", "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden"));
+    }
+}
+
+fn containers(new: &Value, pointer: &str, field: &str, faults: &mut Vec<Fault>) {
+    let Some(spec) = new.pointer(pointer) else {
+        faults.push(required(format!("{field}.containers"), ""));
+        return;
+    };
+    if list(spec, "/containers").is_empty() {
+        faults.push(required(format!("{field}.containers"), ""));
+    }
+    let volumes: BTreeSet<&str> = list(spec, "/volumes").iter().filter_map(|v| v["name"].as_str()).collect();
+    for kind in ["initContainers", "containers"] {
+        for (i, container) in list(spec, &format!("/{kind}")).iter().enumerate() {
+            if container["image"].as_str().unwrap_or_default().is_empty() {
+                faults.push(required(format!("{field}.{kind}[{i}].image"), ""));
+            }
+            for (j, mount) in list(container, "/volumeMounts").iter().enumerate() {
+                let wanted = mount["name"].as_str().unwrap_or_default();
+                if !volumes.contains(wanted) {
+                    let at = format!("{field}.{kind}[{i}].volumeMounts[{j}].name");
+                    faults.push((at, "FieldValueNotFound", format!("Not found: {wanted:?}")));
+                }
+            }
+        }
+    }
+}
+
+fn pod(
+    store: &Store,
+    res: &Resource,
+    old: Option<&Value>,
+    new: &mut Value,
+    faults: &mut Vec<Fault>,
+) -> Result<(), Status> {
+    containers(new, "/spec", "spec", faults);
+    let name = new["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    if let Some(old) = old {
+        let mut before = old["spec"].clone();
+        let after = &new["spec"];
+        // An image, the tolerations (additions) and a binding may change; nothing else.
+        for (mine, theirs) in [(&mut before, after)] {
+            mine["tolerations"] = theirs["tolerations"].clone();
+            mine["activeDeadlineSeconds"] = theirs["activeDeadlineSeconds"].clone();
+            if mine.get("nodeName").is_none() {
+                mine["nodeName"] = theirs["nodeName"].clone();
+            }
+            let images: Vec<Value> = list(theirs, "/containers").iter().map(|c| c["image"].clone()).collect();
+            for (c, image) in mine["containers"].as_array_mut().into_iter().flatten().zip(images) {
+                c["image"] = image;
+            }
+        }
+        let mut after = after.clone();
+        super::schema::check::drop_nulls(&mut before);
+        super::schema::check::drop_nulls(&mut after);
+        if before != after {
+            faults.push(forbidden("spec", "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)"));
+        }
+        return Ok(());
+    }
+    let ns = new["metadata"]["namespace"].as_str().unwrap_or_default().to_owned();
+    let mirror = new["metadata"]["annotations"].get("kubernetes.io/config.mirror").is_some();
+    if !mirror {
+        let account = new["spec"]["serviceAccountName"].as_str().unwrap_or("default").to_owned();
+        if store.get("serviceaccounts", &ns, &account).is_none() {
+            let why = format!(
+                "error looking up service account {ns}/{account}: serviceaccount \"{account}\" not found"
+            );
+            return Err(Status::forbidden(res, &name, &why));
+        }
+        new["spec"]["serviceAccountName"] = account.as_str().into();
+        new["spec"]["serviceAccount"] = account.into();
+    }
+    let class = new["spec"]["priorityClassName"].as_str().unwrap_or_default().to_owned();
+    let priority = match class.as_str() {
+        "" => 0,
+        "system-cluster-critical" => 2_000_000_000,
+        "system-node-critical" => 2_000_001_000,
+        other => match store.get("priorityclasses.scheduling.k8s.io", "", other) {
+            Some(class) => class["value"].as_i64().unwrap_or(0),
+            None => {
+                let why = format!("no PriorityClass with name {other} was found");
+                return Err(Status::forbidden(res, &name, &why));
+            }
+        },
+    };
+    new["spec"]["priority"] = priority.into();
+    new["spec"]["preemptionPolicy"] = "PreemptLowerPriority".into();
+    let mut tolerations = list(new, "/spec/tolerations").to_vec();
+    for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
+        let held = |t: &Value| {
+            (t["key"] == key || (t.get("key").is_none() && t["operator"] == "Exists"))
+                && (t.get("effect").is_none() || t["effect"] == "NoExecute")
+        };
+        if !mirror && !tolerations.iter().any(held) {
+            tolerations.push(
+                json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}),
+            );
+        }
+    }
+    if !tolerations.is_empty() {
+        new["spec"]["tolerations"] = tolerations.into();
+    }
+    Ok(())
+}
+
+fn claim(store: &Store, old: Option<&Value>, new: &mut Value, faults: &mut Vec<Fault>) {
+    if let Some(old) = old {
+        let mut before = old["spec"].clone();
+        let after = &new["spec"];
+        if let Some(requests) = after.pointer("/resources/requests") {
+            before["resources"]["requests"] = requests.clone();
+        }
+        if before.get("volumeName").is_none()
+            && let Some(volume) = after.get("volumeName")
+        {
+            before["volumeName"] = volume.clone();
+        }
+        if before != *after {
+            faults.push(forbidden("spec", "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"));
+        }
+        return;
+    }
+    if list(new, "/spec/accessModes").is_empty() {
+        faults.push(required("spec.accessModes", "at least 1 access mode is required"));
+    }
+    if new.pointer("/spec/resources/requests/storage").is_none() {
+        faults.push(required("spec.resources[storage]", ""));
+    }
+    if new["spec"].get("storageClassName").is_none() {
+        let default = store
+            .list("storageclasses.storage.k8s.io", None)
+            .find(|c| c["metadata"]["annotations"]["storageclass.kubernetes.io/is-default-class"] == "true");
+        if let Some(class) = default {
+            new["spec"]["storageClassName"] = class["metadata"]["name"].clone();
+        }
+    }
+    new["metadata"]["finalizers"] = json!(["kubernetes.io/pvc-protection"]);
+}
+
+fn service(store: &mut Store, old: Option<&Value>, new: &mut Value, call: &Call, faults: &mut Vec<Fault>) {
+    if new["spec"]["type"] == "ExternalName" {
+        return;
+    }
+    let ports = list(new, "/spec/ports").to_vec();
+    if ports.is_empty() && new["spec"]["clusterIP"] != "None" {
+        faults.push(required("spec.ports", ""));
+        return;
+    }
+    for (i, port) in ports.iter().enumerate() {
+        if ports.len() > 1 && port["name"].as_str().unwrap_or_default().is_empty() {
+            faults.push(required(format!("spec.ports[{i}].name"), ""));
+        }
+    }
+    // An address that a client does not repeat stays.
+    if let Some(old) = old {
+        for field in ["clusterIP", "clusterIPs"] {
+            if new["spec"].get(field).is_none()
+                && let Some(kept) = old["spec"].get(field)
+            {
+                new["spec"][field] = kept.clone();
+            }
+        }
+        if old["spec"]["clusterIP"] != new["spec"]["clusterIP"] && old["spec"].get("clusterIP").is_some() {
+            faults.push(invalid(
+                "spec.clusterIPs[0]",
+                &json!([new["spec"]["clusterIP"]]),
+                "may not change once set",
+            ));
+        }
+    } else {
+        if new["spec"]["clusterIP"].as_str().unwrap_or_default().is_empty() {
+            new["spec"]["clusterIP"] = cluster_ip(store, call.dry_run).into();
+        } else if new["spec"]["clusterIP"] != "None"
+            && let Some(other) =
+                store.list("services", None).find(|s| s["spec"]["clusterIP"] == new["spec"]["clusterIP"])
+        {
+            let _ = other;
+            let why = "failed to allocate IP: provided IP is already allocated";
+            faults.push(invalid("spec.clusterIPs", &json!([new["spec"]["clusterIP"]]), why));
+        }
+        new["spec"]["clusterIPs"] = json!([new["spec"]["clusterIP"]]);
+    }
+    let external = matches!(new["spec"]["type"].as_str(), Some("NodePort" | "LoadBalancer"));
+    if !external {
+        for port in new["spec"]["ports"].as_array_mut().into_iter().flatten() {
+            if let Some(map) = port.as_object_mut() {
+                map.shift_remove("nodePort");
+            }
+        }
+        return;
+    }
+    let me = super::store::key_of(new);
+    let mut taken: BTreeSet<(i64, String)> = BTreeSet::new();
+    for other in store.list("services", None).filter(|s| super::store::key_of(s) != me) {
+        for port in list(other, "/spec/ports") {
+            if let Some(n) = port["nodePort"].as_i64() {
+                taken.insert((n, port["protocol"].as_str().unwrap_or("TCP").to_owned()));
+            }
+        }
+    }
+    let before: Vec<Value> = old.map(|o| list(o, "/spec/ports").to_vec()).unwrap_or_default();
+    for i in 0..ports.len() {
+        let port = &new["spec"]["ports"][i];
+        let protocol = port["protocol"].as_str().unwrap_or("TCP").to_owned();
+        let same = |p: &&Value| p["port"] == port["port"] && p["protocol"] == port["protocol"];
+        let wanted = port["nodePort"]
+            .as_i64()
+            .filter(|n| *n != 0)
+            .or_else(|| before.iter().find(same).and_then(|p| p["nodePort"].as_i64()));
+        match wanted {
+            Some(n) if !(30000..=32767).contains(&n) => faults.push(invalid(
+                format!("spec.ports[{i}].nodePort"),
+                &json!(n),
+                "provided port is not in the valid range. The range of valid ports is 30000-32767",
+            )),
+            Some(n) if taken.contains(&(n, protocol.clone())) => faults.push(invalid(
+                format!("spec.ports[{i}].nodePort"),
+                &json!(n),
+                "provided port is already allocated",
+            )),
+            Some(n) => {
+                new["spec"]["ports"][i]["nodePort"] = n.into();
+                taken.insert((n, protocol));
+            }
+            None => {
+                let free = (0..).map(|_| 30000 + (store.random() % 2768) as i64).take(10_000);
+                let free = free.into_iter().find(|n| !taken.contains(&(*n, protocol.clone())));
+                if let Some(n) = free {
+                    new["spec"]["ports"][i]["nodePort"] = n.into();
+                    taken.insert((n, protocol));
+                }
+            }
+        }
+    }
+}
+
+// Addresses come from the service network of kubeadm's configuration, its upper part, as the real allocator prefers.
+fn cluster_ip(store: &mut Store, dry_run: bool) -> String {
+    let _ = dry_run;
+    let (base, bits) = service_network(store);
+    let used: BTreeSet<String> = store
+        .list("services", None)
+        .filter_map(|s| s["spec"]["clusterIP"].as_str().map(str::to_owned))
+        .collect();
+    let size = 1u64 << (32 - bits);
+    let low = size.min(256).min(size / 4).max(16).min(size - 2);
+    loop {
+        let offset = low + store.random() % (size - low - 1).max(1);
+        let ip = Ipv4Addr::from(base + offset as u32).to_string();
+        if !used.contains(&ip) {
+            return ip;
+        }
+    }
+}
+
+/// The service network: base address and prefix length.
+pub(crate) fn service_network(store: &Store) -> (u32, u32) {
+    let default = (u32::from(Ipv4Addr::new(10, 96, 0, 0)), 12);
+    let Some(config) = store.get("configmaps", "kube-system", "kubeadm-config") else { return default };
+    let text = config["data"]["ClusterConfiguration"].as_str().unwrap_or_default();
+    let Some(cidr) = text.lines().find_map(|l| l.trim().strip_prefix("serviceSubnet:")) else {
+        return default;
+    };
+    let Some((ip, bits)) = cidr.trim().trim_matches('"').split_once('/') else { return default };
+    match (ip.parse::<Ipv4Addr>(), bits.parse::<u32>()) {
+        (Ok(ip), Ok(bits)) if (8..=28).contains(&bits) => (u32::from(ip), bits),
+        _ => default,
+    }
+}

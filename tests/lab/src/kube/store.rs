@@ -1,0 +1,232 @@
+//! The objects of one cluster, with their history.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::resources::{self, Resource};
+
+/// How many changes a watch can look back.
+const HISTORY: usize = 20_000;
+
+/// What happened to an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// It is new.
+    Added,
+    /// It changed.
+    Modified,
+    /// It is gone.
+    Deleted,
+}
+
+/// One change.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// The resource version of the change.
+    pub version: u64,
+    /// The store, such as `deployments.apps`.
+    pub store: String,
+    /// What happened.
+    pub event: Event,
+    /// The object after it (before it, for a deletion, with the version of the deletion).
+    pub object: Arc<Value>,
+    /// The object before it.
+    pub old: Option<Arc<Value>>,
+}
+
+/// Namespace (empty for the cluster's) and name.
+pub type Key = (String, String);
+
+/// The objects of one cluster.
+#[derive(Debug)]
+pub struct Store {
+    objects: BTreeMap<String, BTreeMap<Key, Arc<Value>>>,
+    version: u64,
+    log: VecDeque<Change>,
+    /// The resources of CRDs that are established, one a version.
+    pub custom: Vec<Resource>,
+    /// The first control plane's CA, for `kube-root-ca.crt`.
+    pub ca: String,
+    /// The version that the API server says.
+    pub server_version: String,
+    seed: u64,
+}
+
+impl Store {
+    /// An empty store whose generated names follow from `name`.
+    pub fn new(name: &str) -> Store {
+        let sum = Sha256::digest(name);
+        let mut first = [0; 8];
+        first.copy_from_slice(&sum[..8]);
+        Store {
+            objects: BTreeMap::new(),
+            version: 0,
+            log: VecDeque::new(),
+            custom: Vec::new(),
+            ca: String::new(),
+            server_version: "v1.36.2".into(),
+            seed: u64::from_le_bytes(first),
+        }
+    }
+
+    /// The current resource version.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// One object.
+    pub fn get(&self, store: &str, ns: &str, name: &str) -> Option<&Arc<Value>> {
+        self.objects.get(store)?.get(&(ns.to_owned(), name.to_owned()))
+    }
+
+    /// All objects of a store, or those of one namespace.
+    pub fn list<'s>(&'s self, store: &str, ns: Option<&'s str>) -> impl Iterator<Item = &'s Arc<Value>> {
+        let from = (ns.unwrap_or_default().to_owned(), String::new());
+        self.objects
+            .get(store)
+            .into_iter()
+            .flat_map(move |all| all.range(from.clone()..))
+            .take_while(move |(key, _)| ns.is_none_or(|n| key.0 == n))
+            .map(|(_, object)| object)
+    }
+
+    /// The names of all stores that hold something.
+    pub fn stores(&self) -> Vec<String> {
+        self.objects.iter().filter(|(_, all)| !all.is_empty()).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Writes an object with the next resource version and gives it as it is stored.
+    pub fn put(&mut self, store: &str, mut object: Value) -> Arc<Value> {
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = self.version.to_string().into();
+        let object = Arc::new(object);
+        let key = key_of(&object);
+        let old = self.objects.entry(store.to_owned()).or_default().insert(key, object.clone());
+        let event = if old.is_some() { Event::Modified } else { Event::Added };
+        self.remember(Change {
+            version: self.version,
+            store: store.into(),
+            event,
+            object: object.clone(),
+            old,
+        });
+        object
+    }
+
+    /// Takes an object out.
+    pub fn take(&mut self, store: &str, ns: &str, name: &str) -> Option<Arc<Value>> {
+        let old = self.objects.get_mut(store)?.remove(&(ns.to_owned(), name.to_owned()))?;
+        self.version += 1;
+        let mut last = (*old).clone();
+        last["metadata"]["resourceVersion"] = self.version.to_string().into();
+        let object = Arc::new(last);
+        self.remember(Change {
+            version: self.version,
+            store: store.into(),
+            event: Event::Deleted,
+            object: object.clone(),
+            old: Some(old),
+        });
+        Some(object)
+    }
+
+    fn remember(&mut self, change: Change) {
+        self.log.push_back(change);
+        if self.log.len() > HISTORY {
+            self.log.pop_front();
+        }
+    }
+
+    /// The changes of a store after a version; `Err` with the oldest version when that history is gone.
+    pub fn since(&self, store: &str, version: u64) -> Result<Vec<Change>, u64> {
+        let oldest = self.log.front().map_or(self.version + 1, |c| c.version);
+        if version + 1 < oldest {
+            return Err(oldest);
+        }
+        let first = self.log.partition_point(|c| c.version <= version);
+        Ok(self.log.range(first..).filter(|c| c.store == store).cloned().collect())
+    }
+
+    /// Forgets the history up to now, as compaction does.
+    pub fn compact(&mut self) {
+        self.log.clear();
+    }
+
+    /// The resource at this place of the API.
+    pub fn resource(&self, group: &str, version: &str, plural: &str) -> Option<Resource> {
+        self.all_resources().find(|r| r.group == group && r.version == version && r.plural == plural).cloned()
+    }
+
+    /// The resource of a kind.
+    pub fn resource_of_kind(&self, api_version: &str, kind: &str) -> Option<Resource> {
+        self.all_resources().find(|r| r.kind == kind && r.api_version() == api_version).cloned()
+    }
+
+    /// The (first served version of the) resource that is kept in this store.
+    pub fn resource_of_store(&self, store: &str) -> Option<Resource> {
+        self.all_resources().find(|r| r.qualified() == store).cloned()
+    }
+
+    /// All resources, the built-in ones first.
+    pub fn all_resources(&self) -> impl Iterator<Item = &Resource> {
+        resources::builtin().iter().filter(|r| !r.plural.is_empty()).chain(&self.custom)
+    }
+
+    /// The next number of a sequence that looks random (SplitMix64).
+    pub fn random(&mut self) -> u64 {
+        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.seed;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A new uid.
+    pub fn uid(&mut self) -> String {
+        let (a, b) = (self.random(), self.random());
+        format!(
+            "{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}",
+            a >> 32,
+            (a >> 16) & 0xffff,
+            a & 0xfff,
+            (b >> 48) & 0x3fff | 0x8000,
+            b & 0xffff_ffff_ffff
+        )
+    }
+
+    /// The five characters that `generateName` adds.
+    pub fn suffix(&mut self) -> String {
+        let n = self.random();
+        safe_letters(n, 5)
+    }
+}
+
+/// Letters that cannot make a bad word (apimachinery's `rand.SafeEncodeString`).
+pub(crate) fn safe_letters(mut n: u64, count: usize) -> String {
+    const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+    (0..count)
+        .map(|_| {
+            let letter = LETTERS[(n % 27) as usize];
+            n /= 27;
+            char::from(letter)
+        })
+        .collect()
+}
+
+/// A hash of a value in letters that cannot make a bad word, as pod templates are named.
+pub(crate) fn hash(value: &Value) -> String {
+    let sum = Sha256::digest(value.to_string());
+    let mut first = [0; 8];
+    first.copy_from_slice(&sum[..8]);
+    safe_letters(u64::from_le_bytes(first), 10)
+}
+
+/// Namespace and name of an object.
+pub fn key_of(object: &Value) -> Key {
+    let meta = &object["metadata"];
+    let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+    (text(&meta["namespace"]), text(&meta["name"]))
+}
