@@ -134,6 +134,11 @@ pub trait Kubernetes: Send + Sync {
     fn api_up(&self, server: ApiServer);
     /// The API server on this machine ends: its listener closes and its connections drop.
     fn api_down(&self, host: &str);
+    /// etcd of this cluster lost its quorum (`false`) or has it again: without it the API servers answer
+    /// writes and reads with time-outs. Not called for a cluster that never lost it.
+    fn quorum(&self, cluster_id: &str, quorate: bool) {
+        let _ = (cluster_id, quorate);
+    }
     /// A kubelet registers, or comes back: its node exists and, with a CNI installed, becomes Ready.
     fn kubelet_up(&self, cluster_id: &str, kubelet: Kubelet);
     /// A kubelet goes silent: its node turns NotReady.

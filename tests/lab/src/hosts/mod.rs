@@ -48,6 +48,7 @@ struct Inner {
     vrrp: Mutex<vrrp::States>,
     etcd: Mutex<etcd::Clusters>,
     listeners: Mutex<haproxy::Listeners>,
+    shown: Mutex<kubeadm::Shown>,
     settling: Mutex<()>,
 }
 
@@ -87,6 +88,7 @@ impl Hosts {
                 vrrp: Mutex::default(),
                 etcd: Mutex::default(),
                 listeners: Mutex::default(),
+                shown: Mutex::default(),
                 settling: Mutex::default(),
             }),
         }
@@ -195,6 +197,15 @@ impl Hosts {
 
     pub(crate) fn vrrp(&self) -> MutexGuard<'_, vrrp::States> {
         lock(&self.inner.vrrp)
+    }
+
+    pub(crate) fn shown(&self) -> MutexGuard<'_, kubeadm::Shown> {
+        lock(&self.inner.shown)
+    }
+
+    /// True when the API server of a machine runs.
+    pub fn serves(&self, vmid: u32) -> bool {
+        self.shown().serves(vmid)
     }
 
     pub(crate) fn listeners(&self) -> MutexGuard<'_, haproxy::Listeners> {

@@ -1,1 +1,3 @@
-//! The Proxmox VE API window.
+//! The Proxmox VE window.
+
+pub mod schema;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use lab::hosts::Hosts;
+use lab::kube::Kube;
 use lab::world::{ApiServer, Boot, Kubelet, Kubernetes, World};
 use lab::{Clock, Faults, Journal, Subnet};
 use russh::ChannelMsg;
@@ -21,6 +22,7 @@ pub struct Site {
     pub hosts: Hosts,
     pub world: Arc<World>,
     pub kube: Arc<Notebook>,
+    window: Option<Kube>,
     pub key: PrivateKey,
     _dir: tempfile::TempDir,
 }
@@ -30,7 +32,21 @@ impl Site {
         Site::with_clock(Clock::ZERO)
     }
 
+    /// With the real Kubernetes window.
+    pub fn with_kubernetes() -> Site {
+        Site::build(Clock::ZERO, true)
+    }
+
     pub fn with_clock(clock: Clock) -> Site {
+        Site::build(clock, false)
+    }
+
+    /// The Kubernetes window.
+    pub fn kubernetes(&self) -> &Kube {
+        self.window.as_ref().unwrap()
+    }
+
+    fn build(clock: Clock, window: bool) -> Site {
         let dir = tempfile::tempdir().unwrap();
         let world = Arc::new(World {
             clock,
@@ -40,9 +56,14 @@ impl Site {
             dir: dir.path().into(),
         });
         let kube = Arc::new(Notebook::default());
-        let hosts = Hosts::new(world.clone(), kube.clone(), PORT);
+        let window = window.then(|| Kube::new(world.clone()));
+        let door: Arc<dyn Kubernetes> = match &window {
+            Some(window) => Arc::new(window.clone()),
+            None => kube.clone(),
+        };
+        let hosts = Hosts::new(world.clone(), door, PORT);
         let key = russh::keys::ssh_key::private::Ed25519Keypair::from_seed(&[7; 32]).into();
-        Site { hosts, world, kube, key, _dir: dir }
+        Site { hosts, world, kube, window, key, _dir: dir }
     }
 
     pub fn address(&self, last: u8) -> Ipv4Addr {

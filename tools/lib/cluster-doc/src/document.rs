@@ -100,6 +100,26 @@ impl Document {
         T::deserialize(self.root.get("status")?.get(tool)?).ok()
     }
 
+    /// The value at a pointer of RFC 6901, such as `/metadata/name`.
+    pub fn at(&self, pointer: &str) -> Option<&Value> {
+        let (first, rest) = match pointer.strip_prefix('/')?.split_once('/') {
+            Some((first, _)) => (first, &pointer[first.len() + 1..]),
+            None => (&pointer[1..], ""),
+        };
+        self.root.get(&first.replace("~1", "/").replace("~0", "~"))?.pointer(rest)
+    }
+
+    /// Takes over the `status` of an earlier document, each section that this one does not have itself.
+    pub fn take_status(&mut self, earlier: &Document) {
+        let Some(Value::Object(old)) = earlier.root.get("status") else { return };
+        let status = self.root.entry("status").or_insert_with(|| Value::Object(Map::new()));
+        if let Value::Object(status) = status {
+            for (tool, section) in old {
+                status.entry(tool.clone()).or_insert_with(|| section.clone());
+            }
+        }
+    }
+
     /// The document with one section of `status` replaced: pretty-printed, everything else as it was and where
     /// it was, keys inside the section sorted, a line feed at the end.
     pub fn with_status(&self, tool: &str, section: Value) -> String {

@@ -9,6 +9,8 @@
 
 use std::marker::PhantomData;
 
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
 use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value};
 use serde::Serialize;
 
@@ -46,13 +48,13 @@ impl<T: Serialize> Template<T> {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-        environment.set_trim_blocks(true);
-        environment.set_lstrip_blocks(true);
-        environment.set_keep_trailing_newline(true);
+        let mut syntax = SyntaxConfig::builder();
+        syntax.trim_blocks(true).lstrip_blocks(true).keep_trailing_newline(true);
+        environment.set_syntax(syntax.build().map_err(wrong)?);
         environment.add_filter("json", json);
         environment.add_filter("indent_by", indent_by);
         environment.add_template(self.name, self.source).map_err(wrong)?;
-        environment.get_template(self.name).and_then(|t| t.render(data)).map_err(wrong)
+        environment.get_template(self.name).and_then(|t| t.render(Value::from(Serde(data)))).map_err(wrong)
     }
 }
 

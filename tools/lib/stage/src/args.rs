@@ -10,6 +10,9 @@ pub struct Common {
     /// Read the document from FILE instead of standard input
     #[arg(short, long, value_name = "FILE", global = true, help_heading = "Common options")]
     pub file: Option<PathBuf>,
+    /// Take `status` from FILE, an earlier run's output, when there is such a file
+    #[arg(long, value_name = "FILE", global = true, help_heading = "Common options")]
+    pub status: Option<PathBuf>,
     /// Write to FILE instead of standard output, atomically
     #[arg(short, long, value_name = "FILE", global = true, help_heading = "Common options")]
     pub output: Option<PathBuf>,
@@ -76,6 +79,12 @@ pub enum Verb {
     },
     /// Check the whole document, offline
     Lint,
+    /// Print one value of the document, for scripts
+    Get {
+        /// Where it is (RFC 6901), such as /metadata/name
+        #[arg(value_name = "POINTER")]
+        pointer: String,
+    },
     /// Compare the live state with the document; exit 6 when something is off
     Check {
         /// Write the findings as JSON

@@ -89,7 +89,8 @@ pub async fn run<T: Tool>(args: Vec<std::ffi::OsString>, edges: Edges) -> Exit {
         let events = Events::open(T::NAME, events.as_deref())?;
         let frame = Frame { events, verbose: common.verbose, interrupts, crash_after, crashed };
         let file = common.file.as_deref().map(|path| site.absolute(path));
-        let doc = input::document(stdin, file.as_deref())?;
+        let status = common.status.as_deref().map(|path| site.absolute(path));
+        let doc = input::document(stdin, file.as_deref(), status.as_deref())?;
         let ctx = Ctx {
             inner: Arc::new(Inner {
                 tool: T::NAME,
@@ -168,6 +169,10 @@ async fn act<T: Tool>(
         }
         return Ok(Exit::Done);
     }
+    if let Verb::Get { pointer } = &verb {
+        output.write(value_at(doc, pointer)?.as_bytes())?;
+        return Ok(Exit::Done);
+    }
     let want = T::want(flags, doc, ctx.site())?;
     if let Verb::Render { only, dir } = &verb {
         return render::<T>(&want, only.as_deref(), dir.as_deref(), ctx.site(), output);
@@ -227,7 +232,9 @@ async fn act<T: Tool>(
             output.write(doc.with_status(T::NAME, section).as_bytes())?;
             Ok(exit_of(&held))
         }
-        Verb::Lint | Verb::Render { .. } | Verb::Schema | Verb::Completions { .. } => Ok(Exit::Done),
+        Verb::Lint | Verb::Get { .. } | Verb::Render { .. } | Verb::Schema | Verb::Completions { .. } => {
+            Ok(Exit::Done)
+        }
     }
 }
 
@@ -306,6 +313,15 @@ fn with_held(section: Value, held: &[crate::Held]) -> Value {
         map.insert("held".to_owned(), serde_json::to_value(held).unwrap_or_default());
     }
     section
+}
+
+/// A text as it is, anything else as JSON.
+fn value_at(doc: &Document, pointer: &str) -> Result<String, Failure> {
+    match doc.at(pointer) {
+        Some(Value::String(text)) => Ok(format!("{text}\n")),
+        Some(value) => Ok(pretty(value)),
+        None => Err(Failure::new(Exit::Refused, format!("the document has nothing at {pointer}"))),
+    }
 }
 
 fn pretty(value: &Value) -> String {

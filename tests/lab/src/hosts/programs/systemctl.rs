@@ -196,7 +196,9 @@ fn start(hosts: &Hosts, host: &Host, unit: &str) -> Result<(), String> {
         "containerd.service" => kubeadm::runtime::start(&mut machine),
         "kubelet.service" => return kubeadm::kubelet::start(&mut machine),
         "nfs-server.service" => {
-            nfs::export(&mut machine);
+            for line in nfs::export(&mut machine).0 {
+                machine.log(unit, line);
+            }
             Ok(())
         }
         _ => Ok(()),
@@ -216,6 +218,7 @@ fn stop(host: &Host, unit: &str) {
     match unit {
         "haproxy.service" => machine.haproxy = None,
         "keepalived.service" => machine.keepalived = None,
+        "nfs-server.service" => machine.exports.clear(),
         _ => {}
     }
     machine.services.set(unit, State::Inactive, 0);
@@ -227,7 +230,9 @@ fn reload(hosts: &Hosts, host: &Host, unit: &str) -> Result<(), String> {
         "haproxy.service" => haproxy::start(hosts, host.vmid, &mut machine),
         "keepalived.service" => vrrp::load(&mut machine),
         "nfs-server.service" => {
-            nfs::export(&mut machine);
+            for line in nfs::export(&mut machine).0 {
+                machine.log(unit, line);
+            }
             Ok(())
         }
         "chrony.service" | "containerd.service" => Err("reload is not applicable".into()),
