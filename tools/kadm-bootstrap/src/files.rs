@@ -38,14 +38,11 @@ struct Runtime {
     pause: String,
 }
 
-const LIST_TEMPLATE: Template<List<'_>> =
-    Template::new("kubernetes.list", include_str!("../templates/kubernetes.list.j2"));
-const CONTAINERD_2: Template<Runtime> =
-    Template::new("containerd-2.toml", include_str!("../templates/containerd-2.toml.j2"));
-const CONTAINERD_3: Template<Runtime> =
-    Template::new("containerd-3.toml", include_str!("../templates/containerd-3.toml.j2"));
-const INIT: Template<Init<'_>> = Template::new("init.yaml", include_str!("../templates/init.yaml.j2"));
-const JOIN: Template<Join<'_>> = Template::new("join.yaml", include_str!("../templates/join.yaml.j2"));
+const LIST_TEXT: &str = include_str!("../templates/kubernetes.list.j2");
+const CONTAINERD_2: &str = include_str!("../templates/containerd-2.toml.j2");
+const CONTAINERD_3: &str = include_str!("../templates/containerd-3.toml.j2");
+const INIT: &str = include_str!("../templates/init.yaml.j2");
+const JOIN: &str = include_str!("../templates/join.yaml.j2");
 
 /// A file as it is to be.
 #[derive(Clone, Debug, PartialEq)]
@@ -118,7 +115,7 @@ pub fn render(version: KubeVersion, registry: &str, source: &Source) -> Result<F
     let runtime = Runtime { pause: pause(version, registry) };
     let list = match source {
         Source::Repository { url, .. } => {
-            let text = LIST_TEMPLATE.render(&List { keyring: KEYRING, url }).map_err(|e| wrong(&e))?;
+            let text = Template::new("kubernetes.list", LIST_TEXT).render(&List { keyring: KEYRING, url }).map_err(|e| wrong(&e))?;
             Some(file(text))
         }
         _ => None,
@@ -128,8 +125,8 @@ pub fn render(version: KubeVersion, registry: &str, source: &Source) -> Result<F
             .map(|(path, text)| (path.to_owned(), file(text)))
             .into(),
         list,
-        containerd_2: file(CONTAINERD_2.render(&runtime).map_err(|e| wrong(&e))?),
-        containerd_3: file(CONTAINERD_3.render(&runtime).map_err(|e| wrong(&e))?),
+        containerd_2: file(Template::new("containerd-2.toml", CONTAINERD_2).render(&runtime).map_err(|e| wrong(&e))?),
+        containerd_3: file(Template::new("containerd-3.toml", CONTAINERD_3).render(&runtime).map_err(|e| wrong(&e))?),
     })
 }
 
@@ -191,7 +188,7 @@ pub fn init(
         service_cidr: &want.service_cidr,
         domain: &want.domain,
     };
-    INIT.render(&data).map_err(|e| wrong(&e))
+    Template::new("init.yaml", INIT).render(&data).map_err(|e| wrong(&e))
 }
 
 #[derive(Serialize)]
@@ -229,7 +226,7 @@ pub fn join(
         ignore: &want.ignore,
         taints: taints(node),
     };
-    JOIN.render(&data).map_err(|e| wrong(&e))
+    Template::new("join.yaml", JOIN).render(&data).map_err(|e| wrong(&e))
 }
 
 /// Taints as the API has them; given at registration, so that no pod slips in before.

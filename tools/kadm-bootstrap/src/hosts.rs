@@ -80,7 +80,7 @@ pub async fn kernel(
         must(host, &Command::new("modprobe").arg("-a").args(modules.iter().cloned()).sudo(), &doing).await?;
     }
     if settings {
-        must(host, &Command::new("sysctl").args(["-p", files::SYSCTL]).sudo(), &doing).await?;
+        must(host, &Command::new("sysctl").arg("--system").sudo(), &doing).await?;
     }
     if swap_off {
         must(host, &Command::sh(SWAP).sudo().title("switch swap off"), &doing).await?;

@@ -139,15 +139,14 @@ fn course<'w>(
 fn own_init<'w>(want: &'w Want, seen: &Seen) -> Option<&'w Node> {
     let mut touched = seen.hosts.iter().filter(|(name, h)| h.traces() && !want.reset.contains(*name));
     let (name, host) = touched.next()?;
-    let alone = |names: &mut dyn Iterator<Item = &str>| names.all(|n| n == name);
     let cluster = seen.cluster.as_ref();
     let only = touched.next().is_none()
         && host.intent
         && seen.kubeconfig.is_none()
         && cluster.is_none_or(|c| {
             !c.missing.is_empty()
-                && alone(&mut c.nodes.keys().map(String::as_str))
-                && alone(&mut c.etcd.iter().map(|m| m.name.as_str()))
+                && c.nodes.keys().all(|n| n == name)
+                && c.etcd.iter().all(|m| m.name == *name)
         });
     want.control_planes().find(|n| n.name == *name).filter(|_| only)
 }

@@ -135,10 +135,12 @@ impl Fleet {
         F: Fn(Host) -> R,
         R: Future<Output = Result<T, Error>>,
     {
-        let all = self.hosts.iter().map(|(name, host)| {
-            let result = act(host.clone());
-            async move { (name.clone(), result.await) }
-        });
+        // A list rather than an iterator: a closure over borrowed hosts would keep callers' futures from being sent.
+        let mut all = Vec::with_capacity(self.hosts.len());
+        for (name, host) in &self.hosts {
+            let (name, result) = (name.clone(), act(host.clone()));
+            all.push(async move { (name, result.await) });
+        }
         let mut results: Vec<_> = stream::iter(all).buffer_unordered(ctx.jobs()).collect().await;
         results.sort_by(|a, b| a.0.cmp(&b.0));
         let mut outcome = Outcome { of: BTreeMap::new(), unreachable: self.unreachable.clone() };

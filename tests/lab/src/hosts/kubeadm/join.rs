@@ -112,6 +112,8 @@ async fn discover(ctx: &Ctx, config: &Config, join: &Join) -> Result<Found, Stri
                 let read = |key: &str| kubeconfig.lines().find_map(|l| l.trim().strip_prefix(key)).unwrap_or_default().trim().to_string();
                 let ca = STANDARD.decode(read("certificate-authority-data:")).ok().and_then(|c| String::from_utf8(c).ok()).unwrap_or_default();
                 let id = pki::key_hash(&ca).unwrap_or_default();
+                // The controller manager's bootstrap signer, for tokens that came through the API.
+                objects::sign_cluster_info(&ctx.hosts, &id);
                 let known = objects::tokens(&ctx.hosts, &id).into_iter().any(|t| t.id == token_id && t.secret == secret && !t.past());
                 match signed {
                     Some(signed) if known && signed == objects::signature(kubeconfig, token_id, secret) => {
