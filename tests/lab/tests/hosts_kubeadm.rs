@@ -1,10 +1,12 @@
 //! kubeadm over SSH, against the Kubernetes window: a cluster comes up, grows, loses and resets machines.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a test may fail so")]
+
 mod site;
 
 use std::path::PathBuf;
 
-use lab::world::{Kubernetes, Machines};
+use lab::world::Machines;
 use site::{Client, Said, Site, until};
 
 /// Keepalived and HAProxy on one machine, so that the cluster has its address.
@@ -60,12 +62,18 @@ async fn init(site: &Site, host: &Client) -> Said {
 
 /// The token, CA hash and certificate key in what `init` printed.
 fn secrets(said: &Said) -> (String, String, String) {
-    let after = |word: &str| said.out.split(word).nth(1).and_then(|t| t.split_whitespace().next()).unwrap().to_string();
+    let after = |word: &str| {
+        said.out.split(word).nth(1).and_then(|t| t.split_whitespace().next()).unwrap().to_string()
+    };
     (after("--token "), after("--discovery-token-ca-cert-hash "), after("--certificate-key "))
 }
 
 fn join(site: &Site, secrets: &(String, String, String), control_plane: bool) -> String {
-    let tail = if control_plane { format!(" --control-plane --certificate-key {}", secrets.2) } else { String::new() };
+    let tail = if control_plane {
+        format!(" --control-plane --certificate-key {}", secrets.2)
+    } else {
+        String::new()
+    };
     format!(
         "sudo -n -- kubeadm join {}:6443 --token {} --discovery-token-ca-cert-hash {}{tail}",
         site.address(10),
@@ -103,9 +111,13 @@ fn plain(text: &str, names: &[(String, &str)]) -> Vec<String> {
     for (from, to) in names {
         text = text.replace(from.as_str(), to);
     }
-    let hex = |w: &str| w.len() >= 64 && w.trim_start_matches("sha256:").chars().all(|c| c.is_ascii_hexdigit());
-    let token = |w: &str| w.len() == 23 && w.find('.') == Some(6) && w.chars().all(|c| c.is_ascii_alphanumeric() || c == '.');
-    let took = |w: &str| w.ends_with('s') && w.chars().next().is_some_and(|c| c.is_ascii_digit()) && w.contains('.');
+    let hex =
+        |w: &str| w.len() >= 64 && w.trim_start_matches("sha256:").chars().all(|c| c.is_ascii_hexdigit());
+    let token = |w: &str| {
+        w.len() == 23 && w.find('.') == Some(6) && w.chars().all(|c| c.is_ascii_alphanumeric() || c == '.')
+    };
+    let took =
+        |w: &str| w.ends_with('s') && w.chars().next().is_some_and(|c| c.is_ascii_digit()) && w.contains('.');
     let word = |w: &str| match w {
         w if hex(w) => "HASH".to_string(),
         w if token(w) => "TOKEN".to_string(),
@@ -113,7 +125,11 @@ fn plain(text: &str, names: &[(String, &str)]) -> Vec<String> {
         w => w.to_string(),
     };
     text.lines()
-        .filter(|l| !l.contains('\u{1b}') && !l.contains("system verification failed") && !l.contains("SystemVerification"))
+        .filter(|l| {
+            !l.contains('\u{1b}')
+                && !l.contains("system verification failed")
+                && !l.contains("SystemVerification")
+        })
         .filter(|l| !l.contains("utils.go:69"))
         .map(|l| l.split(' ').map(word).collect::<Vec<_>>().join(" "))
         .collect()
@@ -125,7 +141,8 @@ fn agrees(name: &str, said: &Said, host: &str, ours: &[(String, &str)]) {
         eprintln!("skipped: no facts folder beside the workspace");
         return;
     };
-    let recorded = |part: &str| std::fs::read_to_string(facts.join(format!("kubeadm/{name}.{part}"))).unwrap();
+    let recorded =
+        |part: &str| std::fs::read_to_string(facts.join(format!("kubeadm/{name}.{part}"))).unwrap();
     let theirs = [
         (format!("[{host} "), "[HOST "),
         (format!("node {host} "), "node HOST "),
@@ -135,7 +152,9 @@ fn agrees(name: &str, said: &Said, host: &str, ours: &[(String, &str)]) {
         ("8m0s".to_string(), "4m0s"),
     ];
     let sort = |mut lines: Vec<String>| {
-        lines.retain(|l| !l.is_empty() && !(l.starts_with("[control-plane-check]") && l.contains("is healthy after")));
+        lines.retain(|l| {
+            !l.is_empty() && !(l.starts_with("[control-plane-check]") && l.contains("is healthy after"))
+        });
         lines
     };
     let (want, got) = (sort(plain(&recorded("stdout"), &theirs)), sort(plain(&said.out, ours)));
@@ -181,14 +200,28 @@ async fn a_cluster_comes_up_and_goes() {
     assert!(listed.contains(made.trim()));
 
     let w1 = prepared(&site, "w1", 31).await;
-    let wrong = w1.run(&join(&site, &(secrets.0.clone(), format!("sha256:{}", "0".repeat(64)), String::new()), false)).await;
+    let wrong = w1
+        .run(&join(&site, &(secrets.0.clone(), format!("sha256:{}", "0".repeat(64)), String::new()), false))
+        .await;
     assert_eq!(wrong.exit, Some(1));
     assert!(wrong.err.contains("none of the public keys \"sha256:"), "{wrong:?}");
-    let unknown = w1.run(&join(&site, &("abcdef.0123456789abcdef".into(), secrets.1.clone(), String::new()), false)).await;
-    assert!(unknown.err.contains("could not find a JWS signature in the cluster-info ConfigMap for token ID \"abcdef\""), "{unknown:?}");
+    let unknown = w1
+        .run(&join(&site, &("abcdef.0123456789abcdef".into(), secrets.1.clone(), String::new()), false))
+        .await;
+    assert!(
+        unknown
+            .err
+            .contains("could not find a JWS signature in the cluster-info ConfigMap for token ID \"abcdef\""),
+        "{unknown:?}"
+    );
     let said = w1.run(&join(&site, &secrets, false)).await;
     agrees("join-worker-success", &said, "w1", &names(&site, "w1", 31));
-    agrees("join-worker-already-joined", &w1.run(&join(&site, &secrets, false)).await, "w1", &names(&site, "w1", 31));
+    agrees(
+        "join-worker-already-joined",
+        &w1.run(&join(&site, &secrets, false)).await,
+        "w1",
+        &names(&site, "w1", 31),
+    );
 
     let cp2 = prepared(&site, "cp2", 22).await;
     let zeros = (secrets.0.clone(), secrets.1.clone(), "0".repeat(64));
@@ -199,30 +232,59 @@ async fn a_cluster_comes_up_and_goes() {
     let cp3 = prepared(&site, "cp3", 23).await;
     assert_eq!(cp3.run(&join(&site, &secrets, true)).await.exit, Some(0));
 
-    let members: serde_json::Value = serde_json::from_str(&etcdctl(&cp1, "member list -w json").await.out).unwrap();
+    let members: serde_json::Value =
+        serde_json::from_str(&etcdctl(&cp1, "member list -w json").await.out).unwrap();
     assert_eq!(members["members"].as_array().unwrap().len(), 3);
     assert!(members["members"][0]["ID"].as_u64().unwrap() > 1 << 53);
-    let health: serde_json::Value = serde_json::from_str(&etcdctl(&cp1, "endpoint health --cluster -w json").await.out).unwrap();
+    let health: serde_json::Value =
+        serde_json::from_str(&etcdctl(&cp1, "endpoint health --cluster -w json").await.out).unwrap();
     assert!(health.as_array().unwrap().iter().all(|e| e["health"] == true), "{health}");
-    let kube = site.kubernetes();
-    let id = kube.clusters().remove(0);
-    assert_eq!(kube.list(&id, "v1", "Node").len(), 4);
+    for line in [
+        "api_up cp1",
+        "api_up cp2",
+        "api_up cp3",
+        "kubelet_up cp3 control plane v1.36.2",
+        "kubelet_up w1 worker v1.36.2",
+    ] {
+        assert_eq!(site.kube.count(line), 1, "{line}: {:#?}", site.kube.lines);
+    }
 
     // One machine off: the quorum holds and the VIP serves. Reset of the next: it leaves etcd.
-    site.hosts.power_off(site.hosts.find("cp3").unwrap().vmid);
+    let cp3_id = site.hosts.find("cp3").unwrap().vmid;
+    site.hosts.power_off(cp3_id);
     until("the VIP still serves", async || {
         cp1.run(&format!("curl -fsS -k https://{}:6443/readyz", site.address(10))).await.out == "ok"
     })
     .await;
     let health = etcdctl(&cp1, "endpoint health --cluster -w json").await;
     assert_eq!(health.exit, Some(1));
+    assert_eq!(
+        (
+            site.kube.count("api_down cp3"),
+            site.kube.count("kubelet_down cp3"),
+            site.kube.count("quorum false")
+        ),
+        (1, 1, 0)
+    );
     let fresh = prepared(&site, "w2", 32).await;
-    agrees("reset-fresh-host", &fresh.run("sudo -n -- kubeadm reset -f").await, "w2", &names(&site, "w2", 32));
+    agrees(
+        "reset-fresh-host",
+        &fresh.run("sudo -n -- kubeadm reset -f").await,
+        "w2",
+        &names(&site, "w2", 32),
+    );
     let reset = cp2.run("sudo -n -- kubeadm reset -f").await;
     agrees("reset-cp-single", &reset, "cp2", &names(&site, "cp2", 22));
     assert_eq!(cp2.run("test -e /etc/kubernetes/pki/ca.crt").await.exit, Some(1));
     // Two members are left and one of them is off: no quorum.
     assert_eq!(etcdctl(&cp1, "member list -w json").await.exit, Some(1));
+    assert_eq!(site.kube.count("quorum false"), 1);
+    // The machine comes back with its disks: its member runs again by itself.
+    let mut boot = site.boot("cp3", 23);
+    boot.vmid = cp3_id;
+    site.hosts.power_on(boot);
+    until("the quorum is back", async || site.kube.count("quorum true") == 1).await;
+    until("the API server is back", async || site.kube.count("api_up cp3") == 2).await;
     site.nothing_unknown();
 }
 
@@ -243,10 +305,21 @@ async fn preflight_says_what_is_missing() {
     host.ok("sudo -n -- touch /etc/kubernetes/manifests/kube-apiserver.yaml").await;
     agrees("preflight-leftover-files", &host.run(preflight).await, "w3", &names);
     agrees("version-short", &host.run("kubeadm version -o short").await, "w3", &names);
-    agrees("config-images-list", &host.run("kubeadm config images list --kubernetes-version v1.36.2").await, "w3", &names);
-    let bad = "sudo -n -- kubeadm join 127.0.0.1:6443 --token nonsense --discovery-token-ca-cert-hash sha256:00";
+    agrees(
+        "config-images-list",
+        &host.run("kubeadm config images list --kubernetes-version v1.36.2").await,
+        "w3",
+        &names,
+    );
+    let bad =
+        "sudo -n -- kubeadm join 127.0.0.1:6443 --token nonsense --discovery-token-ca-cert-hash sha256:00";
     agrees("join-malformed-token", &host.run(bad).await, "w3", &names);
-    agrees("token-create-when-no-admin-conf", &host.run("sudo -n -- kubeadm token create").await, "w3", &names);
+    agrees(
+        "token-create-when-no-admin-conf",
+        &host.run("sudo -n -- kubeadm token create").await,
+        "w3",
+        &names,
+    );
     site.nothing_unknown();
 }
 

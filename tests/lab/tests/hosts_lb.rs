@@ -1,5 +1,7 @@
 //! HAProxy and keepalived: traffic through the virtual address, and failovers.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a test may fail so")]
+
 mod site;
 
 use std::time::Duration;

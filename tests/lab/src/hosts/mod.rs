@@ -25,6 +25,7 @@ pub mod packages;
 pub mod programs;
 pub mod scripts;
 pub mod server;
+pub mod units;
 pub mod vrrp;
 pub mod words;
 
@@ -258,7 +259,7 @@ impl Hosts {
             machine.up = true;
             (machine.boot.address, machine.boot.name.clone())
         };
-        programs::systemctl::boot(&self, &host);
+        units::boot(&self, &host);
         self.settle();
         let Some(address) = address else { return };
         let ssh = SocketAddr::from((address, self.inner.ssh_port));

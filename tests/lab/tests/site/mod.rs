@@ -22,7 +22,6 @@ pub struct Site {
     pub hosts: Hosts,
     pub world: Arc<World>,
     pub kube: Arc<Notebook>,
-    window: Option<Kube>,
     pub key: PrivateKey,
     _dir: tempfile::TempDir,
 }
@@ -41,11 +40,6 @@ impl Site {
         Site::build(clock, false)
     }
 
-    /// The Kubernetes window.
-    pub fn kubernetes(&self) -> &Kube {
-        self.window.as_ref().unwrap()
-    }
-
     fn build(clock: Clock, window: bool) -> Site {
         let dir = tempfile::tempdir().unwrap();
         let world = Arc::new(World {
@@ -55,15 +49,11 @@ impl Site {
             net: Subnet::claim().unwrap(),
             dir: dir.path().into(),
         });
-        let kube = Arc::new(Notebook::default());
         let window = window.then(|| Kube::new(world.clone()));
-        let door: Arc<dyn Kubernetes> = match &window {
-            Some(window) => Arc::new(window.clone()),
-            None => kube.clone(),
-        };
-        let hosts = Hosts::new(world.clone(), door, PORT);
+        let kube = Arc::new(Notebook { window, ..Notebook::default() });
+        let hosts = Hosts::new(world.clone(), kube.clone(), PORT);
         let key = russh::keys::ssh_key::private::Ed25519Keypair::from_seed(&[7; 32]).into();
-        Site { hosts, world, kube, window, key, _dir: dir }
+        Site { hosts, world, kube, key, _dir: dir }
     }
 
     pub fn address(&self, last: u8) -> Ipv4Addr {
@@ -194,17 +184,22 @@ pub async fn until(what: &str, mut test: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// Writes down what the machines tell Kubernetes, and keeps the objects.
+/// Writes down what the machines tell Kubernetes, and passes it on to the window, or keeps the objects itself.
 #[derive(Default)]
 pub struct Notebook {
     pub lines: Mutex<Vec<String>>,
-    pub servers: Mutex<Vec<ApiServer>>,
-    pub objects: Mutex<Vec<(String, Value)>>,
+    objects: Mutex<Vec<(String, Value)>>,
+    window: Option<Kube>,
 }
 
 impl Notebook {
     fn note(&self, line: String) {
         self.lines.lock().unwrap().push(line);
+    }
+
+    /// How often this line was written.
+    pub fn count(&self, line: &str) -> usize {
+        self.lines.lock().unwrap().iter().filter(|l| *l == line).count()
     }
 }
 
@@ -217,22 +212,44 @@ fn same(object: &Value, kind: &str, namespace: Option<&str>, name: &str) -> bool
 impl Kubernetes for Notebook {
     fn api_up(&self, server: ApiServer) {
         self.note(format!("api_up {}", server.host));
-        self.servers.lock().unwrap().push(server);
+        if let Some(window) = &self.window {
+            window.api_up(server);
+        }
     }
 
     fn api_down(&self, host: &str) {
         self.note(format!("api_down {host}"));
+        if let Some(window) = &self.window {
+            window.api_down(host);
+        }
     }
 
-    fn kubelet_up(&self, _cluster_id: &str, kubelet: Kubelet) {
-        self.note(format!("kubelet_up {}", kubelet.name));
+    fn quorum(&self, cluster_id: &str, quorate: bool) {
+        self.note(format!("quorum {quorate}"));
+        if let Some(window) = &self.window {
+            window.quorum(cluster_id, quorate);
+        }
     }
 
-    fn kubelet_down(&self, _cluster_id: &str, node: &str) {
+    fn kubelet_up(&self, cluster_id: &str, kubelet: Kubelet) {
+        let role = if kubelet.control_plane { "control plane" } else { "worker" };
+        self.note(format!("kubelet_up {} {role} {}", kubelet.name, kubelet.version));
+        if let Some(window) = &self.window {
+            window.kubelet_up(cluster_id, kubelet);
+        }
+    }
+
+    fn kubelet_down(&self, cluster_id: &str, node: &str) {
         self.note(format!("kubelet_down {node}"));
+        if let Some(window) = &self.window {
+            window.kubelet_down(cluster_id, node);
+        }
     }
 
     fn put(&self, cluster_id: &str, object: Value) {
+        if let Some(window) = &self.window {
+            return window.put(cluster_id, object);
+        }
         let kind = object["kind"].as_str().unwrap().to_string();
         let name = object["metadata"]["name"].as_str().unwrap().to_string();
         let namespace = object["metadata"]["namespace"].as_str().map(String::from);
@@ -243,11 +260,14 @@ impl Kubernetes for Notebook {
     fn get(
         &self,
         cluster_id: &str,
-        _api: &str,
+        api: &str,
         kind: &str,
         namespace: Option<&str>,
         name: &str,
     ) -> Option<Value> {
+        if let Some(window) = &self.window {
+            return window.get(cluster_id, api, kind, namespace, name);
+        }
         let objects = self.objects.lock().unwrap();
         objects
             .iter()
@@ -255,12 +275,18 @@ impl Kubernetes for Notebook {
             .map(|(_, o)| o.clone())
     }
 
-    fn list(&self, cluster_id: &str, _api: &str, kind: &str) -> Vec<Value> {
+    fn list(&self, cluster_id: &str, api: &str, kind: &str) -> Vec<Value> {
+        if let Some(window) = &self.window {
+            return window.list(cluster_id, api, kind);
+        }
         let objects = self.objects.lock().unwrap();
         objects.iter().filter(|(c, o)| c == cluster_id && o["kind"] == kind).map(|(_, o)| o.clone()).collect()
     }
 
-    fn delete(&self, cluster_id: &str, _api: &str, kind: &str, namespace: Option<&str>, name: &str) {
+    fn delete(&self, cluster_id: &str, api: &str, kind: &str, namespace: Option<&str>, name: &str) {
+        if let Some(window) = &self.window {
+            return window.delete(cluster_id, api, kind, namespace, name);
+        }
         self.objects.lock().unwrap().retain(|(c, o)| c != cluster_id || !same(o, kind, namespace, name));
     }
 }

@@ -8,11 +8,19 @@ use crate::hosts::Machine;
 /// The log line when the configuration is none that containerd takes.
 pub fn start(machine: &mut Machine) -> Result<(), String> {
     let text = machine.fs.text("/etc/containerd/config.toml");
-    let settings: Vec<&str> = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).collect();
-    if let Some(odd) = settings.iter().find(|l| !l.contains('=') && !l.starts_with('[') && !l.starts_with([']', '"', '\''])) {
-        return Err(format!("containerd: failed to load TOML: /etc/containerd/config.toml: expected '=' in {odd:?}"));
+    let settings: Vec<&str> =
+        text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).collect();
+    if let Some(odd) =
+        settings.iter().find(|l| !l.contains('=') && !l.starts_with('[') && !l.starts_with([']', '"', '\'']))
+    {
+        return Err(format!(
+            "containerd: failed to load TOML: /etc/containerd/config.toml: expected '=' in {odd:?}"
+        ));
     }
-    let version = settings.iter().find_map(|l| l.strip_prefix("version")).map(|v| v.trim_start_matches([' ', '=']).trim());
+    let version = settings
+        .iter()
+        .find_map(|l| l.strip_prefix("version"))
+        .map(|v| v.trim_start_matches([' ', '=']).trim());
     if let Some(odd) = version.filter(|v| !["1", "2", "3", "4"].contains(v)) {
         return Err(format!("containerd: unsupported config version {odd}"));
     }

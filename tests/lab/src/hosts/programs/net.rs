@@ -276,10 +276,7 @@ fn curl<'a>(ctx: &'a mut Ctx, args: &'a [String]) -> BoxFuture<'a, Output> {
             }
         }
         let Some(url) = url else { return ctx.unknown("curl", args) };
-        let ca = match ca {
-            Some(path) => Some(ctx.machine().fs.text(&path)),
-            None => None,
-        };
+        let ca = ca.map(|path| ctx.machine().fs.text(&path));
         let limit = Duration::from_secs_f64(seconds);
         let fetched =
             match tokio::time::timeout(limit.min(Duration::from_secs(10)), fetch(ctx, &url, insecure, ca))
