@@ -11,15 +11,19 @@
 //! ```
 
 pub mod clock;
+pub mod control;
 pub mod faults;
 pub mod hosts;
 pub mod journal;
 pub mod kube;
+pub mod lab;
 pub mod pve;
 pub mod subnet;
+mod twin;
 pub mod world;
 
 pub use clock::Clock;
+pub use lab::{Config, Lab};
 pub use faults::{Action, Fault, Faults};
 pub use journal::{Entry, Journal, Window};
 pub use subnet::Subnet;

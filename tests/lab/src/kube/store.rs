@@ -133,6 +133,12 @@ impl Store {
         Some(object)
     }
 
+    /// The last changes in words, for messages.
+    pub fn recent(&self, count: usize) -> Vec<String> {
+        let from = self.log.len().saturating_sub(count);
+        self.log.range(from..).map(|c| format!("{:?} {} {:?}", c.event, c.store, key_of(&c.object))).collect()
+    }
+
     fn remember(&mut self, change: Change) {
         self.log.push_back(change);
         if self.log.len() > HISTORY {

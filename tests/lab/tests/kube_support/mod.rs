@@ -37,6 +37,7 @@ fn issue(issuer: &Issuer<'_, KeyPair>, cn: &str, o: Option<&str>, names: &[Strin
 
 impl Lab {
     pub async fn start() -> Lab {
+        let _ = tracing_subscriber::fmt().with_env_filter("lab=error").with_test_writer().try_init();
         let _ = rustls::crypto::ring::default_provider().install_default();
         let net = Subnet::claim().unwrap();
         let at = SocketAddr::from((net.host(21), 6443));
