@@ -55,9 +55,9 @@ pub(crate) fn document(lab: &Lab) -> Value {
     let key = std::fs::read_to_string(dir.join("id_ed25519.pub")).unwrap_or_default();
     let artefacts: Vec<Value> = lab
         .artefacts
-        .list()
-        .into_iter()
-        .map(|(name, url, sha256)| json!({ "name": name, "url": url, "sha256": sha256 }))
+        .all()
+        .iter()
+        .map(|(name, one)| json!({ "name": name, "url": one.url, "sha256": one.sha256 }))
         .collect();
     json!({
         "apiVersion": "kubeline/v1",
@@ -66,7 +66,7 @@ pub(crate) fn document(lab: &Lab) -> Value {
         "spec": {
             "proxmox": {
                 "endpoint": lab.endpoint(),
-                "endpoints": [202, 203].map(|n| lab.endpoint().replace(&at(201), &at(n))),
+                "endpoints": ([202, 203].map(|n| lab.endpoint().replace(&at(201), &at(n)))),
                 "tokenFile": file("pve-token"),
                 "caFile": file("pve-ca.pem"),
                 "nodes": lab.pve.nodes(),
