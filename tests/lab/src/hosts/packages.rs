@@ -205,14 +205,6 @@ fn repository(text: &str) -> Option<Repo> {
     text.contains("debian").then_some(Repo::Debian)
 }
 
-/// Configuration files that dpkg compares for `--verify`, as the package brings them.
-pub fn conffiles(name: &str) -> &'static [(&'static str, &'static str)] {
-    match name {
-        "haproxy" => &[("/etc/haproxy/haproxy.cfg", super::haproxy::DEFAULT)],
-        _ => &[],
-    }
-}
-
 /// Puts a package's files in place.
 pub fn unpack(machine: &mut Machine, name: &str, version: &str) {
     let fs = &mut machine.fs;

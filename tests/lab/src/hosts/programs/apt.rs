@@ -91,7 +91,22 @@ fn dpkg(ctx: &mut Ctx, args: &[String]) -> Output {
                 ),
             }
         }
-        [v, name] if v == "--verify" || v == "-V" => verify(ctx, name),
+        [v, name] if v == "--verify" || v == "-V" => {
+            let machine = ctx.machine();
+            if machine.packages.status(name).is_none() {
+                return Output::fail(1, format!("dpkg: package '{name}' is not installed"));
+            }
+            let mut text = String::new();
+            for (_, path, pristine) in packages::CONFFILES.iter().filter(|(package, _, _)| package == name) {
+                match machine.fs.read(path) {
+                    Ok(content) if content == pristine.as_bytes() => {}
+                    Ok(_) => text.push_str(&format!("??5?????? c {path}\n")),
+                    Err(_) => text.push_str(&format!("missing   c {path}\n")),
+                }
+            }
+            // It exits 0 whatever it found, as dpkg 1.21 does.
+            Output::ok(text)
+        }
         [p] if p == "--print-architecture" => Output::ok("amd64\n"),
         [c, a, op, b] if c == "--compare-versions" => {
             let order = packages::compare(a, b);
@@ -109,7 +124,6 @@ fn dpkg(ctx: &mut Ctx, args: &[String]) -> Output {
         _ => ctx.unknown("dpkg", args),
     }
 }
-
 
 fn dpkg_query(ctx: &mut Ctx, args: &[String]) -> Output {
     let (mut format, mut names, mut show) = ("${Package}\t${Version}\n".to_string(), Vec::new(), false);
