@@ -7,20 +7,35 @@ use std::process::Command;
 use cluster_doc::{Exit, Section, schema};
 use serde_json::Value;
 
-/// The eight command lines, built so that `--help` and `--version` are among their arguments.
+/// A tool's command line, and the sections that it reads.
+struct Line {
+    command: clap::Command,
+    reads: &'static [Section],
+}
+
+/// Built so that `--help` and `--version` are among its arguments.
+fn line<T: stage::Tool>() -> Line {
+    let mut command = stage::command::<T>();
+    command.build();
+    Line { command, reads: T::READS }
+}
+
+/// The eight.
+fn lines() -> Vec<Line> {
+    vec![
+        line::<pve_vm::PveVmTool>(),
+        line::<lb_render::LbRender>(),
+        line::<vip_keepalive::VipKeepalive>(),
+        line::<kadm_bootstrap::KadmBootstrap>(),
+        line::<cni_install::CniInstall>(),
+        line::<nfs_provision::NfsProvision>(),
+        line::<ingress_install::IngressInstall>(),
+        line::<obs_install::ObsInstall>(),
+    ]
+}
+
 fn commands() -> Vec<clap::Command> {
-    let mut all = vec![
-        stage::command::<pve_vm::PveVmTool>(),
-        stage::command::<lb_render::LbRender>(),
-        stage::command::<vip_keepalive::VipKeepalive>(),
-        stage::command::<kadm_bootstrap::KadmBootstrap>(),
-        stage::command::<cni_install::CniInstall>(),
-        stage::command::<nfs_provision::NfsProvision>(),
-        stage::command::<ingress_install::IngressInstall>(),
-        stage::command::<obs_install::ObsInstall>(),
-    ];
-    all.iter_mut().for_each(clap::Command::build);
-    all
+    lines().into_iter().map(|line| line.command).collect()
 }
 
 fn folder() -> PathBuf {
@@ -158,6 +173,19 @@ fn every_flag_of_a_tool_stands_in_its_page_and_the_page_invents_none() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_page_names_the_sections_that_its_tool_reads() {
+    let all: BTreeSet<&str> = Section::ALL.iter().map(|s| s.key()).collect();
+    for Line { command, reads } in lines() {
+        let page = page(&format!("{}.1", command.get_name()));
+        let lines = part(&page, ".Ss Reads");
+        let quoted: Vec<String> = lines.iter().flat_map(|l| arguments(l, "Ql")).collect();
+        let told: BTreeSet<&str> = quoted.iter().map(String::as_str).filter(|w| all.contains(w)).collect();
+        let real: BTreeSet<&str> = reads.iter().map(|s| s.key()).collect();
+        assert_eq!(told, real, "{}.1: Reads", command.get_name());
+    }
 }
 
 #[test]
