@@ -75,7 +75,9 @@ fn course<'w>(
     };
     if let Some(cluster) = &seen.cluster {
         if !cluster.missing.is_empty() {
-            return match own_init(want, seen) {
+            let alone = cluster.nodes.keys().all(|n| *n == cluster.lead);
+            let asked = want.control_planes().find(|n| n.name == cluster.lead && want.reset.contains(&n.name));
+            return match own_init(want, seen).or(asked.filter(|_| alone)) {
                 Some(node) => Course::Init(node),
                 None => {
                     let missing: Vec<&str> = cluster.missing.iter().map(String::as_str).collect();
@@ -169,7 +171,9 @@ impl<'a> Build<'a> {
         let (Some(host), Some(state)) = (self.seen.hosts.get(&node.name), states.get(node.name.as_str())) else {
             return;
         };
-        let anew = self.want.reset.contains(&node.name) || self.again == Some(&node.name);
+        // What --reset-host asks for is done once the machine is in the cluster: the flag is no order to go on.
+        let asked = self.want.reset.contains(&node.name) && *state != State::Done;
+        let anew = asked || self.again == Some(&node.name);
         if let State::Doubtful(why) = state
             && !anew
         {
@@ -245,8 +249,7 @@ impl<'a> Build<'a> {
         };
         let Some(ready) = self.ready.get(node.name.as_str()).cloned() else { return };
         let host = self.seen.hosts.get(&node.name);
-        let forced = self.want.reset.contains(&node.name);
-        if *state == State::Done && !forced {
+        if *state == State::Done {
             if host.is_some_and(|h| !h.active("kubelet")) {
                 let step = Step::Kubelet { host: node.name.clone() };
                 self.plan.step_after(&ready, step, "it does not run");
@@ -260,10 +263,11 @@ impl<'a> Build<'a> {
         }
         let Some(mut after) = self.forget(node, via, registered) else { return };
         after.extend(ready);
-        if *state != State::Blank && matches!(self.seen.cluster, Some(_)) {
+        // Before an init they are reset along with it.
+        if *state != State::Blank && self.seen.cluster.as_ref().is_some_and(|c| c.missing.is_empty()) {
             let why = match state {
-                State::Half(why) | State::Doubtful(why) => why.clone(),
-                _ => "--reset-host".to_owned(),
+                State::Half(why) | State::Doubtful(why) => why.as_str(),
+                State::Blank | State::Done => "",
             };
             let reset = self.plan.step_after(&after, Step::Reset { host: node.name.clone() }, why);
             after = vec![reset];

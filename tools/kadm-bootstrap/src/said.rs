@@ -1,6 +1,6 @@
 //! What kubeadm says when it refuses: its complaints without the noise around them.
 //!
-//! Nothing is decided by these texts; they only make a failure readable.
+//! They make a failure readable; of decisions, only whether the operator or a second run is wanted hangs on them.
 
 use nom::Parser as _;
 use nom::branch::alt;
