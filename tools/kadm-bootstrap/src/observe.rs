@@ -128,7 +128,8 @@ async fn answers(api: &Api) -> Result<(), ApiError> {
 
 async fn ask(api: &Api, lead: &str, seen: &Seen) -> Result<ClusterSeen, ApiError> {
     let unfinished = seen.hosts.values().any(|h| h.intent);
-    let tokens = "/api/v1/namespaces/kube-system/secrets?fieldSelector=type%3Dbootstrap.kubernetes.io%2Ftoken";
+    let tokens =
+        "/api/v1/namespaces/kube-system/secrets?fieldSelector=type%3Dbootstrap.kubernetes.io%2Ftoken";
     let (version, nodes, tokens, missing) = futures::join!(
         api.get("/version"),
         api.get("/api/v1/nodes"),
@@ -208,7 +209,12 @@ pub fn node(object: &Value) -> NodeSeen {
         labels: strings(&meta["labels"]),
         our_labels,
         taints: object["spec"]["taints"].as_array().into_iter().flatten().map(taint).collect(),
-        our_taints: note.iter().flat_map(|n| n.split(',')).filter(|t| !t.is_empty()).map(str::to_owned).collect(),
+        our_taints: note
+            .iter()
+            .flat_map(|n| n.split(','))
+            .filter(|t| !t.is_empty())
+            .map(str::to_owned)
+            .collect(),
         recorded: note.is_some(),
     }
 }

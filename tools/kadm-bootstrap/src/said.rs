@@ -36,7 +36,8 @@ fn named(rest_of_line: &str) -> IResult<&str, (String, String)> {
 
 /// `error: what it ended with`, and klog's `W1120 ... file.go:105] text` is noise.
 fn end(line: &str) -> IResult<&str, Complaint> {
-    map(preceded((tag("error:"), space0), rest), |why: &str| Complaint::Error(why.trim().to_owned())).parse(line)
+    map(preceded((tag("error:"), space0), rest), |why: &str| Complaint::Error(why.trim().to_owned()))
+        .parse(line)
 }
 
 fn line(text: &str) -> IResult<&str, Option<Complaint>> {
