@@ -36,7 +36,7 @@ pub async fn apply(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result
         Step::Runtime { host, sha256 } => hosts::runtime(on(host)?, want, sha256.as_deref(), ctx).await,
         Step::Sweep { host, files } => hosts::sweep(on(host)?, files).await,
         Step::Reset { host } => hosts::reset(on(host)?).await,
-        Step::Kubelet { host } => hosts::kubelet(on(host)?).await,
+        Step::Start { host, unit } => hosts::start(on(host)?, unit).await,
         Step::Init { host, .. } => init(on(host)?, world, want, ctx).await,
         Step::Join { host, control_plane, via, .. } => {
             let node = want.node(host).ok_or_else(|| Failure::internal(format!("no node {host}")))?;
@@ -157,7 +157,8 @@ fn rfc3339(seconds: u64) -> String {
     let year_of_era = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
     let day_of_year = day - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted = (5 * day_of_year + 2) / 153;
-    let (d, m) = (day_of_year - (153 * shifted + 2) / 5 + 1, if shifted < 10 { shifted + 3 } else { shifted - 9 });
+    let (d, m) =
+        (day_of_year - (153 * shifted + 2) / 5 + 1, if shifted < 10 { shifted + 3 } else { shifted - 9 });
     let year = year_of_era + era * 400 + i64::from(m <= 2);
     format!("{year:04}-{m:02}-{d:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
 }
@@ -183,13 +184,20 @@ async fn join(
         let lead = want.node(via).ok_or_else(|| Failure::internal(format!("no node {via}")))?;
         let config = files::init(want, lead, None, Some(&fresh))?;
         let words = ["init", "phase", "upload-certs", "--upload-certs"];
-        with_config(helper, "upload", config, &words, &format!("{doing}: cannot upload certificates on {via}"))
-            .await?;
+        with_config(
+            helper,
+            "upload",
+            config,
+            &words,
+            &format!("{doing}: cannot upload certificates on {via}"),
+        )
+        .await?;
         key = Some(fresh);
     }
     let admin = world.admin_conf(via).await?;
     let ca = kubeconfig::ca_pem(&admin).and_then(|pem| certificate::key_pin(&pem));
-    let ca = ca.ok_or_else(|| Failure::precondition(&doing).because(format!("admin.conf on {via} has no CA")))?;
+    let ca =
+        ca.ok_or_else(|| Failure::precondition(&doing).because(format!("admin.conf on {via} has no CA")))?;
     let (id, token) = make_token(&api, &doing).await?;
     let config = files::join(want, node, &token, &ca, key.as_deref())?;
     let joined = with_config(host, "join", config, &["join"], &doing).await;
@@ -257,11 +265,18 @@ async fn own_api(node: &Node, host: &Host, want: &Want, ctx: &Ctx) -> Result<(),
     .await
 }
 
-async fn write_kubeconfig(via: &str, server: &str, world: &World, want: &Want, ctx: &Ctx) -> Result<(), Failure> {
+async fn write_kubeconfig(
+    via: &str,
+    server: &str,
+    world: &World,
+    want: &Want,
+    ctx: &Ctx,
+) -> Result<(), Failure> {
     let doing = || format!("cannot write the kubeconfig {}", want.kubeconfig_shown);
     let admin = world.admin_conf(via).await?;
-    let text = kubeconfig::with_server(&admin, server)
-        .ok_or_else(|| Failure::precondition(doing()).because(format!("admin.conf on {via} is no kubeconfig")))?;
+    let text = kubeconfig::with_server(&admin, server).ok_or_else(|| {
+        Failure::precondition(doing()).because(format!("admin.conf on {via} is no kubeconfig"))
+    })?;
     // Proven before anybody relies on it: one real request through the VIP with this very file.
     let api = Api::connect(&text, None).await?;
     wait_for_api(&api, &format!("the API at {server}"), ctx)
@@ -281,7 +296,8 @@ async fn mark(
 ) -> Result<(), Failure> {
     let path = format!("/api/v1/nodes/{name}");
     let doing = || format!("cannot label the node {name}");
-    let object = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": name, "labels": labels } });
+    let object =
+        json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": name, "labels": labels } });
     api.apply(&path, MANAGER, &object).await.map_err(|e| e.failure(doing()))?;
     let note = taints.iter().map(String::as_str).collect::<Vec<_>>().join(",");
     ctx.wait_for(&format!("the taints of {name}"), Duration::from_secs(60), || async {
@@ -303,9 +319,11 @@ async fn mark(
 fn merged(now: &Value, taints: &BTreeSet<String>, drop: &BTreeSet<String>) -> Vec<Value> {
     let ours: Vec<Value> = taints.iter().filter_map(|t| files::taint(t)).collect();
     let same = |a: &Value, b: &Value| a["key"] == b["key"] && a["effect"] == b["effect"];
-    let kept = now.as_array().into_iter().flatten().filter(|t| {
-        !drop.contains(&observe::taint(t)) && !ours.iter().any(|o| same(o, t))
-    });
+    let kept = now
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|t| !drop.contains(&observe::taint(t)) && !ours.iter().any(|o| same(o, t)));
     let mut all: Vec<Value> = kept.cloned().collect();
     all.extend(ours);
     all

@@ -21,7 +21,10 @@ pub fn of_base64(text: &str) -> Option<CertificateSeen> {
 pub fn of_pem(pem: &[u8]) -> Option<CertificateSeen> {
     let (_, pem) = parse_x509_pem(pem).ok()?;
     let certificate = pem.parse_x509().ok()?;
-    Some(CertificateSeen { sha256: sha256(&pem.contents), expires: certificate.validity().not_after.timestamp() })
+    Some(CertificateSeen {
+        sha256: sha256(&pem.contents),
+        expires: certificate.validity().not_after.timestamp(),
+    })
 }
 
 /// What `caCertHashes` of a join takes: the SHA-256 of the public key (its SubjectPublicKeyInfo), as RFC 7469 has it

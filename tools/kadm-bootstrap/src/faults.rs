@@ -29,7 +29,13 @@ pub fn faults(want: &Want, seen: &Seen, fresh: impl Fn(&str) -> bool) -> Vec<Fau
     twice(seen, "host name", |h| vec![h.hostname.clone()], "hostnamectl set-hostname NAME", &mut all);
     let machine_id = "rm /etc/machine-id && systemd-machine-id-setup && reboot";
     twice(seen, "machine-id", |h| vec![h.machine_id.clone()], machine_id, &mut all);
-    twice(seen, "product UUID", |h| vec![h.product_uuid.clone()], "give each VM its own SMBIOS UUID", &mut all);
+    twice(
+        seen,
+        "product UUID",
+        |h| vec![h.product_uuid.clone()],
+        "give each VM its own SMBIOS UUID",
+        &mut all,
+    );
     twice(seen, "MAC address", |h| h.macs.iter().cloned().collect(), "give each VM its own MAC", &mut all);
     for (name, host) in seen.hosts.iter().filter(|(name, _)| fresh(name)) {
         one(want, name, host, &mut all);
@@ -39,13 +45,7 @@ pub fn faults(want: &Want, seen: &Seen, fresh: impl Fn(&str) -> bool) -> Vec<Fau
     all
 }
 
-fn twice(
-    seen: &Seen,
-    what: &str,
-    of: impl Fn(&HostSeen) -> Vec<String>,
-    hint: &str,
-    all: &mut Vec<Fault>,
-) {
+fn twice(seen: &Seen, what: &str, of: impl Fn(&HostSeen) -> Vec<String>, hint: &str, all: &mut Vec<Fault>) {
     let mut owners: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for (name, host) in &seen.hosts {
         for value in of(host).into_iter().filter(|v| !v.is_empty()) {
@@ -70,7 +70,9 @@ fn one(want: &Want, name: &str, host: &HostSeen, all: &mut Vec<Fault>) {
     if host.cgroup == 1 && want.version.minor() >= 35 && !ignored("SystemVerification") {
         add(
             format!("its kernel has cgroup v1 alone, which the kubelet {} refuses", want.version),
-            Some("boot with systemd.unified_cgroup_hierarchy=1, or list SystemVerification in spec.kubernetes.ignorePreflightErrors"),
+            Some(
+                "boot with systemd.unified_cgroup_hierarchy=1, or list SystemVerification in spec.kubernetes.ignorePreflightErrors",
+            ),
         );
     }
     let control_plane = want.node(name).is_some_and(|n| n.control_plane);
@@ -97,7 +99,8 @@ pub fn containerd_version(host: &HostSeen) -> Option<&str> {
 }
 
 fn two_numbers(version: &str) -> Option<(u32, u32)> {
-    let bare = version.split_once(':').map_or(version, |(_, after_epoch)| after_epoch).trim_start_matches('v');
+    let bare =
+        version.split_once(':').map_or(version, |(_, after_epoch)| after_epoch).trim_start_matches('v');
     let mut parts = bare.split('.');
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
@@ -110,6 +113,10 @@ fn clocks(seen: &Seen, all: &mut Vec<Fault>) {
         && b.time - a.time > SKEW
     {
         let why = format!("their clocks are {} s apart; certificates would not hold", b.time - a.time);
-        all.push(Fault { what: format!("{slow}, {fast}"), why, hint: Some("timedatectl set-ntp true".to_owned()) });
+        all.push(Fault {
+            what: format!("{slow}, {fast}"),
+            why,
+            hint: Some("timedatectl set-ntp true".to_owned()),
+        });
     }
 }

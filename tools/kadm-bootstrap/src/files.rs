@@ -115,7 +115,9 @@ pub fn render(version: KubeVersion, registry: &str, source: &Source) -> Result<F
     let runtime = Runtime { pause: pause(version, registry) };
     let list = match source {
         Source::Repository { url, .. } => {
-            let text = Template::new("kubernetes.list", LIST_TEXT).render(&List { keyring: KEYRING, url }).map_err(|e| wrong(&e))?;
+            let text = Template::new("kubernetes.list", LIST_TEXT)
+                .render(&List { keyring: KEYRING, url })
+                .map_err(|e| wrong(&e))?;
             Some(file(text))
         }
         _ => None,
@@ -125,8 +127,12 @@ pub fn render(version: KubeVersion, registry: &str, source: &Source) -> Result<F
             .map(|(path, text)| (path.to_owned(), file(text)))
             .into(),
         list,
-        containerd_2: file(Template::new("containerd-2.toml", CONTAINERD_2).render(&runtime).map_err(|e| wrong(&e))?),
-        containerd_3: file(Template::new("containerd-3.toml", CONTAINERD_3).render(&runtime).map_err(|e| wrong(&e))?),
+        containerd_2: file(
+            Template::new("containerd-2.toml", CONTAINERD_2).render(&runtime).map_err(|e| wrong(&e))?,
+        ),
+        containerd_3: file(
+            Template::new("containerd-3.toml", CONTAINERD_3).render(&runtime).map_err(|e| wrong(&e))?,
+        ),
     })
 }
 

@@ -183,10 +183,10 @@ pub async fn reset(host: &Host) -> Result<(), Failure> {
     must(host, &Command::sh(CLEAN).sudo().title("clean up after kubeadm"), &doing).await.map(drop)
 }
 
-/// Starts the kubelet and keeps it started.
-pub async fn kubelet(host: &Host) -> Result<(), Failure> {
-    let doing = format!("cannot start the kubelet on {}", host.name());
-    must(host, &Command::new("systemctl").args(["enable", "--now", "kubelet"]).sudo(), &doing).await.map(drop)
+/// Starts a service and keeps it started.
+pub async fn start(host: &Host, unit: &str) -> Result<(), Failure> {
+    let doing = format!("cannot start {unit} on {}", host.name());
+    must(host, &Command::new("systemctl").args(["enable", "--now", unit]).sudo(), &doing).await.map(drop)
 }
 
 /// Removes files; those that are gone are no fault.

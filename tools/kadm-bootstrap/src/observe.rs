@@ -55,11 +55,13 @@ fn operators(want: &Want) -> Result<Option<crate::seen::KubeconfigSeen>, Failure
 async fn cluster(world: &World, want: &Want, seen: &mut Seen) -> Result<(), Failure> {
     world.api.lock().await.take();
     let knows = |h: &HostSeen| h.state.contains("/etc/kubernetes/admin.conf");
-    let candidates: Vec<String> = want
+    let mut candidates: Vec<String> = want
         .control_planes()
-        .filter(|n| !want.reset.contains(&n.name) && seen.hosts.get(&n.name).is_some_and(knows))
+        .filter(|n| seen.hosts.get(&n.name).is_some_and(knows))
         .map(|n| n.name.clone())
         .collect();
+    // A machine that is to be reset may belong elsewhere: the others are believed first.
+    candidates.sort_by_key(|name| want.reset.contains(name));
     for name in &candidates {
         let Some(node) = want.node(name) else { continue };
         let text = match world.admin_conf(name).await {
@@ -69,7 +71,14 @@ async fn cluster(world: &World, want: &Want, seen: &mut Seen) -> Result<(), Fail
                 continue;
             }
         };
-        let through_vip = Api::connect(&text, Some(&format!("https://{}", want.endpoint))).await?;
+        let through_vip = match Api::connect(&text, Some(&format!("https://{}", want.endpoint))).await {
+            Ok(api) => api,
+            // A file that somebody broke is evidence to be weighed, no end of the run.
+            Err(failure) => {
+                seen.api_fault = Some(format!("{}: {}", failure.doing, failure.causes.join(": ")));
+                continue;
+            }
+        };
         let direct = format!("https://{}:{}", node.address, want.api_port);
         let (api, vip_fault) = match answers(&through_vip).await {
             Ok(()) => (through_vip, None),
@@ -82,7 +91,7 @@ async fn cluster(world: &World, want: &Want, seen: &mut Seen) -> Result<(), Fail
                 (direct, Some(fault.to_string()))
             }
         };
-        match ask(world, &api, name, seen).await {
+        match ask(&api, name, seen).await {
             Ok(mut cluster) => {
                 cluster.vip_fault = vip_fault;
                 seen.api_fault = None;
@@ -117,10 +126,10 @@ async fn answers(api: &Api) -> Result<(), ApiError> {
     }
 }
 
-async fn ask(world: &World, api: &Api, lead: &str, seen: &Seen) -> Result<ClusterSeen, ApiError> {
-    let _ = world;
+async fn ask(api: &Api, lead: &str, seen: &Seen) -> Result<ClusterSeen, ApiError> {
     let unfinished = seen.hosts.values().any(|h| h.intent);
-    let tokens = "/api/v1/namespaces/kube-system/secrets?fieldSelector=type%3Dbootstrap.kubernetes.io%2Ftoken";
+    let tokens =
+        "/api/v1/namespaces/kube-system/secrets?fieldSelector=type%3Dbootstrap.kubernetes.io%2Ftoken";
     let (version, nodes, tokens, missing) = futures::join!(
         api.get("/version"),
         api.get("/api/v1/nodes"),
@@ -200,7 +209,12 @@ pub fn node(object: &Value) -> NodeSeen {
         labels: strings(&meta["labels"]),
         our_labels,
         taints: object["spec"]["taints"].as_array().into_iter().flatten().map(taint).collect(),
-        our_taints: note.iter().flat_map(|n| n.split(',')).filter(|t| !t.is_empty()).map(str::to_owned).collect(),
+        our_taints: note
+            .iter()
+            .flat_map(|n| n.split(','))
+            .filter(|t| !t.is_empty())
+            .map(str::to_owned)
+            .collect(),
         recorded: note.is_some(),
     }
 }

@@ -75,12 +75,19 @@ fn course<'w>(
     };
     if let Some(cluster) = &seen.cluster {
         if !cluster.missing.is_empty() {
-            return match own_init(want, seen) {
+            let alone = cluster.nodes.keys().all(|n| *n == cluster.lead);
+            let asked =
+                want.control_planes().find(|n| n.name == cluster.lead && want.reset.contains(&n.name));
+            return match own_init(want, seen).or(asked.filter(|_| alone)) {
                 Some(node) => Course::Init(node),
                 None => {
                     let missing: Vec<&str> = cluster.missing.iter().map(String::as_str).collect();
                     hold(
-                        format!("its init on {} was not finished: {} is missing", cluster.lead, missing.join(", ")),
+                        format!(
+                            "its init on {} was not finished: {} is missing",
+                            cluster.lead,
+                            missing.join(", ")
+                        ),
                         Some(format!("kadm-bootstrap --reset-host {}", cluster.lead)),
                     )
                 }
@@ -106,12 +113,20 @@ fn course<'w>(
         .map(|(name, _)| *name)
         .collect();
     if !traces.is_empty() && own_init(want, seen).is_none() {
-        let why = match &seen.api_fault {
-            Some(fault) => format!("{} know of one, which does not answer: {fault}", traces.join(", ")),
-            None => format!("{} hold what an earlier set-up left", traces.join(", ")),
+        if let Some(fault) = &seen.api_fault {
+            // A cluster that is down is to be started, not to be wiped: no flag is offered here.
+            let why = format!("{} know of one, which does not answer: {fault}", traces.join(", "));
+            return hold(
+                why,
+                Some("on a control plane: crictl ps -a; journalctl -u kubelet -n 50".to_owned()),
+            );
+        }
+        let why = match traces.as_slice() {
+            [one] => format!("{one} holds what an earlier set-up left"),
+            many => format!("{} hold what an earlier set-up left", many.join(", ")),
         };
         let flags: Vec<String> = traces.iter().map(|n| format!("--reset-host {n}")).collect();
-        return hold(why, Some(format!("if it holds nothing of worth: kadm-bootstrap {}", flags.join(" "))));
+        return hold(why, Some(format!("if that is of no worth: kadm-bootstrap {}", flags.join(" "))));
     }
     let away: Vec<&str> =
         want.control_planes().map(|n| n.name.as_str()).filter(|n| !seen.hosts.contains_key(*n)).collect();
@@ -126,7 +141,10 @@ fn course<'w>(
     {
         return hold(
             format!("every machine is blank, but {} speaks of one", want.kubeconfig_shown),
-            Some(format!("restore it from a backup, or move {} away, or: kadm-bootstrap --new-cluster", want.kubeconfig_shown)),
+            Some(format!(
+                "restore it from a backup, or move {} away, or: kadm-bootstrap --new-cluster",
+                want.kubeconfig_shown
+            )),
         );
     }
     match want.control_planes().find(|n| seen.hosts.contains_key(&n.name)) {
@@ -166,10 +184,13 @@ struct Build<'a> {
 impl<'a> Build<'a> {
     /// Prepares a machine, whatever comes of the cluster.
     fn machine(&mut self, node: &'a Node, states: &BTreeMap<&str, State>) {
-        let (Some(host), Some(state)) = (self.seen.hosts.get(&node.name), states.get(node.name.as_str())) else {
+        let (Some(host), Some(state)) = (self.seen.hosts.get(&node.name), states.get(node.name.as_str()))
+        else {
             return;
         };
-        let anew = self.want.reset.contains(&node.name) || self.again == Some(&node.name);
+        // What --reset-host asks for is done once the machine is in the cluster: the flag is no order to go on.
+        let asked = self.want.reset.contains(&node.name) && *state != State::Done;
+        let anew = asked || self.again == Some(&node.name);
         if let State::Doubtful(why) = state
             && !anew
         {
@@ -245,14 +266,14 @@ impl<'a> Build<'a> {
         };
         let Some(ready) = self.ready.get(node.name.as_str()).cloned() else { return };
         let host = self.seen.hosts.get(&node.name);
-        let forced = self.want.reset.contains(&node.name);
-        if *state == State::Done && !forced {
+        if *state == State::Done {
             if host.is_some_and(|h| !h.active("kubelet")) {
-                let step = Step::Kubelet { host: node.name.clone() };
+                let step = Step::Start { host: node.name.clone(), unit: "kubelet".to_owned() };
                 self.plan.step_after(&ready, step, "it does not run");
             }
             if host.is_some_and(|h| h.intent) {
-                let step = Step::Sweep { host: node.name.clone(), files: BTreeSet::from([INTENT.to_owned()]) };
+                let step =
+                    Step::Sweep { host: node.name.clone(), files: BTreeSet::from([INTENT.to_owned()]) };
                 self.plan.step(step, "the init is done");
             }
             self.labels(node, via, &[], registered);
@@ -260,10 +281,11 @@ impl<'a> Build<'a> {
         }
         let Some(mut after) = self.forget(node, via, registered) else { return };
         after.extend(ready);
-        if *state != State::Blank && matches!(self.seen.cluster, Some(_)) {
+        // Before an init they are reset along with it.
+        if *state != State::Blank && self.seen.cluster.as_ref().is_some_and(|c| c.missing.is_empty()) {
             let why = match state {
-                State::Half(why) | State::Doubtful(why) => why.clone(),
-                _ => "--reset-host".to_owned(),
+                State::Half(why) | State::Doubtful(why) => why.as_str(),
+                State::Blank | State::Done => "",
             };
             let reset = self.plan.step_after(&after, Step::Reset { host: node.name.clone() }, why);
             after = vec![reset];
@@ -290,7 +312,12 @@ impl<'a> Build<'a> {
         if let Some((cluster, member)) = cluster.and_then(|c| Some((c, state::member(node, c)?))) {
             if !state::may_remove(cluster, member.id) || via == node.name {
                 let why = "its etcd member cannot be removed: the others would be no quorum";
-                self.plan.hold(HeldKind::Unmet, &node.name, why, Some("etcdctl endpoint health --cluster".to_owned()));
+                self.plan.hold(
+                    HeldKind::Unmet,
+                    &node.name,
+                    why,
+                    Some("etcdctl endpoint health --cluster".to_owned()),
+                );
                 return None;
             }
             let step = Step::RemoveMember { via: via.to_owned(), id: member.id, name: node.name.clone() };
@@ -339,11 +366,18 @@ impl<'a> Build<'a> {
                 if file.ca.as_deref() != Some(cluster.ca.as_str()) {
                     let path = &self.want.kubeconfig_shown;
                     let why = format!("{path} is of another cluster");
-                    self.plan.hold(HeldKind::Unmet, "the kubeconfig", why, Some(format!("mv {path} {path}.old")));
+                    self.plan.hold(
+                        HeldKind::Unmet,
+                        "the kubeconfig",
+                        why,
+                        Some(format!("mv {path} {path}.old")),
+                    );
                     return;
                 }
                 match () {
-                    () if file.server.as_deref() != Some(&server) && file.single => "its server is not the VIP",
+                    () if file.server.as_deref() != Some(&server) && file.single => {
+                        "its server is not the VIP"
+                    }
                     () if !file.private => "others can read it",
                     () => return,
                 }

@@ -29,6 +29,10 @@ pub fn prepare(
 ) -> Result<Vec<StepId>, ()> {
     let mut ids = Vec::new();
     ids.extend(kernel(plan, want, name, host));
+    if !clock(host) && host.packages.contains_key("chrony") {
+        let step = Step::Start { host: name.to_owned(), unit: "chrony".to_owned() };
+        ids.push(plan.step(step, "nothing sets the clock"));
+    }
     let packages = packages(plan, want, name, host, runs)?;
     ids.extend(packages);
     ids.extend(runtime(plan, want, name, host, packages)?);
@@ -71,6 +75,11 @@ pub fn right(host: &HostSeen, name: &str, version: &str) -> bool {
     package || host.programs.get(name).is_some_and(|v| v.trim_start_matches('v') == version)
 }
 
+/// True when something sets the clock.
+fn clock(host: &HostSeen) -> bool {
+    CLOCKS.iter().any(|u| host.active(u))
+}
+
 fn packages(
     plan: &mut Plan<Step>,
     want: &Want,
@@ -82,15 +91,21 @@ fn packages(
     let wrong: Vec<&str> = EXACT.into_iter().filter(|p| !right(host, p, &version)).collect();
     if runs && !wrong.is_empty() {
         let now = host.packages.get("kubelet").map_or("another version", |p| p.version.as_str());
-        let why = format!("it runs {now}, the document wants {version}; a running node is not changed in passing");
-        plan.hold(HeldKind::Unmet, name, why, Some(format!("set spec.kubernetes.version to what runs, or replace {name}")));
+        let why =
+            format!("it runs {now}, the document wants {version}; a running node is not changed in passing");
+        plan.hold(
+            HeldKind::Unmet,
+            name,
+            why,
+            Some(format!("set spec.kubernetes.version to what runs, or replace {name}")),
+        );
         return Ok(None);
     }
     let mut missing: Vec<&str> = wrong.clone();
     if containerd_version(host).is_none() {
         missing.push("containerd");
     }
-    if !CLOCKS.iter().any(|u| host.active(u)) {
+    if !clock(host) && !host.packages.contains_key("chrony") {
         missing.push("chrony");
     }
     let mut hold: Vec<String> = Vec::new();
@@ -106,9 +121,9 @@ fn packages(
     let why = match missing.as_slice() {
         [] => "apt would change them".to_owned(),
         some if some.iter().any(|p| host.packages.contains_key(*p)) => {
-            format!("{} has another version or is missing", some.join(", "))
+            format!("not there in this version: {}", some.join(", "))
         }
-        some => format!("{} is missing", some.join(", ")),
+        some => format!("missing: {}", some.join(", ")),
     };
     let exact = |p: &str| format!("{p}={version}-*");
     let (install, repository) = match &want.source {
@@ -120,10 +135,8 @@ fn packages(
         }
         Source::Directory(folder) => (from_folder(plan, name, host, folder, &missing, &version)?, None),
         Source::Repository { url, key_url, key_sha256 } => {
-            let install = missing
-                .iter()
-                .map(|p| if EXACT.contains(p) { exact(p) } else { (*p).to_owned() })
-                .collect();
+            let install =
+                missing.iter().map(|p| if EXACT.contains(p) { exact(p) } else { (*p).to_owned() }).collect();
             let fetched = host.files.get(files::KEYRING).is_some_and(|f| f.sha256 == *key_sha256);
             let repository = want.files.list.as_ref().filter(|_| !wrong.is_empty()).map(|list| Repository {
                 url: url.clone(),

@@ -1,6 +1,6 @@
 //! What kubeadm says when it refuses: its complaints without the noise around them.
 //!
-//! Nothing is decided by these texts; they only make a failure readable.
+//! They make a failure readable; of decisions, only whether the operator or a second run is wanted hangs on them.
 
 use nom::Parser as _;
 use nom::branch::alt;
@@ -36,7 +36,8 @@ fn named(rest_of_line: &str) -> IResult<&str, (String, String)> {
 
 /// `error: what it ended with`, and klog's `W1120 ... file.go:105] text` is noise.
 fn end(line: &str) -> IResult<&str, Complaint> {
-    map(preceded((tag("error:"), space0), rest), |why: &str| Complaint::Error(why.trim().to_owned())).parse(line)
+    map(preceded((tag("error:"), space0), rest), |why: &str| Complaint::Error(why.trim().to_owned()))
+        .parse(line)
 }
 
 fn line(text: &str) -> IResult<&str, Option<Complaint>> {

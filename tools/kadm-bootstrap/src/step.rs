@@ -74,10 +74,12 @@ pub enum Step {
         /// The control plane that helps.
         via: String,
     },
-    /// Starts the kubelet.
-    Kubelet {
+    /// Starts a service and keeps it started.
+    Start {
         /// The machine.
         host: String,
+        /// The systemd unit.
+        unit: String,
     },
     /// Removes a member from etcd.
     RemoveMember {
@@ -156,7 +158,7 @@ impl Step {
             | Step::Reset { host }
             | Step::Init { host, .. }
             | Step::Join { host, .. }
-            | Step::Kubelet { host } => Some(host),
+            | Step::Start { host, .. } => Some(host),
             Step::RemoveMember { via, .. }
             | Step::DeleteNode { via, .. }
             | Step::Node { via, .. }
@@ -203,7 +205,7 @@ impl fmt::Display for Step {
             }
             Step::Join { host, control_plane: true, .. } => write!(f, "join {host} as a control plane"),
             Step::Join { host, .. } => write!(f, "join {host} as a worker"),
-            Step::Kubelet { host } => write!(f, "start the kubelet on {host}"),
+            Step::Start { host, unit } => write!(f, "start {unit} on {host}"),
             Step::RemoveMember { id, name, .. } => write!(f, "remove the etcd member {name} ({id:x})"),
             Step::DeleteNode { node, .. } => write!(f, "delete the node {node}"),
             Step::Kubeconfig { path, via, .. } => write!(f, "write the kubeconfig {path} from {via}"),

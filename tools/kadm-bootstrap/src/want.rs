@@ -144,8 +144,11 @@ pub fn want(flags: &Flags, doc: &Document, site: &Site) -> Result<Want, Failure>
     for name in &flags.reset_host {
         if !nodes.iter().any(|n| n.name == *name) {
             let names: Vec<&str> = nodes.iter().map(|n| n.name.as_str()).collect();
-            return Err(Failure::new(Exit::Usage, format!("--reset-host {name}: the document has no such node"))
-                .hint(format!("it has: {}", names.join(", "))));
+            return Err(Failure::new(
+                Exit::Usage,
+                format!("--reset-host {name}: the document has no such node"),
+            )
+            .hint(format!("it has: {}", names.join(", "))));
         }
     }
     let mut sans = vec![vip.address.to_string()];

@@ -1,6 +1,12 @@
 //! The tool against the lab: a cluster from blank machines, and the laws.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, clippy::indexing_slicing, reason = "a test may fail so")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::indexing_slicing,
+    reason = "a test may fail so"
+)]
 
 mod site;
 
@@ -29,7 +35,17 @@ async fn three_and_six_from_blank_machines() {
     assert!(!site.changes(before).is_empty());
     // Law 2: what plan printed is what ran.
     for line in plan.out.lines().filter(|l| l.contains("  # ") || l.contains(" # ")) {
-        let step = line.split_once(". ").unwrap().1.split("  # ").next().unwrap().split(" # ").next().unwrap().trim();
+        let step = line
+            .split_once(". ")
+            .unwrap()
+            .1
+            .split("  # ")
+            .next()
+            .unwrap()
+            .split(" # ")
+            .next()
+            .unwrap()
+            .trim();
         assert!(ran.err.contains(step), "planned but not run: {step}\n{}", ran.err);
     }
     let section = status(&ran);
@@ -44,13 +60,17 @@ async fn three_and_six_from_blank_machines() {
     assert_eq!(picture["clusters"], 1);
     assert_eq!(picture["tokens"], 0, "{picture:#}");
     assert_eq!(picture["nodes"].as_array().unwrap().len(), 9);
-    let node = |name: &str| {
-        picture["nodes"].as_array().unwrap().iter().find(|n| n["name"] == name).unwrap().clone()
-    };
+    let node =
+        |name: &str| picture["nodes"].as_array().unwrap().iter().find(|n| n["name"] == name).unwrap().clone();
     assert_eq!(node("w-5")["labels"]["environment"], "nonprod");
     assert_eq!(node("w-5")["labels"]["node-role.kubernetes.io/worker"], "");
     assert!(node("w-5")["ours"].as_array().unwrap().contains(&json!("environment=nonprod:NoSchedule")));
-    assert!(node("cp-2")["taints"].as_array().unwrap().contains(&json!("node-role.kubernetes.io/control-plane:NoSchedule")));
+    assert!(
+        node("cp-2")["taints"]
+            .as_array()
+            .unwrap()
+            .contains(&json!("node-role.kubernetes.io/control-plane:NoSchedule"))
+    );
     use std::os::unix::fs::MetadataExt as _;
     assert_eq!(std::fs::metadata(site.path("out/kubeconfig")).unwrap().mode() & 0o777, 0o600);
 
@@ -73,7 +93,8 @@ async fn three_and_six_from_blank_machines() {
 
     // A label and a taint that the document drops go; those of others stay.
     let mut dropped = document.clone();
-    let worker = dropped["spec"]["machines"].as_array_mut().unwrap().iter_mut().find(|m| m["name"] == "w-5").unwrap();
+    let worker =
+        dropped["spec"]["machines"].as_array_mut().unwrap().iter_mut().find(|m| m["name"] == "w-5").unwrap();
     worker.as_object_mut().unwrap().remove("labels");
     worker.as_object_mut().unwrap().remove("taints");
     let ran = site.run(&[], &dropped).await;

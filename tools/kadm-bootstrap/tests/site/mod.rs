@@ -73,7 +73,8 @@ impl Site {
         let key: russh::keys::PrivateKey =
             russh::keys::ssh_key::private::Ed25519Keypair::from_seed(&[9; 32]).into();
         let path = dir.path().join("id_ed25519");
-        std::fs::write(&path, key.to_openssh(russh::keys::ssh_key::LineEnding::LF).unwrap().as_bytes()).unwrap();
+        std::fs::write(&path, key.to_openssh(russh::keys::ssh_key::LineEnding::LF).unwrap().as_bytes())
+            .unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         let site = Site { world, kube, hosts, control_planes, workers, dir };
         let public = key.public_key().to_openssh().unwrap();
@@ -91,7 +92,8 @@ impl Site {
             });
         }
         for (name, _) in site.machines() {
-            site.until(&format!("{name} is up"), || site.hosts.find(&name).is_some_and(|h| h.machine().up)).await;
+            site.until(&format!("{name} is up"), || site.hosts.find(&name).is_some_and(|h| h.machine().up))
+                .await;
         }
         site.balancer().await;
         site
@@ -111,7 +113,9 @@ impl Site {
         }
         let net = &self.world.net;
         let servers: String = (1..=self.control_planes)
-            .map(|n| format!("  server cp-{n} {}:6443 check check-ssl verify none inter 200\n", net.host(20 + n)))
+            .map(|n| {
+                format!("  server cp-{n} {}:6443 check check-ssl verify none inter 200\n", net.host(20 + n))
+            })
             .collect();
         let haproxy = format!(
             "defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\nfrontend api\n  \
@@ -222,9 +226,15 @@ impl Site {
                 // Digests of files that anybody may read are of the same shape as a certificate key.
                 let public = entry.request.starts_with("kadm-key");
                 let bad = word.contains("PRIVATE KEY")
-                    || (!script && !public && word.split(|c: char| c.is_whitespace() || c == '=').any(|w| token(w) || key(w)));
+                    || (!script
+                        && !public
+                        && word.split(|c: char| c.is_whitespace() || c == '=').any(|w| token(w) || key(w)));
                 // crictl names containers by 64 hex digits.
-                assert!(!bad || entry.request.starts_with("crictl"), "a secret on a command line: {}", entry.request);
+                assert!(
+                    !bad || entry.request.starts_with("crictl"),
+                    "a secret on a command line: {}",
+                    entry.request
+                );
             }
         }
     }
@@ -243,7 +253,10 @@ impl Site {
             }
             tokens += list("Secret")
                 .iter()
-                .filter(|s| s["type"] == "bootstrap.kubernetes.io/token" && s["data"]["usage-bootstrap-signing"] == "dHJ1ZQ==")
+                .filter(|s| {
+                    s["type"] == "bootstrap.kubernetes.io/token"
+                        && s["data"]["usage-bootstrap-signing"] == "dHJ1ZQ=="
+                })
                 .count();
         }
         nodes.sort_by_key(|n| n["name"].as_str().unwrap_or_default().to_owned());
@@ -287,5 +300,8 @@ pub fn facts() -> Result<PathBuf, String> {
         let ancestors = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
         ancestors.flat_map(|a| [a.join("shared/facts"), a.join("../shared/facts")]).find(|p| p.is_dir())
     });
-    found.map(|f| f.join("kubeadm")).filter(|f| f.is_dir()).ok_or_else(|| "shared/facts/kubeadm is not here".to_owned())
+    found
+        .map(|f| f.join("kubeadm"))
+        .filter(|f| f.is_dir())
+        .ok_or_else(|| "shared/facts/kubeadm is not here".to_owned())
 }

@@ -256,7 +256,13 @@ fn clean(ctx: &mut Ctx, args: &[String]) -> Output {
     for name in nets.iter().filter(|n| n.starts_with("10-") || n.contains("calico")) {
         machine.fs.remove_all(&format!("/etc/cni/net.d/{name}"));
     }
-    for path in ["/var/lib/cni", "/var/lib/calico", "/run/calico", "/var/lib/etcd/member", "/var/lib/kubeline/kadm-init"] {
+    for path in [
+        "/var/lib/cni",
+        "/var/lib/calico",
+        "/run/calico",
+        "/var/lib/etcd/member",
+        "/var/lib/kubeline/kadm-init",
+    ] {
         machine.fs.remove_all(path);
     }
     let left = machine.fs.list("/run").unwrap_or_default();
