@@ -4,6 +4,8 @@
 //! expected are `plan.txt` or `teardown.txt` for a `seen.json`, and the folder `render`. `UPDATE_GOLDEN=1` writes
 //! what is; review it with `git diff`.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests fail loudly")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -118,7 +120,8 @@ fn certificate() -> (String, String) {
 
 #[test]
 fn the_real_haproxy_takes_them() {
-    let haproxy = ["/usr/sbin/haproxy", "/usr/local/sbin/haproxy"].into_iter().find(|p| Path::new(p).exists());
+    let haproxy =
+        ["/usr/sbin/haproxy", "/usr/local/sbin/haproxy"].into_iter().find(|p| Path::new(p).exists());
     let Some(haproxy) = haproxy else {
         println!("skipped: haproxy is not installed (apt-get install haproxy)");
         return;

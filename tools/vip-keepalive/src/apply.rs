@@ -39,9 +39,7 @@ pub async fn apply(step: &Step, fleet: &Fleet, want: &Want, ctx: &Ctx) -> Result
         }
         Step::Enable { machine } => enable(host(machine)?).await,
         Step::Probe { machine, interface, address } => probe(host(machine)?, interface, *address).await,
-        Step::Test { machine, interface } => {
-            test(host(machine)?, want.balancer(machine)?, interface).await
-        }
+        Step::Test { machine, interface } => test(host(machine)?, want.balancer(machine)?, interface).await,
         Step::Load { machine, interface } => {
             load(host(machine)?, want.balancer(machine)?, interface, ctx).await
         }
@@ -152,7 +150,9 @@ async fn understood(host: &Host, balancer: &Balancer, interface: &str, ctx: &Ctx
     let understood = Config::read(&String::from_utf8_lossy(&installed));
     match understood.differs(&balancer.instance.config(interface)) {
         None => Ok(()),
-        Some(why) => Err(Failure::precondition(format!("{CONFIG} says something else than is wanted")).because(why)),
+        Some(why) => {
+            Err(Failure::precondition(format!("{CONFIG} says something else than is wanted")).because(why))
+        }
     }
 }
 

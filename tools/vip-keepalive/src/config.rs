@@ -111,9 +111,7 @@ impl Instance {
             addresses: [self.address()],
         };
         let template = render::Template::new("keepalived.conf", TEMPLATE);
-        template
-            .render(&data)
-            .map_err(|e| Failure::internal("cannot render keepalived.conf").caused_by(&e))
+        template.render(&data).map_err(|e| Failure::internal("cannot render keepalived.conf").caused_by(&e))
     }
 
     /// What keepalived must understand of that file.

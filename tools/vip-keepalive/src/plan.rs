@@ -130,12 +130,9 @@ pub fn plan(want: &Want, seen: &Seen) -> Plan<Step> {
     }
     ready.extend(installs.iter().map(|(_, id)| *id));
     if let (true, Some((balancer, _, interface, _))) = (first_use, loads.first()) {
-        let of = |name: &str| installs.iter().filter(|(n, _)| n == name).map(|(_, id)| *id).collect::<Vec<_>>();
-        let step = Step::Probe {
-            machine: balancer.name.clone(),
-            interface: interface.clone(),
-            address: vip,
-        };
+        let of =
+            |name: &str| installs.iter().filter(|(n, _)| n == name).map(|(_, id)| *id).collect::<Vec<_>>();
+        let step = Step::Probe { machine: balancer.name.clone(), interface: interface.clone(), address: vip };
         ready.push(plan.step_after(&of(&balancer.name), step, "its first use: it must be free"));
     }
     let tested = ready.clone();

@@ -77,7 +77,9 @@ async fn machine(host: Host, monitor: String) -> Result<MachineSeen, Error> {
         host.run(&stat),
     )?;
     let healthy = match &script {
-        Some(text) if text == crate::config::SCRIPT_TEXT.as_bytes() => Some(host.run(&check).await?.success()),
+        Some(text) if text == crate::config::SCRIPT_TEXT.as_bytes() => {
+            Some(host.run(&check).await?.success())
+        }
         _ => None,
     };
     let text = |bytes: Option<Vec<u8>>| bytes.map(|b| String::from_utf8_lossy(&b).into_owned());

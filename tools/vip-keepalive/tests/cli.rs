@@ -1,5 +1,7 @@
 //! vip-keepalive against the lab: the seven laws, and what an operator sees.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests fail loudly")]
+
 use lab::hosts::Hosts;
 use lab::world::{Boot, Machines as _};
 use lab::{Action, Clock, Fault, Window};
@@ -53,8 +55,16 @@ async fn keeps_the_seven_laws() {
     let transient = [Exit::Transient];
     let refused = || Action::Exit(5, "(/run/kubeline/keepalived.conf: Line 3) no".into());
     let troubles = [
-        trouble("keepalived -t refuses", ssh("lb-2 /usr/sbin/keepalived -t", refused()), &[Exit::Precondition]),
-        trouble("a start fails", ssh("lb-2 systemctl reload-or-restart", Action::Exit(1, "Job failed.".into())), &[Exit::Precondition]),
+        trouble(
+            "keepalived -t refuses",
+            ssh("lb-2 /usr/sbin/keepalived -t", refused()),
+            &[Exit::Precondition],
+        ),
+        trouble(
+            "a start fails",
+            ssh("lb-2 systemctl reload-or-restart", Action::Exit(1, "Job failed.".into())),
+            &[Exit::Precondition],
+        ),
         trouble("cut before a write", ssh("lb-3 write v1", Action::DropBefore), &transient),
         trouble("cut after a start", ssh("lb-1 systemctl reload-or-restart", Action::DropAfter), &transient),
         trouble("a host hangs", ssh("lb-1 systemctl reload-or-restart", Action::Hang), &transient),
@@ -160,7 +170,8 @@ async fn refuses_too_few_and_renders_without_ssh() {
     let said = run::<VipKeepalive>(&case, &["render"], &[], &case.document, None).await;
     assert_eq!(said.exit, Exit::Refused, "{said}");
     assert!(said.stderr.contains("spec.machines: holds 1 machines"), "{said}");
-    let case = Site::new(Clock::ZERO).unwrap().case(json!({ "vip": vip, "machines": [machine(1), machine(2)] }));
+    let case =
+        Site::new(Clock::ZERO).unwrap().case(json!({ "vip": vip, "machines": [machine(1), machine(2)] }));
     let said = run::<VipKeepalive>(&case, &["render", "m2/keepalived.conf"], &[], &case.document, None).await;
     assert_eq!(said.exit, Exit::Done, "{said}");
     assert!(said.stdout.contains("    unicast_peer {\n        192.0.2.21\n    }\n"), "{said}");

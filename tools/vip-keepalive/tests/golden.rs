@@ -4,6 +4,8 @@
 //! `check.txt` for a `seen.json`, and the folder `render`. `UPDATE_GOLDEN=1` writes what is; review it with
 //! `git diff`.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests fail loudly")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -108,7 +110,8 @@ fn interface() -> Option<String> {
     let entries = std::fs::read_dir("/sys/class/net").ok()?;
     let names = entries.filter_map(|e| Some(e.ok()?.file_name().to_string_lossy().into_owned()));
     names.filter(|n| n != "lo").find(|n| {
-        std::fs::read_to_string(format!("/sys/class/net/{n}/operstate")).is_ok_and(|state| state.trim() == "up")
+        std::fs::read_to_string(format!("/sys/class/net/{n}/operstate"))
+            .is_ok_and(|state| state.trim() == "up")
     })
 }
 

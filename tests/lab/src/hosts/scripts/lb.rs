@@ -27,7 +27,7 @@ fn check(ctx: &mut Ctx, args: &[String]) -> Output {
     let machine = ctx.machine();
     let own = machine.boot.address;
     let answer = machine.haproxy.as_ref().and_then(|h| haproxy::answer(h, own, address, port, &path));
-    Output::code(i32::from(!answer.is_some_and(|(status, _)| status == 200)))
+    Output::code(i32::from(answer.is_none_or(|(status, _)| status != 200)))
 }
 
 /// `$1` an address, `$2` a port.
