@@ -45,6 +45,11 @@ impl Packages {
         self.installed.get(name).map(String::as_str)
     }
 
+    /// True when apt keeps the package as it is.
+    pub fn is_held(&self, name: &str) -> bool {
+        self.held.contains(name)
+    }
+
     fn versions(&self, name: &str) -> Vec<(&'static str, &'static Package)> {
         let known = packages::CATALOGUE.iter().filter(|p| p.name == name && self.indexed.contains(&p.repo));
         known.flat_map(|p| p.versions.iter().map(move |v| (*v, p))).collect()
