@@ -52,13 +52,16 @@ pub struct Boot {
     pub agent: bool,
 }
 
+/// An interface in a guest: its name, MAC, and addresses with prefix length.
+pub type Interface = (String, String, Vec<(Ipv4Addr, u8)>);
+
 /// What the guest agent tells Proxmox.
 #[derive(Clone, Debug, Default)]
 pub struct AgentView {
     /// The host name in the guest.
     pub hostname: String,
     /// Interface name, MAC, addresses with prefix length.
-    pub interfaces: Vec<(String, String, Vec<(Ipv4Addr, u8)>)>,
+    pub interfaces: Vec<Interface>,
 }
 
 /// The answer of a command that the agent ran.
@@ -134,6 +137,11 @@ pub trait Kubernetes: Send + Sync {
     fn api_up(&self, server: ApiServer);
     /// The API server on this machine ends: its listener closes and its connections drop.
     fn api_down(&self, host: &str);
+    /// etcd of this cluster lost its quorum (`false`) or has it again: without it the API servers answer
+    /// writes and reads with time-outs. Not called for a cluster that never lost it.
+    fn quorum(&self, cluster_id: &str, quorate: bool) {
+        let _ = (cluster_id, quorate);
+    }
     /// A kubelet registers, or comes back: its node exists and, with a CNI installed, becomes Ready.
     fn kubelet_up(&self, cluster_id: &str, kubelet: Kubelet);
     /// A kubelet goes silent: its node turns NotReady.

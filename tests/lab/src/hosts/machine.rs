@@ -9,8 +9,9 @@ use tokio_util::sync::CancellationToken;
 use super::fs::Fs;
 use super::haproxy::Running;
 use super::kubeadm::NodeState;
+use super::nfs::Export;
 use super::programs::apt::Packages;
-use super::programs::systemctl::Services;
+use super::units::Services;
 use super::vrrp;
 use crate::world::Boot;
 
@@ -67,6 +68,8 @@ pub struct Machine {
     pub mounts: Vec<Mount>,
     /// File systems by device.
     pub formats: BTreeMap<String, Format>,
+    /// The NFS exports in force.
+    pub exports: Vec<Export>,
     /// The running HAProxy.
     pub haproxy: Option<Arc<Running>>,
     /// The running keepalived's configuration.
@@ -105,6 +108,7 @@ impl Machine {
             swap: false,
             mounts: Vec::new(),
             formats: BTreeMap::new(),
+            exports: Vec::new(),
             haproxy: None,
             keepalived: None,
             kube: NodeState::default(),
@@ -161,6 +165,7 @@ impl Machine {
         }
         self.read_sysctl_files();
         self.mounts.clear();
+        self.exports.clear();
         self.swap = false;
         for line in self.fs.text("/etc/fstab").lines().filter(|l| !l.trim_start().starts_with('#')) {
             let fields: Vec<&str> = line.split_whitespace().collect();

@@ -25,6 +25,7 @@ pub mod packages;
 pub mod programs;
 pub mod scripts;
 pub mod server;
+pub mod units;
 pub mod vrrp;
 pub mod words;
 
@@ -48,6 +49,7 @@ struct Inner {
     vrrp: Mutex<vrrp::States>,
     etcd: Mutex<etcd::Clusters>,
     listeners: Mutex<haproxy::Listeners>,
+    shown: Mutex<kubeadm::Shown>,
     settling: Mutex<()>,
 }
 
@@ -87,6 +89,7 @@ impl Hosts {
                 vrrp: Mutex::default(),
                 etcd: Mutex::default(),
                 listeners: Mutex::default(),
+                shown: Mutex::default(),
                 settling: Mutex::default(),
             }),
         }
@@ -197,6 +200,15 @@ impl Hosts {
         lock(&self.inner.vrrp)
     }
 
+    pub(crate) fn shown(&self) -> MutexGuard<'_, kubeadm::Shown> {
+        lock(&self.inner.shown)
+    }
+
+    /// True when the API server of a machine runs.
+    pub fn serves(&self, vmid: u32) -> bool {
+        self.shown().serves(vmid)
+    }
+
     pub(crate) fn listeners(&self) -> MutexGuard<'_, haproxy::Listeners> {
         lock(&self.inner.listeners)
     }
@@ -204,6 +216,11 @@ impl Hosts {
     /// True when a machine holds this address now.
     pub(crate) fn try_holds(&self, vmid: u32, address: Option<Ipv4Addr>) -> bool {
         address.is_some_and(|a| self.held_by(vmid).iter().any(|(held, _)| *held == a))
+    }
+
+    /// The members of a cluster's etcd, for the lab's own eyes.
+    pub fn etcd_members(&self, cluster_id: &str) -> Vec<etcd::Member> {
+        self.etcd().get(cluster_id).map(|c| c.members.clone()).unwrap_or_default()
     }
 
     pub(crate) fn etcd(&self) -> MutexGuard<'_, etcd::Clusters> {
@@ -247,7 +264,7 @@ impl Hosts {
             machine.up = true;
             (machine.boot.address, machine.boot.name.clone())
         };
-        programs::systemctl::boot(&self, &host);
+        units::boot(&self, &host);
         self.settle();
         let Some(address) = address else { return };
         let ssh = SocketAddr::from((address, self.inner.ssh_port));

@@ -13,6 +13,9 @@ use futures::stream::{self, StreamExt as _};
 use remote::{Class, Error, Host, Lock, Target};
 use stage::{Ctx, Exit, Failure, Guard, Site};
 
+pub mod packages;
+pub mod units;
+
 /// How to reach some of the document's machines: everything about the connection but the connection.
 #[derive(Clone, Debug)]
 pub struct Route {
@@ -36,7 +39,8 @@ impl Route {
     }
 }
 
-fn target(machine: &Machine, ssh: &Ssh, site: &Site) -> Target {
+/// A machine as SSH sees it.
+pub fn target(machine: &Machine, ssh: &Ssh, site: &Site) -> Target {
     let known = machine.known_hosts_file.as_ref().or(ssh.known_hosts_file.as_ref());
     Target {
         port: ssh.port.get(),
@@ -135,10 +139,12 @@ impl Fleet {
         F: Fn(Host) -> R,
         R: Future<Output = Result<T, Error>>,
     {
-        let all = self.hosts.iter().map(|(name, host)| {
-            let result = act(host.clone());
-            async move { (name.clone(), result.await) }
-        });
+        // Owned before the stream: a closure over borrowed hosts is not general enough for a `Send` future.
+        let mut all = Vec::new();
+        for (name, host) in &self.hosts {
+            let (name, result) = (name.clone(), act(host.clone()));
+            all.push(async move { (name, result.await) });
+        }
         let mut results: Vec<_> = stream::iter(all).buffer_unordered(ctx.jobs()).collect().await;
         results.sort_by(|a, b| a.0.cmp(&b.0));
         let mut outcome = Outcome { of: BTreeMap::new(), unreachable: self.unreachable.clone() };

@@ -174,6 +174,7 @@ async fn act<T: Tool>(
         return Ok(Exit::Done);
     }
     let want = T::want(flags, doc, ctx.site())?;
+    let want = looking(frame, T::prepare(want, ctx)).await?;
     if let Verb::Render { only, dir } = &verb {
         return render::<T>(&want, only.as_deref(), dir.as_deref(), ctx.site(), output);
     }

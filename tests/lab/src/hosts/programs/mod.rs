@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 
-use super::{Host, Hosts, Machine, scripts, words};
+use super::{Host, Hosts, Machine, nfs, scripts, words};
 
 pub mod apt;
 pub mod cluster;
@@ -257,7 +257,43 @@ impl Ctx {
         if !package.is_empty() && !self.machine().packages.provides(package) {
             return Output::fail(127, format!("sh: 1: {first}: not found"));
         }
+        if files::TABLE.iter().any(|(known, _, _)| *known == name)
+            && let Some(output) = self.over_nfs(run, &name, args).await
+        {
+            return output;
+        }
         self.run(run, &name, args).await
+    }
+
+    /// Runs a program on files there where they really are, when they lie below an NFS mount.
+    async fn over_nfs(&mut self, run: Run, name: &str, args: &[String]) -> Option<Output> {
+        let found = args.iter().filter(|a| a.starts_with('/')).find_map(|a| nfs::remote(self, a))?;
+        let path = args
+            .iter()
+            .find(|a| a.starts_with('/') && nfs::remote(self, a).is_some())
+            .cloned()
+            .unwrap_or_default();
+        let remote = match found {
+            Ok(remote) => remote,
+            Err(text) => return Some(Output::fail(1, format!("{name}: cannot access '{path}': {text}"))),
+        };
+        let reads = ["cat", "ls", "readlink", "sha256sum", "stat", "test"].contains(&name);
+        if remote.read_only && !reads {
+            return Some(Output::fail(1, format!("{name}: cannot touch '{path}': Read-only file system")));
+        }
+        let moved: Vec<String> = args
+            .iter()
+            .map(|a| match nfs::remote(self, a).filter(|_| a.starts_with('/')) {
+                Some(Ok(there)) => there.path,
+                _ => a.clone(),
+            })
+            .collect();
+        let host = std::mem::replace(&mut self.host, remote.host);
+        let user = std::mem::replace(&mut self.user, remote.user);
+        let output = self.run(run, name, &moved).await;
+        self.host = host;
+        self.user = user;
+        Some(output)
     }
 
     async fn run(&mut self, run: Run, name: &str, args: &[String]) -> Output {
@@ -288,7 +324,11 @@ impl Ctx {
                 }
                 "-u" => {
                     let Some((name, tail)) = tail.split_first() else { return self.unknown("sudo", args) };
-                    user.clone_from(name);
+                    let known = self.machine().boot.user.clone();
+                    let Some(account) = files::account(name.trim_start_matches('#'), &known) else {
+                        return Output::fail(1, format!("sudo: unknown user {name}"));
+                    };
+                    user = account;
                     rest = tail;
                 }
                 option if option.starts_with('-') => return self.unknown("sudo", args),

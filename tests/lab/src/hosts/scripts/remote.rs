@@ -1,6 +1,6 @@
 //! The scripts of `remote`: read, write and remove a file, hold the host's lock.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -108,12 +108,23 @@ impl Drop for Held {
 fn lock<'a>(ctx: &'a mut Ctx, args: &'a [String]) -> BoxFuture<'a, Output> {
     async move {
         let [holder] = args else { return ctx.unknown("lock v1", args) };
-        {
-            let mut machine = ctx.machine();
-            if let Some(other) = &machine.lock {
+        // flock waits two seconds for a holder that is just ending; real time, as its end is real too.
+        let deadline = Instant::now() + Duration::from_secs(2);
+        loop {
+            let other = {
+                let mut machine = ctx.machine();
+                match machine.lock.clone() {
+                    Some(other) => other,
+                    None => {
+                        machine.lock = Some(holder.clone());
+                        break;
+                    }
+                }
+            };
+            if Instant::now() >= deadline {
                 return Output { exit: TAKEN, stdout: format!("{other}\n").into(), stderr: Vec::new() };
             }
-            machine.lock = Some(holder.clone());
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let _held = Held(ctx.host.clone());
         ctx.print("held\n");

@@ -17,11 +17,12 @@
 mod check;
 mod formats;
 mod node_table;
+mod qemu_props;
 mod qemu_table;
 mod site_table;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use regex::Regex;
 
@@ -137,7 +138,7 @@ impl Schema {
     /// A mistake in the tables, with its line.
     pub fn new(generation: Generation) -> Result<Schema, String> {
         let mut reader = Reader::new(generation);
-        for table in [qemu_table::PROPS, node_table::PROPS, site_table::PROPS] {
+        for table in [qemu_props::PROPS, node_table::PROPS, site_table::PROPS] {
             reader.read(table)?;
         }
         for table in [qemu_table::ROUTES, node_table::ROUTES, site_table::ROUTES] {
@@ -145,6 +146,20 @@ impl Schema {
         }
         reader.finish();
         Ok(Schema { routes: reader.routes, props: reader.props })
+    }
+
+    /// The tables of a generation, read once in a process: many labs share them.
+    ///
+    /// # Errors
+    /// A mistake in the tables, with its line.
+    pub fn shared(generation: Generation) -> Result<Arc<Schema>, String> {
+        static EIGHT: OnceLock<Result<Arc<Schema>, String>> = OnceLock::new();
+        static NINE: OnceLock<Result<Arc<Schema>, String>> = OnceLock::new();
+        let slot = match generation {
+            Generation::V8 => &EIGHT,
+            Generation::V9 => &NINE,
+        };
+        slot.get_or_init(|| Schema::new(generation).map(Arc::new)).clone()
     }
 
     /// The route for a method and a path (without `/api2/json`), already percent-decoded by segment.

@@ -1,0 +1,129 @@
+//! Which API servers and kubelets run, as it follows from the machines.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use super::{host_name, kubelet, manifests, pki};
+use crate::hosts::units::State;
+use crate::hosts::{Host, Hosts, Machine, etcd};
+use crate::world::{ApiServer, Kubelet};
+
+/// What the Kubernetes window was told of each machine.
+#[derive(Default)]
+pub struct Shown {
+    api: BTreeMap<u32, (String, String)>,
+    kubelets: BTreeMap<u32, (String, String)>,
+}
+
+impl Shown {
+    /// True when the API server of a machine was told to be up.
+    pub fn serves(&self, vmid: u32) -> bool {
+        self.api.contains_key(&vmid)
+    }
+}
+
+/// The cluster that a machine belongs to: the hash of its CA's key.
+pub fn cluster_id(machine: &Machine) -> Option<String> {
+    pki::key_hash(&machine.fs.text(&format!("{}/ca.crt", pki::DIR)))
+}
+
+fn api_server(machine: &Machine) -> Option<ApiServer> {
+    etcd::runs(machine)?;
+    let manifest = "/etc/kubernetes/manifests/kube-apiserver.yaml";
+    if !machine.fs.exists(manifest) {
+        return None;
+    }
+    let read = |name: &str| {
+        machine.fs.read(&format!("{}/{name}", pki::DIR)).ok().map(|c| String::from_utf8_lossy(c).into_owned())
+    };
+    Some(ApiServer {
+        host: machine.boot.name.clone(),
+        listen: Some((machine.boot.address?, manifests::api_port(machine)).into()),
+        certificate: read("apiserver.crt")?,
+        key: read("apiserver.key")?,
+        client_ca: read("ca.crt")?,
+        version: manifests::api_version(machine),
+        cluster_id: cluster_id(machine)?,
+    })
+}
+
+fn node(machine: &Machine) -> Option<(String, Kubelet)> {
+    let runs = machine.up && machine.services.active("kubelet") && machine.services.active("containerd");
+    if !runs || !machine.fs.exists("/etc/kubernetes/kubelet.conf") {
+        return None;
+    }
+    let name = manifests::node_name(machine).unwrap_or_else(|| host_name(machine));
+    let version = machine.packages.version("kubelet").and_then(|v| v.split('-').next()).unwrap_or_default();
+    let kubelet = Kubelet {
+        name,
+        address: machine.boot.address,
+        version: format!("v{version}"),
+        control_plane: machine.fs.exists("/etc/kubernetes/manifests/kube-apiserver.yaml"),
+        cores: machine.boot.cores,
+        memory_mib: machine.boot.memory_mib,
+        os_image: "Debian GNU/Linux 13 (trixie)".into(),
+    };
+    Some((cluster_id(machine)?, kubelet))
+}
+
+/// Brings the Kubernetes window in line: servers and kubelets that ended first, then those that began.
+pub fn settle(hosts: &Hosts) {
+    for host in hosts.all() {
+        // systemd starts a kubelet that ended again every ten seconds: it comes up as soon as it can.
+        let mut machine = host.machine();
+        if machine.up
+            && machine.services.get("kubelet").state == State::Restarting
+            && kubelet::health(&machine).is_ok()
+        {
+            machine.services.set("kubelet", State::Active, 0);
+        }
+    }
+    let mut servers = BTreeMap::new();
+    let mut kubelets = BTreeMap::new();
+    for host in hosts.all() {
+        let Host { vmid, .. } = *host;
+        let machine = host.machine();
+        servers.extend(api_server(&machine).map(|s| (vmid, s)));
+        kubelets.extend(node(&machine).map(|k| (vmid, k)));
+    }
+    let mut shown = hosts.shown();
+    let mark =
+        |s: &ApiServer| (s.host.clone(), format!("{:?} {} {} {}", s.listen, s.version, s.certificate, s.key));
+    let ended: Vec<u32> = shown
+        .api
+        .iter()
+        .filter(|(id, m)| servers.get(id).map(mark).as_ref() != Some(m))
+        .map(|(id, _)| *id)
+        .collect();
+    for id in ended {
+        if let Some((host, _)) = shown.api.remove(&id) {
+            hosts.kube().api_down(&host);
+        }
+    }
+    let mark_kubelet = |(cluster, k): &(String, Kubelet)| (cluster.clone(), k.name.clone());
+    let silent: Vec<u32> = shown
+        .kubelets
+        .iter()
+        .filter(|(id, m)| kubelets.get(id).map(mark_kubelet).as_ref() != Some(m))
+        .map(|(id, _)| *id)
+        .collect();
+    for id in silent {
+        if let Some((cluster, node)) = shown.kubelets.remove(&id) {
+            hosts.kube().kubelet_down(&cluster, &node);
+        }
+    }
+    for (id, server) in servers {
+        if let Entry::Vacant(place) = shown.api.entry(id) {
+            place.insert(mark(&server));
+            hosts.kube().api_up(server);
+        }
+    }
+    for (id, kubelet) in kubelets {
+        if let Entry::Vacant(place) = shown.kubelets.entry(id) {
+            place.insert(mark_kubelet(&kubelet));
+            hosts.kube().kubelet_up(&kubelet.0, kubelet.1);
+        }
+    }
+    drop(shown);
+    etcd::settle(hosts);
+}

@@ -1,0 +1,465 @@
+//! `kubeadm join`.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rustls_pki_types::ServerName;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::config::{Config, Join};
+use super::pki::{self, Subject};
+use super::preflight::{self, Purpose};
+use super::{Flags, Words, host_name, init, kubelet, manifests, objects};
+use crate::hosts::etcd;
+use crate::hosts::haproxy::tls;
+use crate::hosts::programs::{Ctx, Output};
+use crate::hosts::units::State;
+
+const KNOWN: [&str; 10] = [
+    "config",
+    "token",
+    "discovery-token",
+    "tls-bootstrap-token",
+    "discovery-token-ca-cert-hash",
+    "discovery-token-unsafe-skip-ca-verification",
+    "control-plane",
+    "certificate-key",
+    "ignore-preflight-errors",
+    "apiserver-advertise-address",
+];
+
+/// Opens a connection to `host:port` as a program on this machine.
+///
+/// # Errors
+/// Go's words for what failed.
+pub async fn reach(ctx: &Ctx, address: &str) -> Result<TcpStream, String> {
+    let dial = |text: &str| format!("dial tcp {address}: connect: {text}");
+    let (host, port) = address
+        .rsplit_once(':')
+        .ok_or_else(|| format!("dial tcp: address {address}: missing port in address"))?;
+    let port: u16 = port.parse().map_err(|_| format!("dial tcp: address {address}: invalid port"))?;
+    let target = ctx.hosts.route(&ctx.host, host, u32::from(port));
+    let Some(target) = target else { return Err(dial("no route to host")) };
+    let SocketAddr::V4(v4) = target else { return Err(dial("no route to host")) };
+    if !ctx.hosts.in_use(*v4.ip()) {
+        return Err(dial("no route to host"));
+    }
+    TcpStream::connect(target).await.map_err(|_| dial("connection refused"))
+}
+
+async fn cluster_info(ctx: &Ctx, endpoint: &str) -> Result<Value, String> {
+    let path = "/api/v1/namespaces/kube-public/configmaps/cluster-info?timeout=10s";
+    let failed = |e: String| {
+        format!("failed to request the cluster-info ConfigMap: Get \"https://{endpoint}{path}\": {e}")
+    };
+    let stream = reach(ctx, endpoint).await.map_err(failed)?;
+    let host = endpoint.rsplit_once(':').map_or(endpoint, |(h, _)| h).to_string();
+    let name = ServerName::try_from(host.clone()).map_err(|e| failed(e.to_string()))?;
+    let connector = tls::connector(None).ok_or_else(|| failed("tls".into()))?;
+    let mut stream = connector.connect(name, stream).await.map_err(|_| failed("EOF".into()))?;
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nhost: {endpoint}\r\naccept: application/json\r\nconnection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.map_err(|_| failed("EOF".into()))?;
+    let mut all = Vec::new();
+    // A server that closes without a TLS goodbye still delivered what it sent.
+    let _ = stream.read_to_end(&mut all).await;
+    let (status, body) = answer(&all).ok_or_else(|| failed("EOF".into()))?;
+    if status != 200 {
+        let message =
+            serde_json::from_slice::<Value>(&body).ok().and_then(|v| v["message"].as_str().map(String::from));
+        return Err(format!(
+            "failed to request the cluster-info ConfigMap: {}",
+            message.unwrap_or_else(|| format!("status {status}"))
+        ));
+    }
+    serde_json::from_slice(&body).map_err(|e| failed(e.to_string()))
+}
+
+/// The status and body of an HTTP/1.1 answer, of known length or chunked.
+fn answer(all: &[u8]) -> Option<(u16, Vec<u8>)> {
+    let at = all.windows(4).position(|w| w == b"\r\n\r\n")?;
+    let head = String::from_utf8_lossy(&all[..at]).to_lowercase();
+    let status = head.split_whitespace().nth(1)?.parse().ok()?;
+    let mut rest = &all[at + 4..];
+    if !head.contains("transfer-encoding: chunked") {
+        return Some((status, rest.to_vec()));
+    }
+    let mut body = Vec::new();
+    loop {
+        let line = rest.windows(2).position(|w| w == b"\r\n")?;
+        let size = usize::from_str_radix(String::from_utf8_lossy(&rest[..line]).trim(), 16).ok()?;
+        if size == 0 {
+            return Some((status, body));
+        }
+        body.extend_from_slice(rest.get(line + 2..line + 2 + size)?);
+        rest = rest.get(line + 4 + size..)?;
+    }
+}
+
+/// What discovery finds: the CA certificate and the cluster's server.
+struct Found {
+    ca: String,
+    id: String,
+    server: String,
+}
+
+async fn discover(ctx: &Ctx, config: &Config, join: &Join) -> Result<Found, String> {
+    let wrap = |e: String| {
+        format!("error execution phase preflight: couldn't validate the identity of the API Server: {e}")
+    };
+    for hash in &join.hashes {
+        let hex = hash.strip_prefix("sha256:").unwrap_or(hash);
+        if hex.len() != 64 {
+            let text = format!(
+                "invalid discovery token CA certificate hash: invalid hash \"{hash}\", expected a 32 byte SHA-256 hash, found {} bytes",
+                hex.len() / 2
+            );
+            return Err(wrap(text));
+        }
+    }
+    let (token_id, secret) = join.token.split_once('.').unwrap_or_default();
+    // At least a second of real time: the load balancers' checks are real.
+    let limit = ctx
+        .hosts
+        .world()
+        .clock
+        .real(Duration::from_secs_f64(config.discovery_seconds))
+        .max(Duration::from_secs(1));
+    let deadline = Instant::now() + limit;
+    loop {
+        let failure = match cluster_info(ctx, &join.endpoint).await {
+            Err(e) => e,
+            Ok(map) => {
+                let kubeconfig = map["data"]["kubeconfig"].as_str().unwrap_or_default();
+                let signed = map["data"][format!("jws-kubeconfig-{token_id}")].as_str();
+                let read = |key: &str| {
+                    kubeconfig
+                        .lines()
+                        .find_map(|l| l.trim().strip_prefix(key))
+                        .unwrap_or_default()
+                        .trim()
+                        .to_string()
+                };
+                let ca = STANDARD
+                    .decode(read("certificate-authority-data:"))
+                    .ok()
+                    .and_then(|c| String::from_utf8(c).ok())
+                    .unwrap_or_default();
+                let id = pki::key_hash(&ca).unwrap_or_default();
+                // The controller manager's bootstrap signer, for tokens that came through the API.
+                objects::sign_cluster_info(&ctx.hosts, &id);
+                let known = objects::tokens(&ctx.hosts, &id)
+                    .into_iter()
+                    .any(|t| t.id == token_id && t.secret == secret && !t.past());
+                match signed {
+                    Some(signed) if known && signed == objects::signature(kubeconfig, token_id, secret) => {
+                        let pin = format!("sha256:{id}");
+                        if !join.unsafe_skip && !join.hashes.contains(&pin) {
+                            let text = format!(
+                                "cluster CA found in cluster-info ConfigMap is invalid: none of the public keys \"{pin}\" are pinned"
+                            );
+                            return Err(wrap(text));
+                        }
+                        return Ok(Found { ca, id, server: read("server:") });
+                    }
+                    _ => format!(
+                        "could not find a JWS signature in the cluster-info ConfigMap for token ID \"{token_id}\""
+                    ),
+                }
+            }
+        };
+        if Instant::now() >= deadline {
+            return Err(wrap(failure));
+        }
+        let pause = ctx.hosts.world().clock.real(Duration::from_secs(5)).max(Duration::from_millis(50));
+        tokio::time::sleep(pause.min(limit)).await;
+    }
+}
+
+fn begin(ctx: &Ctx, args: &[String]) -> Result<(Flags, Config, Join), String> {
+    let flags = Flags::parse(args, &KNOWN)?;
+    let machine = ctx.machine();
+    let mut config = match flags.get("config") {
+        Some(path) => init::load(&machine, path)?,
+        None => {
+            let skip = if flags.on("discovery-token-unsafe-skip-ca-verification") {
+                "\n    unsafeSkipCAVerification: true"
+            } else {
+                ""
+            };
+            let hashes: String = flags
+                .list("discovery-token-ca-cert-hash")
+                .iter()
+                .map(|h| format!("\n    - \"{h}\""))
+                .collect();
+            let hashes =
+                if hashes.is_empty() { String::new() } else { format!("\n    caCertHashes:{hashes}") };
+            let key = flags
+                .get("certificate-key")
+                .map(|k| format!("\n  certificateKey: \"{k}\""))
+                .unwrap_or_default();
+            let plane = if flags.on("control-plane") {
+                format!("\ncontrolPlane:\n  localAPIEndpoint: {{}}{key}")
+            } else {
+                String::new()
+            };
+            let text = format!(
+                "apiVersion: kubeadm.k8s.io/v1beta4\nkind: JoinConfiguration\ndiscovery:\n  bootstrapToken:\n    token: \"{}\"\n    \
+                 apiServerEndpoint: \"{}\"{hashes}{skip}{plane}\n",
+                flags.get("token").or(flags.get("discovery-token")).unwrap_or_default(),
+                flags.words.first().map(String::as_str).unwrap_or_default()
+            );
+            super::config::read(&text)?
+        }
+    };
+    if config.node_name.is_empty() {
+        config.node_name = host_name(&machine);
+    }
+    config.advertise = config.advertise.or(machine.boot.address);
+    let join = config.join.clone().ok_or("no JoinConfiguration found in the config file")?;
+    Ok((flags, config, join))
+}
+
+/// `kubeadm join`.
+pub async fn run(ctx: &mut Ctx, args: &[String]) -> Output {
+    let (flags, config, join) = match begin(ctx, args) {
+        Ok(begun) => begun,
+        Err(e) => return Words::default().end(Err(e)),
+    };
+    let mut words = Words::default();
+    let result = phases(ctx, &flags, config, &join, &mut words).await;
+    words.end(result)
+}
+
+async fn phases(
+    ctx: &mut Ctx,
+    flags: &Flags,
+    mut config: Config,
+    join: &Join,
+    words: &mut Words,
+) -> Result<(), String> {
+    words.out("[preflight] Running pre-flight checks");
+    let ignore = [config.ignore.clone(), flags.list("ignore-preflight-errors")].concat();
+    preflight::check(&ctx.machine(), &config, Purpose::Join, &ignore, ctx.root(), words)?;
+    let found = discover(ctx, &config, join).await?;
+    words.out("[preflight] Reading configuration from the \"kubeadm-config\" ConfigMap in namespace \"kube-system\"...");
+    words.out("[preflight] Use 'kubeadm init phase upload-config kubeadm --config your-config-file' to re-upload it.");
+    let wrap = |e: String| {
+        format!("error execution phase preflight: unable to fetch the kubeadm-config ConfigMap: {e}")
+    };
+    if !etcd::quorate(&ctx.hosts, &found.id) {
+        return Err(wrap(format!(
+            "failed to get config map: Get \"{}\": context deadline exceeded",
+            found.server
+        )));
+    }
+    let stored = objects::read_configuration(&ctx.hosts, &found.id).map_err(wrap)?;
+    config = Config {
+        version: stored.version,
+        endpoint: stored.endpoint,
+        pod_subnet: stored.pod_subnet,
+        service_subnet: stored.service_subnet,
+        domain: stored.domain,
+        cluster: stored.cluster,
+        registry: stored.registry,
+        sans: stored.sans,
+        ..config
+    };
+    ctx.changes();
+    if join.control_plane {
+        prepare_control_plane(ctx, &config, &ignore, &found, words).await?;
+    }
+    start_kubelet(ctx, &config, &found, words)?;
+    if join.control_plane {
+        join_etcd(ctx, &config, &found, words).await?;
+    }
+    wait_kubelet(ctx, &found, words).await?;
+    let clock = ctx.hosts.world().clock;
+    let name = config.node_name.clone();
+    if join.control_plane {
+        init::mark(words, &name);
+        let address = config.advertise.map(|a| a.to_string()).unwrap_or_default();
+        init::healthy(words, &address, config.port, "4m0s");
+        words.out(CONTROL_PLANE_JOINED);
+    } else {
+        clock.wait(Duration::from_secs(1)).await;
+        words.out(WORKER_JOINED);
+    }
+    Ok(())
+}
+
+async fn prepare_control_plane(
+    ctx: &mut Ctx,
+    config: &Config,
+    ignore: &[String],
+    found: &Found,
+    words: &mut Words,
+) -> Result<(), String> {
+    let Some(key) = config.certificate_key.clone() else {
+        let missing = missing_certificates(ctx);
+        if !missing.is_empty() {
+            return Err(format!(
+                "error execution phase preflight: \nOne or more conditions for hosting a new control plane instance is not satisfied.\n\n[{}]\n\n\
+                 Please ensure that:\n* The cluster has a stable controlPlaneEndpoint address.\n* The certificates that must be shared among \
+                 control plane instances are provided.\n\n",
+                missing.join(", ")
+            ));
+        }
+        return Ok(());
+    };
+    words.out("[preflight] Running pre-flight checks before initializing the new control plane instance");
+    preflight::check(&ctx.machine(), config, Purpose::ControlPlane, ignore, true, words)?;
+    words.out("[preflight] Pulling images required for setting up a Kubernetes cluster");
+    words.out(
+        "[preflight] This might take a minute or two, depending on the speed of your internet connection",
+    );
+    words.out("[preflight] You can also perform this action beforehand using 'kubeadm config images pull'");
+    init::pull(ctx, config).await;
+    words.out("[download-certs] Downloading the certificates in Secret \"kubeadm-certs\" in the \"kube-system\" Namespace");
+    let files = objects::download_certificates(&ctx.hosts, &found.id, &key)
+        .map_err(|e| format!("error execution phase control-plane-prepare/download-certs: {e}"))?;
+    words.out(format!("[download-certs] Saving the certificates to the folder: \"{}\"", pki::DIR));
+    let mut machine = ctx.machine();
+    for (path, content) in files {
+        let mode = if path.ends_with(".key") || path.ends_with(".pub") { 0o600 } else { 0o644 };
+        machine.fs.put(&path, content, mode, "root", "root");
+    }
+    words.out(format!("[certs] Using certificateDir folder \"{}\"", pki::DIR));
+    let address = config.advertise.map(|a| a.to_string()).unwrap_or_default();
+    let mut said = Words::default();
+    init::certificates(&mut machine, config, &config.node_name, &address, &mut said)?;
+    // A join says nothing of the authorities that it downloaded.
+    for line in said.out.lines().filter(|l| !l.ends_with("certificate authority")) {
+        words.out(line);
+    }
+    words.out(
+        "[kubeconfig] Generating kubeconfig files\n[kubeconfig] Using kubeconfig folder \"/etc/kubernetes\"",
+    );
+    let server = init::endpoint(config);
+    let local = format!("https://{address}:{}", config.port);
+    let all = [
+        ("admin.conf", &server, Subject::client("kubernetes-admin", "kubeadm:cluster-admins")),
+        ("controller-manager.conf", &local, Subject::client("system:kube-controller-manager", "")),
+        ("scheduler.conf", &local, Subject::client("system:kube-scheduler", "")),
+    ];
+    for (file, server, subject) in all {
+        words.out(format!("[kubeconfig] Writing \"{file}\" kubeconfig file"));
+        pki::kubeconfig(&mut machine, file, &config.cluster, server, &subject)?;
+    }
+    init::announce_manifests(words);
+    manifests::control_plane(&mut machine, config, &address);
+    drop(machine);
+    words.out("[check-etcd] Checking that the etcd cluster is healthy");
+    Ok(())
+}
+
+fn missing_certificates(ctx: &Ctx) -> Vec<String> {
+    let machine = ctx.machine();
+    let wanted = [
+        ("certificate for CA", "certificate", "ca.crt"),
+        ("key for service account", "private key", "sa.key"),
+        ("certificate for front-proxy CA", "certificate", "front-proxy-ca.crt"),
+        ("certificate for etcd CA", "certificate", "etcd/ca.crt"),
+    ];
+    let missing = wanted.iter().filter(|(_, _, file)| !machine.fs.exists(&format!("{}/{file}", pki::DIR)));
+    missing
+        .map(|(what, kind, file)| {
+            let path = format!("{}/{file}", pki::DIR);
+            format!("failure loading {what}: couldn't load the {kind} file {path}: open {path}: no such file or directory")
+        })
+        .collect()
+}
+
+fn start_kubelet(ctx: &mut Ctx, config: &Config, found: &Found, words: &mut Words) -> Result<(), String> {
+    let mut machine = ctx.machine();
+    machine.fs.put(&format!("{}/ca.crt", pki::DIR), found.ca.clone(), 0o644, "root", "root");
+    words.out(
+        "[kubelet-start] Writing kubelet configuration to file \"/var/lib/kubelet/instance-config.yaml\"",
+    );
+    words.out("[patches] Applied patch of type \"application/strategic-merge-patch+json\" to target \"kubeletconfiguration\"");
+    words.out("[kubelet-start] Writing kubelet configuration to file \"/var/lib/kubelet/config.yaml\"");
+    words.out("[kubelet-start] Writing kubelet environment file with flags to file \"/var/lib/kubelet/kubeadm-flags.env\"");
+    manifests::kubelet(&mut machine, config, &config.node_name);
+    words.out("[kubelet-start] Starting the kubelet");
+    kubelet::start(&mut machine)
+}
+
+async fn join_etcd(ctx: &mut Ctx, config: &Config, found: &Found, words: &mut Words) -> Result<(), String> {
+    let wrap = |e: String| {
+        format!("error execution phase etcd-join: error creating local etcd static pod manifest file: {e}")
+    };
+    let address = config.advertise.map(|a| a.to_string()).unwrap_or_default();
+    if !etcd::quorate(&ctx.hosts, &found.id) {
+        return Err(wrap("etcdserver: request timed out".into()));
+    }
+    let (member, all) = {
+        let mut clusters = ctx.hosts.etcd();
+        let cluster = clusters.get_mut(&found.id).ok_or_else(|| wrap("context deadline exceeded".into()))?;
+        let member = cluster.add(&config.node_name, &address).map_err(wrap)?;
+        let all: Vec<(String, String)> =
+            cluster.members.iter().map(|m| (m.name.clone(), m.address.clone())).collect();
+        (member, all)
+    };
+    words.out("[etcd] Announced new etcd member joining to the existing etcd cluster");
+    words.out("[etcd] Creating static Pod manifest for \"etcd\"");
+    {
+        let mut machine = ctx.machine();
+        manifests::etcd(&mut machine, config, &config.node_name, &address, &all);
+        etcd::store(&mut machine, &found.id, &member);
+    }
+    words.out("[etcd] Waiting for the new etcd member to join the cluster. This can take up to 40s");
+    ctx.hosts.world().clock.wait(Duration::from_secs(15)).await;
+    if let Some(cluster) = ctx.hosts.etcd().get_mut(&found.id) {
+        cluster.promote(member.id);
+    }
+    Ok(())
+}
+
+async fn wait_kubelet(ctx: &mut Ctx, found: &Found, words: &mut Words) -> Result<(), String> {
+    let clock = ctx.hosts.world().clock;
+    words.out("[kubelet-check] Waiting for a healthy kubelet at http://127.0.0.1:10248/healthz. This can take up to 4m0s");
+    if ctx.machine().services.get("kubelet").state != State::Active {
+        clock.wait(Duration::from_secs(240)).await;
+        words.out("[kubelet-check] The kubelet is not healthy after 4m0.000946199s");
+        words.out(
+            "\nUnfortunately, an error has occurred, likely caused by:\n\t- The kubelet is not running\n\t- The kubelet is unhealthy due to a \
+             misconfiguration of the node in some way (required cgroups disabled)\n\nIf you are on a systemd-powered system, you can try to \
+             troubleshoot the error with the following commands:\n\t- 'systemctl status kubelet'\n\t- 'journalctl -xeu kubelet'\n",
+        );
+        return Err("error execution phase kubelet-wait-bootstrap: failed while waiting for the kubelet to start: The HTTP call equal to \
+                    'curl -sSL http://127.0.0.1:10248/healthz' returned error: Get \"http://127.0.0.1:10248/healthz\": dial tcp \
+                    127.0.0.1:10248: connect: connection refused\n"
+            .into());
+    }
+    words.out("[kubelet-check] The kubelet is healthy after 501.417262ms");
+    words.out("[kubelet-start] Waiting for the kubelet to perform the TLS Bootstrap");
+    {
+        let mut machine = ctx.machine();
+        let conf = format!(
+            "apiVersion: v1\nclusters:\n- cluster:\n    certificate-authority-data: {}\n    server: {}\n  name: default-cluster\n\
+             contexts:\n- context:\n    cluster: default-cluster\n    namespace: default\n    user: default-auth\n  name: default-context\n\
+             current-context: default-context\nkind: Config\nusers:\n- name: default-auth\n  user:\n    client-certificate: \
+             /var/lib/kubelet/pki/kubelet-client-current.pem\n    client-key: /var/lib/kubelet/pki/kubelet-client-current.pem\n",
+            STANDARD.encode(&found.ca),
+            found.server
+        );
+        machine.fs.put("/etc/kubernetes/kubelet.conf", conf, 0o600, "root", "root");
+    }
+    ctx.hosts.settle();
+    Ok(())
+}
+
+const WORKER_JOINED: &str = "\nThis node has joined the cluster:\n* Certificate signing request was sent to apiserver and a response was received.\n\
+* The Kubelet was informed of the new secure connection details.\n\nRun 'kubectl get nodes' on the control-plane to see this node join the cluster.\n";
+
+const CONTROL_PLANE_JOINED: &str = "\nThis node has joined the cluster and a new control plane instance was created:\n\n\
+* Certificate signing request was sent to apiserver and approval was received.\n* The Kubelet was informed of the new secure connection details.\n\
+* Control plane label and taint were applied to the new node.\n* The Kubernetes control plane instances scaled up.\n\
+* A new etcd member was added to the local/stacked etcd cluster.\n\nTo start administering your cluster from this node, you need to run the \
+following as a regular user:\n\n\tmkdir -p $HOME/.kube\n\tsudo cp -i /etc/kubernetes/admin.conf $HOME/.kube/config\n\
+\tsudo chown $(id -u):$(id -g) $HOME/.kube/config\n\nRun 'kubectl get nodes' to see this node join the cluster.\n";

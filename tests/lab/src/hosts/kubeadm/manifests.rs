@@ -1,0 +1,133 @@
+//! Static pods and the kubelet's files.
+
+use super::config::Config;
+use super::images;
+use crate::hosts::Machine;
+
+const DIR: &str = "/etc/kubernetes/manifests";
+
+fn pod(name: &str, image: &str, command: &[String]) -> String {
+    let lines: String = command.iter().map(|c| format!("    - {c}\n")).collect();
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata:\n  labels:\n    component: {name}\n    tier: control-plane\n  name: {name}\n  namespace: kube-system\n\
+         spec:\n  containers:\n  - command:\n{lines}    image: {image}\n    imagePullPolicy: IfNotPresent\n    name: {name}\n  hostNetwork: true\n\
+         \x20 priority: 2000001000\n  priorityClassName: system-node-critical\n"
+    )
+}
+
+fn image(config: &Config, name: &str) -> String {
+    let all = images::of(&config.version, &config.registry);
+    all.into_iter().find(|i| i.contains(&format!("/{name}:"))).unwrap_or_default()
+}
+
+/// Writes the static pods of the control plane but etcd's.
+pub fn control_plane(machine: &mut Machine, config: &Config, address: &str) {
+    let port = config.port;
+    let api = [
+        "kube-apiserver".to_string(),
+        format!("--advertise-address={address}"),
+        "--authorization-mode=Node,RBAC".into(),
+        "--client-ca-file=/etc/kubernetes/pki/ca.crt".into(),
+        "--etcd-servers=https://127.0.0.1:2379".into(),
+        format!("--secure-port={port}"),
+        format!("--service-cluster-ip-range={}", config.service_subnet),
+        "--tls-cert-file=/etc/kubernetes/pki/apiserver.crt".into(),
+        "--tls-private-key-file=/etc/kubernetes/pki/apiserver.key".into(),
+    ];
+    let manager = [
+        "kube-controller-manager".to_string(),
+        "--allocate-node-cidrs=true".into(),
+        format!("--cluster-cidr={}", config.pod_subnet),
+        format!("--cluster-name={}", config.cluster),
+        "--kubeconfig=/etc/kubernetes/controller-manager.conf".into(),
+        format!("--service-cluster-ip-range={}", config.service_subnet),
+    ];
+    let scheduler = [
+        "kube-scheduler".to_string(),
+        "--kubeconfig=/etc/kubernetes/scheduler.conf".into(),
+        "--leader-elect=true".into(),
+    ];
+    for (name, command) in [
+        ("kube-apiserver", &api[..]),
+        ("kube-controller-manager", &manager[..]),
+        ("kube-scheduler", &scheduler[..]),
+    ] {
+        let text = pod(name, &image(config, name), command);
+        machine.fs.put(&format!("{DIR}/{name}.yaml"), text, 0o600, "root", "root");
+    }
+}
+
+/// Writes etcd's static pod.
+pub fn etcd(machine: &mut Machine, config: &Config, name: &str, address: &str, cluster: &[(String, String)]) {
+    let initial: Vec<String> = cluster.iter().map(|(n, a)| format!("{n}=https://{a}:2380")).collect();
+    let state = if cluster.len() > 1 { "existing" } else { "new" };
+    let command = [
+        "etcd".to_string(),
+        format!("--advertise-client-urls=https://{address}:2379"),
+        "--data-dir=/var/lib/etcd".into(),
+        format!("--initial-advertise-peer-urls=https://{address}:2380"),
+        format!("--initial-cluster={}", initial.join(",")),
+        format!("--initial-cluster-state={state}"),
+        format!("--listen-client-urls=https://127.0.0.1:2379,https://{address}:2379"),
+        format!("--listen-peer-urls=https://{address}:2380"),
+        format!("--name={name}"),
+    ];
+    let text = pod("etcd", &image(config, "etcd"), &command);
+    machine.fs.put(&format!("{DIR}/etcd.yaml"), text, 0o600, "root", "root");
+}
+
+/// Writes the kubelet's configuration and flags.
+pub fn kubelet(machine: &mut Machine, config: &Config, name: &str) {
+    let overridden =
+        if name == super::host_name(machine) { String::new() } else { format!("--hostname-override={name}") };
+    machine.fs.put(
+        "/var/lib/kubelet/kubeadm-flags.env",
+        format!("KUBELET_KUBEADM_ARGS=\"{overridden}\"\n"),
+        0o644,
+        "root",
+        "root",
+    );
+    let dns = super::config::cidr(&config.service_subnet).map(|(a, _)| {
+        let octets = a.octets();
+        format!("{}.{}.{}.10", octets[0], octets[1], octets[2])
+    });
+    let swap = if config.swap_allowed { "failSwapOn: false\n" } else { "" };
+    let text = format!(
+        "apiVersion: kubelet.config.k8s.io/v1beta1\nauthentication:\n  anonymous:\n    enabled: false\n  webhook:\n    enabled: true\n  x509:\n\
+         \x20   clientCAFile: /etc/kubernetes/pki/ca.crt\nauthorization:\n  mode: Webhook\ncgroupDriver: systemd\nclusterDNS:\n- {}\n\
+         clusterDomain: {}\ncontainerRuntimeEndpoint: {}\n{swap}healthzBindAddress: 127.0.0.1\nhealthzPort: 10248\nkind: KubeletConfiguration\n\
+         rotateCertificates: true\nstaticPodPath: /etc/kubernetes/manifests\n",
+        dns.unwrap_or_default(),
+        config.domain,
+        config.cri_socket
+    );
+    machine.fs.put("/var/lib/kubelet/config.yaml", text.clone(), 0o644, "root", "root");
+    let instance = format!(
+        "apiVersion: kubelet.config.k8s.io/v1beta1\ncontainerRuntimeEndpoint: {}\nkind: KubeletConfiguration\n",
+        config.cri_socket
+    );
+    machine.fs.put("/var/lib/kubelet/instance-config.yaml", instance, 0o644, "root", "root");
+}
+
+fn flag(machine: &Machine, file: &str, name: &str) -> Option<String> {
+    let text = machine.fs.text(file);
+    let at = text.find(name)? + name.len();
+    Some(text[at..].split(['\n', '"', ' ']).next().unwrap_or_default().to_string())
+}
+
+/// The port of the API server on this machine.
+pub fn api_port(machine: &Machine) -> u16 {
+    flag(machine, &format!("{DIR}/kube-apiserver.yaml"), "--secure-port=")
+        .and_then(|p| p.parse().ok())
+        .unwrap_or(6443)
+}
+
+/// The version of the API server on this machine, such as `v1.36.2`.
+pub fn api_version(machine: &Machine) -> String {
+    flag(machine, &format!("{DIR}/kube-apiserver.yaml"), "kube-apiserver:").unwrap_or_default()
+}
+
+/// The node's name when it is not the host's.
+pub fn node_name(machine: &Machine) -> Option<String> {
+    flag(machine, "/var/lib/kubelet/kubeadm-flags.env", "--hostname-override=")
+}
