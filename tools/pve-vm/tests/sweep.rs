@@ -55,12 +55,12 @@ async fn thirteen_machines_killed_here_and_there() {
         assert_eq!(again.exit, Exit::Done, "k = {k}: {}", again.stderr);
         assert_eq!(site.world(), wanted, "k = {k}");
     }
-    // A grow: two more workers, killed after each step.
+    // A grow of two workers: killed after one step, again and again, it still gets there.
     doc["spec"]["pools"][2]["count"] = serde_json::json!(6);
     for k in 1..9 {
         let killed = site.run_until(&[], &doc.to_string(), Some(1)).await;
         let done = site.run(&["plan"], &doc).await.stdout == "pve-vm: nothing to do\n";
-        assert_eq!(killed.crashed || done, true, "k = {k}: {}", killed.stderr);
+        assert!(killed.crashed || done, "k = {k}: {}", killed.stderr);
     }
     site.run(&[], &doc).await.doc(Exit::Done);
     assert_eq!(site.guests().len(), 15);

@@ -61,8 +61,15 @@ pub struct Site {
 }
 
 pub async fn site() -> Site {
+    site_of(|_| ()).await
+}
+
+/// A lab with another setting.
+pub async fn site_of(set: impl FnOnce(&mut Config)) -> Site {
     let dir = tempfile::tempdir().unwrap();
-    let lab = Lab::start(Config::quick(dir.path())).await.unwrap();
+    let mut config = Config::quick(dir.path());
+    set(&mut config);
+    let lab = Lab::start(config).await.unwrap();
     Site { lab, dir }
 }
 
