@@ -11,16 +11,20 @@
 //! ```
 
 pub mod clock;
+pub mod control;
 pub mod faults;
 pub mod hosts;
 pub mod journal;
 pub mod kube;
+pub mod lab;
 pub mod pve;
 pub mod subnet;
+mod twin;
 pub mod world;
 
 pub use clock::Clock;
 pub use faults::{Action, Fault, Faults};
 pub use journal::{Entry, Journal, Window};
+pub use lab::{Config, Lab};
 pub use subnet::Subnet;
 pub use world::World;

@@ -52,13 +52,16 @@ pub struct Boot {
     pub agent: bool,
 }
 
+/// An interface in a guest: its name, MAC, and addresses with prefix length.
+pub type Interface = (String, String, Vec<(Ipv4Addr, u8)>);
+
 /// What the guest agent tells Proxmox.
 #[derive(Clone, Debug, Default)]
 pub struct AgentView {
     /// The host name in the guest.
     pub hostname: String,
     /// Interface name, MAC, addresses with prefix length.
-    pub interfaces: Vec<(String, String, Vec<(Ipv4Addr, u8)>)>,
+    pub interfaces: Vec<Interface>,
 }
 
 /// The answer of a command that the agent ran.

@@ -11,7 +11,7 @@ use super::haproxy::Running;
 use super::kubeadm::NodeState;
 use super::nfs::Export;
 use super::programs::apt::Packages;
-use super::programs::systemctl::Services;
+use super::units::Services;
 use super::vrrp;
 use crate::world::Boot;
 

@@ -25,6 +25,7 @@ pub mod packages;
 pub mod programs;
 pub mod scripts;
 pub mod server;
+pub mod units;
 pub mod vrrp;
 pub mod words;
 
@@ -217,6 +218,11 @@ impl Hosts {
         address.is_some_and(|a| self.held_by(vmid).iter().any(|(held, _)| *held == a))
     }
 
+    /// The members of a cluster's etcd, for the lab's own eyes.
+    pub fn etcd_members(&self, cluster_id: &str) -> Vec<etcd::Member> {
+        self.etcd().get(cluster_id).map(|c| c.members.clone()).unwrap_or_default()
+    }
+
     pub(crate) fn etcd(&self) -> MutexGuard<'_, etcd::Clusters> {
         lock(&self.inner.etcd)
     }
@@ -258,7 +264,7 @@ impl Hosts {
             machine.up = true;
             (machine.boot.address, machine.boot.name.clone())
         };
-        programs::systemctl::boot(&self, &host);
+        units::boot(&self, &host);
         self.settle();
         let Some(address) = address else { return };
         let ssh = SocketAddr::from((address, self.inner.ssh_port));

@@ -19,9 +19,39 @@ pub struct Export {
 }
 
 const KEYWORDS: [&str; 34] = [
-    "rw", "ro", "sync", "async", "wdelay", "no_wdelay", "hide", "nohide", "subtree_check", "no_subtree_check", "secure", "insecure",
-    "root_squash", "no_root_squash", "all_squash", "no_all_squash", "anonuid", "anongid", "sec", "fsid", "mp", "mountpoint", "crossmnt",
-    "secure_locks", "insecure_locks", "auth_nlm", "no_auth_nlm", "acl", "no_acl", "pnfs", "no_pnfs", "security_label", "no_security_label",
+    "rw",
+    "ro",
+    "sync",
+    "async",
+    "wdelay",
+    "no_wdelay",
+    "hide",
+    "nohide",
+    "subtree_check",
+    "no_subtree_check",
+    "secure",
+    "insecure",
+    "root_squash",
+    "no_root_squash",
+    "all_squash",
+    "no_all_squash",
+    "anonuid",
+    "anongid",
+    "sec",
+    "fsid",
+    "mp",
+    "mountpoint",
+    "crossmnt",
+    "secure_locks",
+    "insecure_locks",
+    "auth_nlm",
+    "no_auth_nlm",
+    "acl",
+    "no_acl",
+    "pnfs",
+    "no_pnfs",
+    "security_label",
+    "no_security_label",
     "xprtsec",
 ];
 
@@ -40,7 +70,9 @@ impl Export {
             _ if self.client == "*" => true,
             None => self.client.parse() == Ok(address),
             Some((network, prefix)) => {
-                let (Ok(network), Ok(prefix)) = (network.parse::<Ipv4Addr>(), prefix.parse::<u32>()) else { return false };
+                let (Ok(network), Ok(prefix)) = (network.parse::<Ipv4Addr>(), prefix.parse::<u32>()) else {
+                    return false;
+                };
                 let mask = u32::MAX.checked_shl(32 - prefix.min(32)).unwrap_or(0);
                 u32::from(network) & mask == u32::from(address) & mask
             }
@@ -75,7 +107,12 @@ impl Export {
 fn read(machine: &Machine) -> (Vec<Export>, Vec<String>, bool) {
     let mut files = vec!["/etc/exports".to_string()];
     let names = machine.fs.list("/etc/exports.d").unwrap_or_default();
-    files.extend(names.iter().filter(|n| n.ends_with(".exports") && !n.starts_with('.')).map(|n| format!("/etc/exports.d/{n}")));
+    files.extend(
+        names
+            .iter()
+            .filter(|n| n.ends_with(".exports") && !n.starts_with('.'))
+            .map(|n| format!("/etc/exports.d/{n}")),
+    );
     let (mut found, mut told, mut bad) = (Vec::new(), Vec::new(), false);
     for file in files {
         for (index, line) in machine.fs.text(&file).lines().enumerate() {
@@ -84,9 +121,13 @@ fn read(machine: &Machine) -> (Vec<Export>, Vec<String>, bool) {
             let Some(path) = words.next() else { continue };
             let clients: Vec<&str> = words.collect();
             for client in if clients.is_empty() { vec!["*"] } else { clients } {
-                let (name, options) = client.split_once('(').map_or((client, ""), |(n, o)| (n, o.trim_end_matches(')')));
-                let options: Vec<String> = options.split(',').filter(|o| !o.is_empty()).map(String::from).collect();
-                if let Some(odd) = options.iter().find(|o| !KEYWORDS.contains(&o.split('=').next().unwrap_or_default())) {
+                let (name, options) =
+                    client.split_once('(').map_or((client, ""), |(n, o)| (n, o.trim_end_matches(')')));
+                let options: Vec<String> =
+                    options.split(',').filter(|o| !o.is_empty()).map(String::from).collect();
+                if let Some(odd) =
+                    options.iter().find(|o| !KEYWORDS.contains(&o.split('=').next().unwrap_or_default()))
+                {
                     told.push(format!("exportfs: {file}:{}: unknown keyword \"{odd}\"\n", index + 1));
                     return (found, told, true);
                 }
@@ -119,7 +160,10 @@ pub fn export(machine: &mut Machine) -> (Vec<String>, bool) {
 pub fn exportfs(ctx: &mut Ctx, args: &[String]) -> Output {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     if !ctx.root() {
-        return Output::fail(1, "exportfs: could not open /var/lib/nfs/.etab.lock for locking: errno 13 (Permission denied)");
+        return Output::fail(
+            1,
+            "exportfs: could not open /var/lib/nfs/.etab.lock for locking: errno 13 (Permission denied)",
+        );
     }
     match words.as_slice() {
         ["-ra" | "-ar" | "-r"] | ["-r", "-a"] => {
@@ -158,7 +202,9 @@ pub fn exportfs(ctx: &mut Ctx, args: &[String]) -> Output {
 /// The program `showmount`.
 pub fn showmount(ctx: &mut Ctx, args: &[String]) -> Output {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
-    let (["-e", server] | ["-e", "--no-headers", server]) = words.as_slice() else { return ctx.unknown("showmount", args) };
+    let (["-e", server] | ["-e", "--no-headers", server]) = words.as_slice() else {
+        return ctx.unknown("showmount", args);
+    };
     let found = server.parse().ok().and_then(|a| ctx.hosts.by_address(a));
     let Some(host) = found.filter(|h| h.machine().services.active("nfs-server")) else {
         return Output::fail(1, "clnt_create: RPC: Unable to receive");
@@ -194,9 +240,17 @@ pub fn mount(ctx: &Ctx, source: &str, target: &str, options: &str) -> Output {
     });
     match export {
         None => Output::fail(32, format!("mount.nfs: access denied by server while mounting {source}")),
-        Some(_) if !host.machine().fs.is_dir(path) => Output::fail(32, format!("mount.nfs: mounting {source} failed, reason given by server: No such file or directory")),
+        Some(_) if !host.machine().fs.is_dir(path) => Output::fail(
+            32,
+            format!("mount.nfs: mounting {source} failed, reason given by server: No such file or directory"),
+        ),
         Some(_) => {
-            let mount = Mount { source: source.into(), target: target.into(), fstype: "nfs4".into(), options: options.into() };
+            let mount = Mount {
+                source: source.into(),
+                target: target.into(),
+                fstype: "nfs4".into(),
+                options: options.into(),
+            };
             ctx.machine().mounts.push(mount);
             Output::quiet()
         }
@@ -223,18 +277,25 @@ pub fn remote(ctx: &Ctx, path: &str) -> Option<Result<Remote, &'static str>> {
     let normal = super::fs::normal(path);
     let (mount, own) = {
         let machine = ctx.machine();
-        let below = |m: &&Mount| m.fstype.starts_with("nfs") && (normal == m.target || normal.starts_with(&format!("{}/", m.target)));
+        let below = |m: &&Mount| {
+            m.fstype.starts_with("nfs")
+                && (normal == m.target || normal.starts_with(&format!("{}/", m.target)))
+        };
         (machine.mounts.iter().find(below).cloned()?, machine.boot.address?)
     };
     let (server, exported) = mount.source.split_once(':')?;
-    let Some(host) = ctx.hosts.by_address(server.parse().ok()?).filter(|h| h.machine().services.active("nfs-server")) else {
+    let Some(host) =
+        ctx.hosts.by_address(server.parse().ok()?).filter(|h| h.machine().services.active("nfs-server"))
+    else {
         return Some(Err("Input/output error"));
     };
     let inside = |e: &&Export| exported == e.path || exported.starts_with(&format!("{}/", e.path));
     let export = host.machine().exports.iter().filter(inside).find(|e| e.admits(own)).cloned();
     let Some(export) = export else { return Some(Err("Stale file handle")) };
     let squashed = export.has("all_squash") || (ctx.root() && !export.has("no_root_squash"));
-    let anonymous = export.value("anonuid").map_or_else(|| "nobody".to_string(), |id| if id == "65534" { "nobody".into() } else { id.into() });
+    let anonymous = export
+        .value("anonuid")
+        .map_or_else(|| "nobody".to_string(), |id| if id == "65534" { "nobody".into() } else { id.into() });
     Some(Ok(Remote {
         host,
         path: format!("{exported}{}", &normal[mount.target.len()..]),

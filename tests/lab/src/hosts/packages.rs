@@ -74,6 +74,10 @@ const V34: &[&str] = &["1.34.0-1.1", "1.34.1-1.1", "1.34.8-1.1"];
 const V35: &[&str] = &["1.35.0-1.1", "1.35.1-1.1", "1.35.5-1.1", "1.35.6-1.1"];
 const V36: &[&str] = &["1.36.0-1.1", "1.36.1-1.1", "1.36.2-1.1", "1.36.3-1.1", "1.36.4-1.1"];
 
+/// What the lab serves as pkgs.k8s.io's Release.key; a document for the lab pins its digest.
+pub const RELEASE_KEY: &str =
+    "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nbGFi\n-----END PGP PUBLIC KEY BLOCK-----\n";
+
 /// Everything that the lab's archives hold.
 pub const CATALOGUE: &[Package] = &[
     base("ca-certificates", &["20250419"]),
@@ -130,6 +134,27 @@ pub const CATALOGUE: &[Package] = &[
     kubernetes(36, "kubernetes-cni", &["1.8.0-1.1"], &[]),
 ];
 
+/// Configuration files that packages bring: package, path, pristine content.
+pub const CONFFILES: &[(&str, &str, &str)] = &[
+    ("haproxy", "/etc/haproxy/haproxy.cfg", super::haproxy::DEFAULT),
+    ("haproxy", "/etc/default/haproxy", "# Defaults file for HAProxy\n"),
+    (
+        "nfs-kernel-server",
+        "/etc/exports",
+        "# /etc/exports: the access control list for filesystems which may be exported\n",
+    ),
+    ("nfs-kernel-server", "/etc/nfs.conf", "[nfsd]\n"),
+    (
+        "containerd",
+        "/etc/containerd/config.toml",
+        "version = 2\n\n[plugins]\n  [plugins.\"io.containerd.grpc.v1.cri\"]\n",
+    ),
+    ("containerd.io", "/etc/containerd/config.toml", "disabled_plugins = [\"cri\"]\n"),
+    ("kubelet", "/etc/default/kubelet", "KUBELET_EXTRA_ARGS=\n"),
+    ("chrony", "/etc/chrony/chrony.conf", "pool 2.debian.pool.ntp.org iburst\n"),
+    ("prometheus-node-exporter", "/etc/default/prometheus-node-exporter", "ARGS=\"\"\n"),
+];
+
 /// The repositories that the machine's sources name, and apt's complaints about them.
 pub fn repositories(fs: &Fs) -> (BTreeSet<Repo>, Vec<String>) {
     let mut found = BTreeSet::new();
@@ -180,14 +205,6 @@ fn repository(text: &str) -> Option<Repo> {
     text.contains("debian").then_some(Repo::Debian)
 }
 
-/// Configuration files that dpkg compares for `--verify`, as the package brings them.
-pub fn conffiles(name: &str) -> &'static [(&'static str, &'static str)] {
-    match name {
-        "haproxy" => &[("/etc/haproxy/haproxy.cfg", super::haproxy::DEFAULT)],
-        _ => &[],
-    }
-}
-
 /// Puts a package's files in place.
 pub fn unpack(machine: &mut Machine, name: &str, version: &str) {
     let fs = &mut machine.fs;
@@ -219,57 +236,27 @@ pub fn unpack(machine: &mut Machine, name: &str, version: &str) {
         "nfs-kernel-server" => unit("nfs-server.service", &service("/usr/sbin/rpc.nfsd", "oneshot")),
         _ => {}
     }
-    let conf = |fs: &mut Fs, path: &str, text: &str| {
+    for (_, path, text) in CONFFILES.iter().filter(|(package, _, _)| *package == name) {
         if !fs.exists(path) {
-            fs.put(path, text, 0o644, "root", "root");
+            fs.put(path, *text, 0o644, "root", "root");
         }
+    }
+    let dirs: &[(&str, u32)] = match name {
+        "keepalived" => &[("/etc/keepalived", 0o755)],
+        "nfs-kernel-server" => &[("/etc/exports.d", 0o755), ("/var/lib/nfs", 0o755)],
+        "nfs-common" => &[("/etc/nfs.conf.d", 0o755)],
+        "kubelet" => &[("/etc/kubernetes/manifests", 0o755), ("/var/lib/kubelet", 0o750)],
+        _ => &[],
     };
-    match name {
-        "haproxy" => {
-            conf(fs, "/etc/haproxy/haproxy.cfg", super::haproxy::DEFAULT);
-            conf(fs, "/etc/default/haproxy", "# Defaults file for HAProxy\n");
-        }
-        "keepalived" => {
-            let _ = fs.mkdir_p("/etc/keepalived", 0o755);
-        }
-        "nfs-kernel-server" => {
-            let _ = fs.symlink("nfs-server.service", "/usr/lib/systemd/system/nfs-kernel-server.service");
-            conf(
-                fs,
-                "/etc/exports",
-                "# /etc/exports: the access control list for filesystems which may be exported\n",
-            );
-            let _ = fs.mkdir_p("/etc/exports.d", 0o755);
-            conf(fs, "/etc/nfs.conf", "[nfsd]\n");
-            let _ = fs.mkdir_p("/var/lib/nfs", 0o755);
-        }
-        "nfs-common" => {
-            let _ = fs.mkdir_p("/etc/nfs.conf.d", 0o755);
-        }
-        "containerd" => conf(
-            fs,
-            "/etc/containerd/config.toml",
-            "version = 2\n\n[plugins]\n  [plugins.\"io.containerd.grpc.v1.cri\"]\n",
-        ),
-        "containerd.io" => conf(fs, "/etc/containerd/config.toml", "disabled_plugins = [\"cri\"]\n"),
-        "kubelet" => {
-            let _ = fs.mkdir_p("/etc/kubernetes/manifests", 0o755);
-            let _ = fs.mkdir_p("/var/lib/kubelet", 0o750);
-            conf(fs, "/etc/default/kubelet", "KUBELET_EXTRA_ARGS=\n");
-        }
-        "kubeadm" => {
-            let drop_in = "[Service]\nEnvironmentFile=-/var/lib/kubelet/kubeadm-flags.env\nEnvironmentFile=-/etc/default/kubelet\n";
-            fs.put(
-                "/usr/lib/systemd/system/kubelet.service.d/10-kubeadm.conf",
-                drop_in,
-                0o644,
-                "root",
-                "root",
-            );
-        }
-        "chrony" => conf(fs, "/etc/chrony/chrony.conf", "pool 2.debian.pool.ntp.org iburst\n"),
-        "prometheus-node-exporter" => conf(fs, "/etc/default/prometheus-node-exporter", "ARGS=\"\"\n"),
-        _ => {}
+    for (dir, mode) in dirs {
+        let _ = fs.mkdir_p(dir, *mode);
+    }
+    if name == "nfs-kernel-server" {
+        let _ = fs.symlink("nfs-server.service", "/usr/lib/systemd/system/nfs-kernel-server.service");
+    }
+    if name == "kubeadm" {
+        let drop_in = "[Service]\nEnvironmentFile=-/var/lib/kubelet/kubeadm-flags.env\nEnvironmentFile=-/etc/default/kubelet\n";
+        fs.put("/usr/lib/systemd/system/kubelet.service.d/10-kubeadm.conf", drop_in, 0o644, "root", "root");
     }
     if name == "kubeadm" {
         machine.kube.kubeadm_version = version.split('-').next().map(String::from);

@@ -1,5 +1,10 @@
 //! A cluster of one or more control planes with certificates, and a client for it.
-#![allow(dead_code, reason = "each test file uses a part")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "helpers of tests; each file uses a part"
+)]
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -37,6 +42,7 @@ fn issue(issuer: &Issuer<'_, KeyPair>, cn: &str, o: Option<&str>, names: &[Strin
 
 impl Lab {
     pub async fn start() -> Lab {
+        let _ = tracing_subscriber::fmt().with_env_filter("lab=error").with_test_writer().try_init();
         let _ = rustls::crypto::ring::default_provider().install_default();
         let net = Subnet::claim().unwrap();
         let at = SocketAddr::from((net.host(21), 6443));

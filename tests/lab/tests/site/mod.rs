@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use lab::hosts::Hosts;
+use lab::kube::Kube;
 use lab::world::{ApiServer, Boot, Kubelet, Kubernetes, World};
 use lab::{Clock, Faults, Journal, Subnet};
 use russh::ChannelMsg;
@@ -30,7 +31,16 @@ impl Site {
         Site::with_clock(Clock::ZERO)
     }
 
+    /// With the real Kubernetes window.
+    pub fn with_kubernetes() -> Site {
+        Site::build(Clock::ZERO, true)
+    }
+
     pub fn with_clock(clock: Clock) -> Site {
+        Site::build(clock, false)
+    }
+
+    fn build(clock: Clock, window: bool) -> Site {
         let dir = tempfile::tempdir().unwrap();
         let world = Arc::new(World {
             clock,
@@ -39,7 +49,8 @@ impl Site {
             net: Subnet::claim().unwrap(),
             dir: dir.path().into(),
         });
-        let kube = Arc::new(Notebook::default());
+        let window = window.then(|| Kube::new(world.clone()));
+        let kube = Arc::new(Notebook { window, ..Notebook::default() });
         let hosts = Hosts::new(world.clone(), kube.clone(), PORT);
         let key = russh::keys::ssh_key::private::Ed25519Keypair::from_seed(&[7; 32]).into();
         Site { hosts, world, kube, key, _dir: dir }
@@ -82,7 +93,7 @@ impl Site {
     }
 
     pub async fn try_connect(&self, last: u8, user: &str) -> Option<Client> {
-        let config = Arc::new(Config::default());
+        let config = Arc::new(Config { nodelay: true, ..Config::default() });
         let seen = Arc::new(Mutex::new(None));
         let mut handle =
             russh::client::connect(config, (self.address(last), PORT), Pin(seen.clone())).await.ok()?;
@@ -173,17 +184,22 @@ pub async fn until(what: &str, mut test: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// Writes down what the machines tell Kubernetes, and keeps the objects.
+/// Writes down what the machines tell Kubernetes, and passes it on to the window, or keeps the objects itself.
 #[derive(Default)]
 pub struct Notebook {
     pub lines: Mutex<Vec<String>>,
-    pub servers: Mutex<Vec<ApiServer>>,
-    pub objects: Mutex<Vec<(String, Value)>>,
+    objects: Mutex<Vec<(String, Value)>>,
+    window: Option<Kube>,
 }
 
 impl Notebook {
     fn note(&self, line: String) {
         self.lines.lock().unwrap().push(line);
+    }
+
+    /// How often this line was written.
+    pub fn count(&self, line: &str) -> usize {
+        self.lines.lock().unwrap().iter().filter(|l| *l == line).count()
     }
 }
 
@@ -196,22 +212,44 @@ fn same(object: &Value, kind: &str, namespace: Option<&str>, name: &str) -> bool
 impl Kubernetes for Notebook {
     fn api_up(&self, server: ApiServer) {
         self.note(format!("api_up {}", server.host));
-        self.servers.lock().unwrap().push(server);
+        if let Some(window) = &self.window {
+            window.api_up(server);
+        }
     }
 
     fn api_down(&self, host: &str) {
         self.note(format!("api_down {host}"));
+        if let Some(window) = &self.window {
+            window.api_down(host);
+        }
     }
 
-    fn kubelet_up(&self, _cluster_id: &str, kubelet: Kubelet) {
-        self.note(format!("kubelet_up {}", kubelet.name));
+    fn quorum(&self, cluster_id: &str, quorate: bool) {
+        self.note(format!("quorum {quorate}"));
+        if let Some(window) = &self.window {
+            window.quorum(cluster_id, quorate);
+        }
     }
 
-    fn kubelet_down(&self, _cluster_id: &str, node: &str) {
+    fn kubelet_up(&self, cluster_id: &str, kubelet: Kubelet) {
+        let role = if kubelet.control_plane { "control plane" } else { "worker" };
+        self.note(format!("kubelet_up {} {role} {}", kubelet.name, kubelet.version));
+        if let Some(window) = &self.window {
+            window.kubelet_up(cluster_id, kubelet);
+        }
+    }
+
+    fn kubelet_down(&self, cluster_id: &str, node: &str) {
         self.note(format!("kubelet_down {node}"));
+        if let Some(window) = &self.window {
+            window.kubelet_down(cluster_id, node);
+        }
     }
 
     fn put(&self, cluster_id: &str, object: Value) {
+        if let Some(window) = &self.window {
+            return window.put(cluster_id, object);
+        }
         let kind = object["kind"].as_str().unwrap().to_string();
         let name = object["metadata"]["name"].as_str().unwrap().to_string();
         let namespace = object["metadata"]["namespace"].as_str().map(String::from);
@@ -222,11 +260,14 @@ impl Kubernetes for Notebook {
     fn get(
         &self,
         cluster_id: &str,
-        _api: &str,
+        api: &str,
         kind: &str,
         namespace: Option<&str>,
         name: &str,
     ) -> Option<Value> {
+        if let Some(window) = &self.window {
+            return window.get(cluster_id, api, kind, namespace, name);
+        }
         let objects = self.objects.lock().unwrap();
         objects
             .iter()
@@ -234,12 +275,18 @@ impl Kubernetes for Notebook {
             .map(|(_, o)| o.clone())
     }
 
-    fn list(&self, cluster_id: &str, _api: &str, kind: &str) -> Vec<Value> {
+    fn list(&self, cluster_id: &str, api: &str, kind: &str) -> Vec<Value> {
+        if let Some(window) = &self.window {
+            return window.list(cluster_id, api, kind);
+        }
         let objects = self.objects.lock().unwrap();
         objects.iter().filter(|(c, o)| c == cluster_id && o["kind"] == kind).map(|(_, o)| o.clone()).collect()
     }
 
-    fn delete(&self, cluster_id: &str, _api: &str, kind: &str, namespace: Option<&str>, name: &str) {
+    fn delete(&self, cluster_id: &str, api: &str, kind: &str, namespace: Option<&str>, name: &str) {
+        if let Some(window) = &self.window {
+            return window.delete(cluster_id, api, kind, namespace, name);
+        }
         self.objects.lock().unwrap().retain(|(c, o)| c != cluster_id || !same(o, kind, namespace, name));
     }
 }

@@ -9,14 +9,14 @@ pub(crate) fn of_pods(pods: &[Value]) -> Option<String> {
     found.into_iter().next().map(|(_, reason)| reason)
 }
 
-/// The last warning about one of these objects.
-pub(crate) fn last_warning(events: &[Value], names: &[&str]) -> Option<String> {
+/// The last warning about one of these objects, unless it says again what is `said` already.
+pub(crate) fn last_warning(events: &[Value], names: &[&str], said: &str) -> Option<String> {
     let about = |event: &&Value| names.contains(&text(event, "/involvedObject/name"));
     let warnings = events.iter().filter(|event| text(event, "/type") == "Warning").filter(about);
     let last = warnings.max_by_key(|event| when(event))?;
     let (name, reason, message) =
         (text(last, "/involvedObject/name"), text(last, "/reason"), text(last, "/message"));
-    Some(format!("{name}: {reason}: {message}"))
+    (message.is_empty() || !said.contains(message)).then(|| format!("{name}: {reason}: {message}"))
 }
 
 /// Events carry their time in one of three places, depending on who wrote them.
@@ -121,8 +121,9 @@ mod tests {
             event("a", "Normal", "2026-01-01T00:00:03Z", "fine"),
             event("other", "Warning", "2026-01-01T00:00:04Z", "not ours"),
         ];
-        assert_eq!(last_warning(&events, &["a"]).unwrap(), "a: Failed: new");
-        assert_eq!(last_warning(&events, &["b"]), None);
+        assert_eq!(last_warning(&events, &["a"], "").unwrap(), "a: Failed: new");
+        assert_eq!(last_warning(&events, &["a"], "pod a: new"), None);
+        assert_eq!(last_warning(&events, &["b"], ""), None);
     }
 
     #[test]

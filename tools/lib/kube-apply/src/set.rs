@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::object::{Object, ObjectId};
+use crate::wait::Wait;
 use crate::{files, images, yaml};
 use base64::Engine;
 use serde_json::{Value, json};
@@ -101,6 +102,11 @@ impl ManifestSet {
     /// The objects, in the order of adding.
     pub fn objects(&self) -> &[Object] {
         &self.objects
+    }
+
+    /// What to wait for until all workloads of the set, its definitions and its APIs are ready.
+    pub fn waits(&self) -> Vec<Wait> {
+        self.in_order().filter_map(Wait::of).collect()
     }
 
     /// The objects, to change; their names must stay.
@@ -290,6 +296,12 @@ spec: {group: example.org, names: {kind: Thing, plural: things}}
         let error = set.add_yaml("more.yaml", "a: 1\n---\nkind: X\napiVersion: v1\n").unwrap_err();
         assert_eq!(error.to_string(), "more.yaml: document 1: no Kubernetes object: it has no apiVersion");
         assert!(set.add_yaml("more.yaml", "a: [").is_err());
+    }
+
+    #[test]
+    fn what_becomes_ready_is_waited_for() {
+        let waits: Vec<String> = mixed().waits().iter().map(ToString::to_string).collect();
+        assert_eq!(waits, ["CustomResourceDefinition things.example.org", "Deployment a/web"]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use crate::cluster::Cluster;
 use crate::discovery::Resource;
 use crate::error::{Class, Error};
 use crate::health::{self, Health};
-use crate::object::ObjectId;
+use crate::object::{Object, ObjectId};
 use crate::{reasons, wire};
 use futures::StreamExt;
 use kube::api::WatchEvent;
@@ -72,6 +72,22 @@ impl fmt::Display for Wait {
 }
 
 impl Wait {
+    /// What makes an object of a set ready, for the kinds that become so; none for others, and for claims, which may wait for their first pod.
+    pub fn of(object: &Object) -> Option<Wait> {
+        let id = object.id();
+        let (name, namespace) =
+            (id.name.clone(), id.namespace.clone().unwrap_or_else(|| "default".to_owned()));
+        Some(match (id.group(), id.kind.as_str()) {
+            ("apps", "Deployment") => Wait::Deployment { namespace, name },
+            ("apps", "DaemonSet") => Wait::DaemonSet { namespace, name },
+            ("apps", "StatefulSet") => Wait::StatefulSet { namespace, name },
+            ("batch", "Job") => Wait::Job { namespace, name },
+            ("apiextensions.k8s.io", "CustomResourceDefinition") => Wait::CrdEstablished { name },
+            ("apiregistration.k8s.io", "APIService") => Wait::ApiService { name },
+            _ => return None,
+        })
+    }
+
     /// The objects to look at; without a name all of the kind.
     fn target(&self) -> (&str, &str, Option<&str>, Option<&str>) {
         match self {
@@ -133,6 +149,12 @@ impl Cluster {
                 Err(Error::NotReady { what: what.to_string(), reason, after: begun.elapsed() })
             }
         }
+    }
+
+    /// Waits for several at once, with one deadline for all; the first that fails ends it.
+    pub async fn wait_all(&self, what: &[Wait], deadline: Duration, say: impl Fn(&str)) -> Result<(), Error> {
+        let each = what.iter().map(|one| self.wait(one, deadline, &say));
+        futures::future::try_join_all(each).await.map(drop)
     }
 
     /// Whether it is there now; if not, what is lacking.
@@ -232,7 +254,8 @@ impl Cluster {
         }
         let events = self.list("v1", "Event", Some(namespace), None).await.unwrap_or_default();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let parts = [Some(reason), more, reasons::last_warning(&events, &names)];
+        let warning = reasons::last_warning(&events, &names, more.as_deref().unwrap_or_default());
+        let parts = [Some(reason), more, warning];
         (parts.into_iter().flatten().collect::<Vec<_>>().join("; "), look)
     }
 

@@ -172,25 +172,23 @@ impl Wire {
     fn hopeless(&self, doing: &str, error: &(dyn std::error::Error + 'static)) -> Option<Error> {
         let mut link = Some(error);
         while let Some(one) = link {
-            let inner = one.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-            let tls = one
-                .downcast_ref::<rustls::Error>()
-                .or_else(|| inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()));
-            if let Some(
-                tls @ (rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented),
-            ) = tls
-            {
+            use rustls::Error::{InvalidCertificate, NoCertificatesPresented};
+            if let Some(tls @ (InvalidCertificate(_) | NoCertificatesPresented)) = one.downcast_ref() {
                 return Some(Error::Untrusted {
                     doing: doing.to_owned(),
                     server: self.server.clone(),
-                    source: Box::new(tls.clone()),
+                    source: Box::<rustls::Error>::new(tls.clone()),
                 });
             }
             if let Some(kube::Error::Auth(auth)) = one.downcast_ref::<kube::Error>() {
                 let server = self.server.clone();
                 return Some(Error::Credentials { server, source: auth.to_string().into() });
             }
-            link = one.source();
+            // An io::Error is transparent: its source is that of what it holds.
+            link = match one.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+                Some(held) => Some(held),
+                None => one.source(),
+            };
         }
         None
     }

@@ -8,6 +8,7 @@ use kube_apply::{
     Class, Cluster, Error, ManifestSet, Object, ObjectId, Outcome, Progress, Prune, Wait, What,
     refuse_blocked,
 };
+use lab::{Action, Fault, Window};
 use serde_json::{Value, json};
 use server::{Server, servers};
 use std::sync::Mutex;
@@ -315,7 +316,11 @@ async fn waits_say_what_is_lacking_and_keep_their_deadline() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn workloads_become_ready_where_controllers_run() {
-    for server in servers().await.into_iter().filter(|server| server.controllers) {
+    for server in servers().await {
+        if !server.controllers {
+            println!("skipped for {}: no controllers run there", server.name);
+            continue;
+        }
         let cluster = cluster(&server).await;
         let text = "
 apiVersion: apps/v1
@@ -326,15 +331,37 @@ spec:
   selector: {matchLabels: {app: web}}
   template:
     metadata: {labels: {app: web}}
-    spec: {containers: [{name: c, image: \"registry.k8s.io/pause:3.10\"}]}
+    spec:
+      # There is no network plugin: this one needs none, and runs on nodes that are not ready.
+      hostNetwork: true
+      tolerations: [{operator: Exists}]
+      containers: [{name: c, image: \"registry.k8s.io/pause:3.10\"}]
 ";
         let mut set = set_of("kubeline-work", &namespace("work"));
         set.add_yaml("work", text).unwrap();
         cluster.apply(&set, quiet).await.unwrap();
         let wait = Wait::Deployment { namespace: "work".into(), name: "web".into() };
+        let begun = std::time::Instant::now();
         cluster.wait(&wait, Duration::from_secs(30), |_| {}).await.unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(8), "a watch saw it, not the next look");
         assert_eq!(cluster.ready(&wait).await.unwrap(), Ok(()));
-        cluster.wait(&Wait::NodesReady { names: vec![] }, Duration::from_secs(30), |_| {}).await.unwrap();
+        cluster.wait_all(&set.waits(), Duration::from_secs(30), |_| {}).await.unwrap();
+        let nodes = Wait::NodesReady { names: vec![] };
+        let error = cluster.wait(&nodes, Duration::from_secs(1), |_| {}).await.unwrap_err();
+        assert!(error.to_string().contains("0 of 3 nodes are ready; cp1: KubeletNotReady"), "{error}");
+        let mut stuck = ManifestSet::new("kubeline-stuck");
+        let mut pod = set.objects()[1].clone();
+        pod.value_mut()["metadata"]["name"] = "stuck".into();
+        pod.value_mut()["spec"]["template"]["spec"]["tolerations"] = json!([]);
+        stuck.add(pod).unwrap();
+        cluster.apply(&stuck, quiet).await.unwrap();
+        let error = cluster.wait_all(&stuck.waits(), Duration::from_secs(2), |_| {}).await.unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains("0 of 2 pods are available; pod stuck-") && text.contains(": Unschedulable: 0/3"),
+            "{text}"
+        );
+        assert_eq!(text.matches("0/3 nodes").count(), 2, "the event says it again and is left out: {text}");
         // What controllers wrote is no difference.
         let found = cluster.observe(&set).await.unwrap();
         assert!(found.iter().all(|difference| difference.is_same()), "{found:#?}");
@@ -366,6 +393,75 @@ async fn a_server_that_is_not_there_is_unreachable() {
     assert_eq!(error.hint().unwrap(), format!("chmod 600 {}", path.display()));
 }
 
+/// A rule for the lab's next requests.
+fn fault(matching: &str, times: usize, action: Action) -> Fault {
+    Fault { window: Window::Kube, matching: matching.into(), skip: 0, times, action }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_that_pass_are_sat_out() {
+    let server = server::the_lab().await;
+    let world = server.lab.clone().unwrap();
+    let cluster = cluster(&server).await;
+    let actions = [
+        Action::Status(503, "the server is overloaded".into()),
+        Action::Status(429, "too many requests".into()),
+        Action::Status(500, "etcdserver: request timed out".into()),
+        Action::StatusAfter(504, "the answer was lost".into()),
+        Action::DropBefore,
+        Action::DropAfter,
+    ];
+    for (number, action) in actions.into_iter().enumerate() {
+        let object = config_map("default", &format!("fault-{number}"), json!({"k": "v"}));
+        world.faults.inject(fault(&format!("fault-{number}"), 2, action.clone()));
+        cluster.apply_object(&object).await.unwrap_or_else(|error| panic!("{action:?}: {error}"));
+        let live = cluster.get("v1", "ConfigMap", Some("default"), object.name()).await.unwrap();
+        assert!(live.is_some(), "{action:?}");
+    }
+    // One that stays ends in its class, within the patience.
+    world.faults.inject(fault("fault-x", usize::MAX, Action::Status(503, "never".into())));
+    let short = cluster.patience(Duration::from_secs(1));
+    let begun = std::time::Instant::now();
+    let error = short.apply_object(&config_map("default", "fault-x", json!({}))).await.unwrap_err();
+    assert_eq!(error.class(), Class::Transient, "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    world.faults.clear();
+    world.faults.inject(fault("fault-y", usize::MAX, Action::Hang));
+    let error = short.apply_object(&config_map("default", "fault-y", json!({}))).await.unwrap_err();
+    assert_eq!(error.class(), Class::Unreachable, "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_run_asks_for_no_change() {
+    let server = server::the_lab().await;
+    let world = server.lab.clone().unwrap();
+    let cluster = cluster(&server).await;
+    let set = set_of("kubeline-twice", SET);
+    cluster.observe(&set).await.unwrap();
+    assert_eq!(world.journal.changing_since(0).len(), 0, "observing asks for no change");
+    cluster.apply(&set, quiet).await.unwrap();
+    let mark = world.journal.len();
+    cluster.apply(&set, quiet).await.unwrap();
+    cluster.prune(&set, Prune::KeepData).await.unwrap();
+    let requests: Vec<_> =
+        world.journal.changing_since(mark).into_iter().map(|entry| entry.request).collect();
+    assert_eq!(requests, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_certificate_is_refused_at_once() {
+    let (one, other) = (server::the_lab().await, server::the_lab().await);
+    let text = std::fs::read_to_string(&one.kubeconfig).unwrap();
+    let elsewhere = std::fs::read_to_string(&other.kubeconfig).unwrap();
+    let address = |text: &str| text.split('"').nth(1).unwrap().to_owned();
+    std::fs::write(&one.kubeconfig, text.replace(&address(&text), &address(&elsewhere))).unwrap();
+    let begun = std::time::Instant::now();
+    let error = cluster(&one).await.version().await.unwrap_err();
+    assert_eq!(error.class(), Class::Precondition, "{error:?}");
+    assert!(matches!(error, Error::Untrusted { .. }), "{error:?}");
+    assert!(begun.elapsed() < Duration::from_secs(3));
+}
+
 /// Tools run these as tasks.
 #[allow(dead_code, reason = "it only has to compile")]
 fn futures_can_be_sent(cluster: &Cluster, set: &ManifestSet, wait: &Wait) {
@@ -374,5 +470,6 @@ fn futures_can_be_sent(cluster: &Cluster, set: &ManifestSet, wait: &Wait) {
     sent(cluster.apply(set, quiet));
     sent(cluster.prune(set, Prune::KeepData));
     sent(cluster.wait(wait, Duration::ZERO, |_| {}));
+    sent(cluster.wait_all(std::slice::from_ref(wait), Duration::ZERO, |_| {}));
     sent(cluster.delete_set(set, Prune::WithData, Duration::ZERO, |_| {}));
 }

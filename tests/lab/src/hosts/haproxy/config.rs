@@ -61,7 +61,7 @@ pub struct Bind {
     pub port: u16,
     /// The line.
     pub line: usize,
-    /// True with `ssl`: the lab does not terminate TLS yet, so that such a frontend is refused at start.
+    /// With `ssl`: the file or directory of certificate and key.
     pub tls: Option<String>,
     /// True with `transparent`.
     pub transparent: bool,
@@ -80,6 +80,8 @@ pub struct Server {
     pub port: u16,
     /// True with `check`.
     pub check: bool,
+    /// True with `ssl`: traffic goes over TLS.
+    pub tls: bool,
     /// True with `check-ssl` or `ssl`.
     pub check_tls: bool,
     /// The port of the check when it is another one.
@@ -532,7 +534,8 @@ impl Reader<'_> {
             match *option {
                 "check" => server.check = true,
                 "no-check" => server.check = false,
-                "check-ssl" | "ssl" => server.check_tls = true,
+                "check-ssl" => server.check_tls = true,
+                "ssl" => (server.tls, server.check_tls) = (true, true),
                 "no-check-ssl" => server.check_tls = false,
                 "backup" => server.backup = true,
                 "send-proxy" => server.send_proxy = 1,

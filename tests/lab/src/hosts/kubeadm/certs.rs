@@ -25,7 +25,8 @@ const LEAVES: [(&str, &str, &str); 11] = [
     ("scheduler.conf", "scheduler.conf", "ca"),
     ("super-admin.conf", "super-admin.conf", "ca"),
 ];
-const AUTHORITIES: [(&str, &str); 3] = [("ca", "pki/ca.crt"), ("etcd-ca", "pki/etcd/ca.crt"), ("front-proxy-ca", "pki/front-proxy-ca.crt")];
+const AUTHORITIES: [(&str, &str); 3] =
+    [("ca", "pki/ca.crt"), ("etcd-ca", "pki/etcd/ca.crt"), ("front-proxy-ca", "pki/front-proxy-ca.crt")];
 
 fn ends(machine: &Machine, file: &str) -> Option<i64> {
     let text = machine.fs.read(&format!("/etc/kubernetes/{file}")).ok()?;
@@ -47,7 +48,9 @@ pub fn check(ctx: &mut Ctx, args: &[String]) -> Output {
         return ctx.unknown("kubeadm certs check-expiration", args);
     }
     let machine = ctx.machine();
-    if machine.fs.exists("/etc/kubernetes/pki/ca.crt") && !machine.fs.exists("/etc/kubernetes/pki/apiserver.key") {
+    if machine.fs.exists("/etc/kubernetes/pki/ca.crt")
+        && !machine.fs.exists("/etc/kubernetes/pki/apiserver.key")
+    {
         let path = "/etc/kubernetes/pki/apiserver.key";
         return Words::default().end(Err(format!(
             "Error checking external CA condition for ca certificate authority: failure loading key for apiserver: couldn't load the private key \
@@ -57,7 +60,9 @@ pub fn check(ctx: &mut Ctx, args: &[String]) -> Output {
     let now = OffsetDateTime::now_utc().unix_timestamp();
     let entry = |name: &str, file: &str, ca: Option<&str>| -> Value {
         let end = ends(&machine, file);
-        let date = end.and_then(|e| OffsetDateTime::from_unix_timestamp(e).ok()).and_then(|t| t.format(&Rfc3339).ok());
+        let date = end
+            .and_then(|e| OffsetDateTime::from_unix_timestamp(e).ok())
+            .and_then(|t| t.format(&Rfc3339).ok());
         let mut shown = json!({"name": name, "expirationDate": date, "residualTime": end.map_or(0, |e| e - now), "externallyManaged": false});
         if let Some(ca) = ca {
             shown["caName"] = json!(ca);
@@ -69,14 +74,19 @@ pub fn check(ctx: &mut Ctx, args: &[String]) -> Output {
     let authorities: Vec<Value> = AUTHORITIES.iter().map(|(n, f)| entry(n, f, None)).collect();
     let shown = json!({"kind": "CertificateExpirationInfo", "apiVersion": "output.kubeadm.k8s.io/v1alpha3", "certificates": leaves,
         "certificateAuthorities": authorities});
-    Output::ok(format!("{}\n", serde_json::to_string_pretty(&shown).unwrap_or_default().replace("  ", "    ")))
+    Output::ok(format!(
+        "{}\n",
+        serde_json::to_string_pretty(&shown).unwrap_or_default().replace("  ", "    ")
+    ))
 }
 
 /// `kubeadm certs renew NAME` for the plain clients. Others are unknown to the lab.
 pub fn renew(ctx: &mut Ctx, args: &[String]) -> Output {
     let [name] = args else { return ctx.unknown("kubeadm certs renew", args) };
     let client = match name.as_str() {
-        "apiserver-kubelet-client" => ("ca", Subject::client("kube-apiserver-kubelet-client", "kubeadm:cluster-admins")),
+        "apiserver-kubelet-client" => {
+            ("ca", Subject::client("kube-apiserver-kubelet-client", "kubeadm:cluster-admins"))
+        }
         "front-proxy-client" => ("front-proxy-ca", Subject::client("front-proxy-client", "")),
         _ => return ctx.unknown("kubeadm certs renew", args),
     };

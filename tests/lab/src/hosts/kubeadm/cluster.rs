@@ -1,9 +1,10 @@
 //! Which API servers and kubelets run, as it follows from the machines.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use super::{host_name, kubelet, manifests, pki};
-use crate::hosts::programs::systemctl::State;
+use crate::hosts::units::State;
 use crate::hosts::{Host, Hosts, Machine, etcd};
 use crate::world::{ApiServer, Kubelet};
 
@@ -32,7 +33,9 @@ fn api_server(machine: &Machine) -> Option<ApiServer> {
     if !machine.fs.exists(manifest) {
         return None;
     }
-    let read = |name: &str| machine.fs.read(&format!("{}/{name}", pki::DIR)).ok().map(|c| String::from_utf8_lossy(c).into_owned());
+    let read = |name: &str| {
+        machine.fs.read(&format!("{}/{name}", pki::DIR)).ok().map(|c| String::from_utf8_lossy(c).into_owned())
+    };
     Some(ApiServer {
         host: machine.boot.name.clone(),
         listen: Some((machine.boot.address?, manifests::api_port(machine)).into()),
@@ -68,7 +71,10 @@ pub fn settle(hosts: &Hosts) {
     for host in hosts.all() {
         // systemd starts a kubelet that ended again every ten seconds: it comes up as soon as it can.
         let mut machine = host.machine();
-        if machine.up && machine.services.get("kubelet").state == State::Restarting && kubelet::health(&machine).is_ok() {
+        if machine.up
+            && machine.services.get("kubelet").state == State::Restarting
+            && kubelet::health(&machine).is_ok()
+        {
             machine.services.set("kubelet", State::Active, 0);
         }
     }
@@ -81,30 +87,40 @@ pub fn settle(hosts: &Hosts) {
         kubelets.extend(node(&machine).map(|k| (vmid, k)));
     }
     let mut shown = hosts.shown();
-    let mark = |s: &ApiServer| (s.host.clone(), format!("{:?} {} {} {}", s.listen, s.version, s.certificate, s.key));
-    let ended: Vec<u32> = shown.api.iter().filter(|(id, m)| servers.get(id).map(mark).as_ref() != Some(m)).map(|(id, _)| *id).collect();
+    let mark =
+        |s: &ApiServer| (s.host.clone(), format!("{:?} {} {} {}", s.listen, s.version, s.certificate, s.key));
+    let ended: Vec<u32> = shown
+        .api
+        .iter()
+        .filter(|(id, m)| servers.get(id).map(mark).as_ref() != Some(m))
+        .map(|(id, _)| *id)
+        .collect();
     for id in ended {
         if let Some((host, _)) = shown.api.remove(&id) {
             hosts.kube().api_down(&host);
         }
     }
     let mark_kubelet = |(cluster, k): &(String, Kubelet)| (cluster.clone(), k.name.clone());
-    let silent: Vec<u32> =
-        shown.kubelets.iter().filter(|(id, m)| kubelets.get(id).map(mark_kubelet).as_ref() != Some(m)).map(|(id, _)| *id).collect();
+    let silent: Vec<u32> = shown
+        .kubelets
+        .iter()
+        .filter(|(id, m)| kubelets.get(id).map(mark_kubelet).as_ref() != Some(m))
+        .map(|(id, _)| *id)
+        .collect();
     for id in silent {
         if let Some((cluster, node)) = shown.kubelets.remove(&id) {
             hosts.kube().kubelet_down(&cluster, &node);
         }
     }
     for (id, server) in servers {
-        if !shown.api.contains_key(&id) {
-            shown.api.insert(id, mark(&server));
+        if let Entry::Vacant(place) = shown.api.entry(id) {
+            place.insert(mark(&server));
             hosts.kube().api_up(server);
         }
     }
     for (id, kubelet) in kubelets {
-        if !shown.kubelets.contains_key(&id) {
-            shown.kubelets.insert(id, mark_kubelet(&kubelet));
+        if let Entry::Vacant(place) = shown.kubelets.entry(id) {
+            place.insert(mark_kubelet(&kubelet));
             hosts.kube().kubelet_up(&kubelet.0, kubelet.1);
         }
     }

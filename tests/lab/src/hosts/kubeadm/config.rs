@@ -35,6 +35,10 @@ pub struct Config {
     pub certificate_key: Option<String>,
     /// The token of the first `bootstrapTokens` entry.
     pub token: Option<String>,
+    /// Its `description`.
+    pub token_description: String,
+    /// Its `ttl` in seconds.
+    pub token_seconds: Option<f64>,
     /// `nodeRegistration.criSocket`.
     pub cri_socket: String,
     /// `nodeRegistration.ignorePreflightErrors`.
@@ -69,17 +73,52 @@ const GROUP: &str = "kubeadm.k8s.io/v1beta4";
 fn known(kind: &str) -> Option<&'static [&'static str]> {
     Some(match kind {
         "InitConfiguration" => &[
-            "bootstrapTokens", "dryRun", "nodeRegistration", "localAPIEndpoint", "certificateKey", "skipPhases", "patches", "timeouts",
+            "bootstrapTokens",
+            "dryRun",
+            "nodeRegistration",
+            "localAPIEndpoint",
+            "certificateKey",
+            "skipPhases",
+            "patches",
+            "timeouts",
         ],
         "ClusterConfiguration" => &[
-            "etcd", "networking", "kubernetesVersion", "controlPlaneEndpoint", "apiServer", "controllerManager", "scheduler", "dns", "proxy",
-            "certificatesDir", "imageRepository", "featureGates", "clusterName", "encryptionAlgorithm", "certificateValidityPeriod",
+            "etcd",
+            "networking",
+            "kubernetesVersion",
+            "controlPlaneEndpoint",
+            "apiServer",
+            "controllerManager",
+            "scheduler",
+            "dns",
+            "proxy",
+            "certificatesDir",
+            "imageRepository",
+            "featureGates",
+            "clusterName",
+            "encryptionAlgorithm",
+            "certificateValidityPeriod",
             "caCertificateValidityPeriod",
         ],
-        "JoinConfiguration" => {
-            &["dryRun", "nodeRegistration", "caCertPath", "discovery", "controlPlane", "skipPhases", "patches", "timeouts"]
-        }
-        "ResetConfiguration" => &["certificatesDir", "cleanupTmpDir", "criSocket", "dryRun", "force", "ignorePreflightErrors", "skipPhases"],
+        "JoinConfiguration" => &[
+            "dryRun",
+            "nodeRegistration",
+            "caCertPath",
+            "discovery",
+            "controlPlane",
+            "skipPhases",
+            "patches",
+            "timeouts",
+        ],
+        "ResetConfiguration" => &[
+            "certificatesDir",
+            "cleanupTmpDir",
+            "criSocket",
+            "dryRun",
+            "force",
+            "ignorePreflightErrors",
+            "skipPhases",
+        ],
         "UpgradeConfiguration" => &["apply", "diff", "node", "plan", "timeouts"],
         _ => return None,
     })
@@ -105,7 +144,8 @@ pub fn read(text: &str) -> Result<Config, String> {
         if part.lines().all(|l| l.trim().is_empty() || l.trim_start().starts_with('#') || l.trim() == "---") {
             continue;
         }
-        let document: Value = serde_saphyr::from_str(part).map_err(|e| format!("error converting YAML to JSON: yaml: {e}"))?;
+        let document: Value =
+            serde_saphyr::from_str(part).map_err(|e| format!("error converting YAML to JSON: yaml: {e}"))?;
         take(&mut config, &document)?;
         config.documents.push(document);
     }
@@ -165,9 +205,15 @@ fn take(config: &mut Config, document: &Value) -> Result<(), String> {
         return Ok(());
     }
     let Some(fields) = known(&kind).filter(|_| api == GROUP || api == "kubeadm.k8s.io/v1beta3") else {
-        return Err(format!("invalid configuration for GroupVersionKind {api}, Kind={kind}: kind and apiVersion is mandatory information that must be specified"));
+        return Err(format!(
+            "invalid configuration for GroupVersionKind {api}, Kind={kind}: kind and apiVersion is mandatory information that must be specified"
+        ));
     };
-    let odd = document.as_object().into_iter().flatten().find(|(k, _)| !["apiVersion", "kind"].contains(&k.as_str()) && !fields.contains(&k.as_str()));
+    let odd = document
+        .as_object()
+        .into_iter()
+        .flatten()
+        .find(|(k, _)| !["apiVersion", "kind"].contains(&k.as_str()) && !fields.contains(&k.as_str()));
     if let Some((key, _)) = odd {
         let version = api.rsplit('/').next().unwrap_or_default();
         return Err(format!(
@@ -183,9 +229,15 @@ fn take(config: &mut Config, document: &Value) -> Result<(), String> {
             config.cri_socket = socket.into();
         }
     }
-    let endpoint = if kind == "JoinConfiguration" { &document["controlPlane"]["localAPIEndpoint"] } else { &document["localAPIEndpoint"] };
+    let endpoint = if kind == "JoinConfiguration" {
+        &document["controlPlane"]["localAPIEndpoint"]
+    } else {
+        &document["localAPIEndpoint"]
+    };
     if let Some(address) = endpoint["advertiseAddress"].as_str() {
-        let parsed = address.parse().map_err(|_| format!("localAPIEndpoint: Invalid value: \"{address}\": ip address is not valid"))?;
+        let parsed = address.parse().map_err(|_| {
+            format!("localAPIEndpoint: Invalid value: \"{address}\": ip address is not valid")
+        })?;
         config.advertise = Some(parsed);
     }
     if let Some(port) = endpoint["bindPort"].as_u64().and_then(|p| u16::try_from(p).ok()).filter(|p| *p > 0) {
@@ -193,12 +245,16 @@ fn take(config: &mut Config, document: &Value) -> Result<(), String> {
     }
     config.skip.extend(list(&document["skipPhases"]));
     if let Some(limit) = document["timeouts"]["discovery"].as_str() {
-        config.discovery_seconds = seconds(limit).ok_or_else(|| format!("timeouts.discovery: time: invalid duration \"{limit}\""))?;
+        config.discovery_seconds = seconds(limit)
+            .ok_or_else(|| format!("timeouts.discovery: time: invalid duration \"{limit}\""))?;
     }
     match kind.as_str() {
         "InitConfiguration" => {
             config.certificate_key = document["certificateKey"].as_str().map(String::from);
-            config.token = document["bootstrapTokens"][0]["token"].as_str().map(String::from);
+            let first = &document["bootstrapTokens"][0];
+            config.token = first["token"].as_str().map(String::from);
+            config.token_description = text(&first["description"]);
+            config.token_seconds = first["ttl"].as_str().and_then(seconds);
         }
         "ClusterConfiguration" => cluster(config, document),
         "JoinConfiguration" => {
@@ -206,7 +262,8 @@ fn take(config: &mut Config, document: &Value) -> Result<(), String> {
             let bootstrap = &discovery["bootstrapToken"];
             let control_plane = &document["controlPlane"];
             config.certificate_key = control_plane["certificateKey"].as_str().map(String::from);
-            let token = bootstrap["token"].as_str().or(discovery["tlsBootstrapToken"].as_str()).unwrap_or_default();
+            let token =
+                bootstrap["token"].as_str().or(discovery["tlsBootstrapToken"].as_str()).unwrap_or_default();
             config.join = Some(Join {
                 endpoint: text(&bootstrap["apiServerEndpoint"]),
                 token: token.into(),
@@ -245,12 +302,15 @@ pub fn cidr(text: &str) -> Option<(Ipv4Addr, u8)> {
 }
 
 fn token_shape(token: &str) -> bool {
-    let lower = |s: &str, n: usize| s.len() == n && s.chars().all(|c| c.is_ascii_digit() || c.is_ascii_lowercase());
+    let lower =
+        |s: &str, n: usize| s.len() == n && s.chars().all(|c| c.is_ascii_digit() || c.is_ascii_lowercase());
     token.split_once('.').is_some_and(|(id, secret)| lower(id, 6) && lower(secret, 16))
 }
 
 fn check(config: &Config) -> Result<(), String> {
-    for (field, subnet) in [("networking.podSubnet", &config.pod_subnet), ("networking.serviceSubnet", &config.service_subnet)] {
+    for (field, subnet) in
+        [("networking.podSubnet", &config.pod_subnet), ("networking.serviceSubnet", &config.service_subnet)]
+    {
         if !subnet.is_empty() && subnet.split(',').any(|s| cidr(s).is_none()) {
             return Err(format!("{field}: Invalid value: \"{subnet}\": couldn't parse subnet"));
         }
@@ -271,7 +331,9 @@ fn check(config: &Config) -> Result<(), String> {
     if let Some(token) = &config.token
         && !token_shape(token)
     {
-        return Err(format!("bootstrapTokens[0].token: Invalid value: \"{token}\": the bootstrap token is invalid"));
+        return Err(format!(
+            "bootstrapTokens[0].token: Invalid value: \"{token}\": the bootstrap token is invalid"
+        ));
     }
     let Some(join) = &config.join else { return Ok(()) };
     if !token_shape(&join.token) {
@@ -299,7 +361,10 @@ mod tests {
         let good = "apiVersion: kubeadm.k8s.io/v1beta4\nkind: InitConfiguration\nlocalAPIEndpoint:\n  advertiseAddress: 10.0.0.1\n---\n\
                     apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\nkubernetesVersion: v1.36.2\ncontrolPlaneEndpoint: 10.0.0.9:6443\n";
         let config = read(good).unwrap();
-        assert_eq!((config.endpoint.as_str(), config.advertise), ("10.0.0.9:6443", Some(Ipv4Addr::new(10, 0, 0, 1))));
+        assert_eq!(
+            (config.endpoint.as_str(), config.advertise),
+            ("10.0.0.9:6443", Some(Ipv4Addr::new(10, 0, 0, 1)))
+        );
         let bad = read(&good.replace("kubernetesVersion", "kubernetesVersions")).unwrap_err();
         assert!(bad.ends_with("strict decoding error: unknown field \"kubernetesVersions\""), "{bad}");
         assert_eq!(seconds("1m30s"), Some(90.0));

@@ -16,7 +16,9 @@ pub fn version(ctx: &mut Ctx, args: &[String]) -> Output {
     let version = own_version(&ctx.machine());
     let minor = version.split('.').nth(1).unwrap_or_default().to_string();
     match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["-o", "short"] | ["-o=short"] | ["--output=short"] | ["--output", "short"] => Output::ok(format!("{version}\n")),
+        ["-o", "short"] | ["-o=short"] | ["--output=short"] | ["--output", "short"] => {
+            Output::ok(format!("{version}\n"))
+        }
         ["-o", "json"] | ["-o=json"] | ["--output=json"] | ["--output", "json"] => {
             let shown = json!({"clientVersion": {
                 "major": "1", "minor": minor, "gitVersion": version, "gitCommit": "0000000000000000000000000000000000000000",
@@ -40,7 +42,8 @@ pub fn of(version: &str, registry: &str) -> Vec<String> {
 }
 
 fn wanted(ctx: &Ctx, args: &[String]) -> Result<(Vec<String>, bool), String> {
-    let flags = Flags::parse(args, &["config", "kubernetes-version", "image-repository", "output", "cri-socket"])?;
+    let flags =
+        Flags::parse(args, &["config", "kubernetes-version", "image-repository", "output", "cri-socket"])?;
     let machine = ctx.machine();
     let mut version = own_version(&machine);
     let mut registry = "registry.k8s.io".to_string();
@@ -64,8 +67,12 @@ fn wanted(ctx: &Ctx, args: &[String]) -> Result<(Vec<String>, bool), String> {
 pub fn list(ctx: &mut Ctx, args: &[String]) -> Output {
     match wanted(ctx, args) {
         Ok((images, true)) => {
-            let shown = json!({"kind": "Images", "apiVersion": "output.kubeadm.k8s.io/v1alpha3", "images": images});
-            Output::ok(format!("{}\n", serde_json::to_string_pretty(&shown).unwrap_or_default().replace("  ", "    ")))
+            let shown =
+                json!({"kind": "Images", "apiVersion": "output.kubeadm.k8s.io/v1alpha3", "images": images});
+            Output::ok(format!(
+                "{}\n",
+                serde_json::to_string_pretty(&shown).unwrap_or_default().replace("  ", "    ")
+            ))
         }
         Ok((images, false)) => Output::ok(images.iter().map(|i| format!("{i}\n")).collect::<String>()),
         Err(e) => Words::default().end(Err(e)),
@@ -81,7 +88,10 @@ pub async fn pull(ctx: &mut Ctx, args: &[String]) -> Output {
     let mut words = Words::default();
     if !ctx.machine().services.active("containerd") {
         let text = super::preflight::no_runtime("unix:///var/run/containerd/containerd.sock");
-        return words.end(Err(format!("failed to pull image \"{}\": {text}", images.first().cloned().unwrap_or_default())));
+        return words.end(Err(format!(
+            "failed to pull image \"{}\": {text}",
+            images.first().cloned().unwrap_or_default()
+        )));
     }
     ctx.changes();
     for image in images {

@@ -6,11 +6,12 @@ use super::config::{self, Config};
 use super::pki::{self, Subject};
 use super::preflight::{self, Purpose};
 use super::{Flags, Words, cluster, host_name, images, kubelet, manifests, objects, tokens};
-use crate::hosts::programs::systemctl::State;
 use crate::hosts::programs::{Ctx, Output};
+use crate::hosts::units::State;
 use crate::hosts::{Machine, etcd};
 
-const KNOWN: [&str; 5] = ["config", "upload-certs", "ignore-preflight-errors", "skip-phases", "certificate-key"];
+const KNOWN: [&str; 5] =
+    ["config", "upload-certs", "ignore-preflight-errors", "skip-phases", "certificate-key"];
 
 /// Reads a configuration file of the machine, with what depends on the machine filled in.
 ///
@@ -86,7 +87,9 @@ pub async fn run(ctx: &mut Ctx, args: &[String]) -> Output {
         Err(e) => return Words::default().end(Err(e)),
     };
     let skip = [config.skip.clone(), flags.list("skip-phases")].concat();
-    if let Some(odd) = skip.iter().find(|s| !["addon/kube-proxy", "addon/coredns", "preflight"].contains(&s.as_str())) {
+    if let Some(odd) =
+        skip.iter().find(|s| !["addon/kube-proxy", "addon/coredns", "preflight"].contains(&s.as_str()))
+    {
         return ctx.refuse(format!("kubeadm: the lab does not skip the phase {odd}"), 127);
     }
     let mut words = Words::default();
@@ -96,11 +99,19 @@ pub async fn run(ctx: &mut Ctx, args: &[String]) -> Output {
 
 fn announce_images(words: &mut Words) {
     words.out("[preflight] Pulling images required for setting up a Kubernetes cluster");
-    words.out("[preflight] This might take a minute or two, depending on the speed of your internet connection");
+    words.out(
+        "[preflight] This might take a minute or two, depending on the speed of your internet connection",
+    );
     words.out("[preflight] You can also perform this action beforehand using 'kubeadm config images pull'");
 }
 
-async fn phases(ctx: &mut Ctx, flags: &Flags, config: &Config, skip: &[String], words: &mut Words) -> Result<(), String> {
+async fn phases(
+    ctx: &mut Ctx,
+    flags: &Flags,
+    config: &Config,
+    skip: &[String],
+    words: &mut Words,
+) -> Result<(), String> {
     words.out(format!("[init] Using Kubernetes version: {}", config.version));
     if !skip.iter().any(|s| s == "preflight") {
         words.out("[preflight] Running pre-flight checks");
@@ -128,7 +139,9 @@ async fn phases(ctx: &mut Ctx, flags: &Flags, config: &Config, skip: &[String], 
             etcd::store(&mut machine, &id, &member);
         }
         words.out("[kubelet-start] Writing kubelet environment file with flags to file \"/var/lib/kubelet/kubeadm-flags.env\"");
-        words.out("[kubelet-start] Writing kubelet configuration to file \"/var/lib/kubelet/instance-config.yaml\"");
+        words.out(
+            "[kubelet-start] Writing kubelet configuration to file \"/var/lib/kubelet/instance-config.yaml\"",
+        );
         words.out("[patches] Applied patch of type \"application/strategic-merge-patch+json\" to target \"kubeletconfiguration\"");
         words.out("[kubelet-start] Writing kubelet configuration to file \"/var/lib/kubelet/config.yaml\"");
         manifests::kubelet(&mut machine, config, &name);
@@ -158,7 +171,9 @@ fn kubelet_state(ctx: &Ctx) -> State {
 
 /// The words of the check of a control plane.
 pub fn healthy(words: &mut Words, address: &str, port: u16, limit: &str) {
-    words.out(format!("[control-plane-check] Waiting for healthy control plane components. This can take up to {limit}"));
+    words.out(format!(
+        "[control-plane-check] Waiting for healthy control plane components. This can take up to {limit}"
+    ));
     words.out(format!("[control-plane-check] Checking kube-apiserver at https://{address}:{port}/livez"));
     words.out("[control-plane-check] Checking kube-controller-manager at https://127.0.0.1:10257/healthz");
     words.out("[control-plane-check] Checking kube-scheduler at https://127.0.0.1:10259/livez");
@@ -185,7 +200,9 @@ pub fn announce_manifests(words: &mut Words) {
 /// The URL that clients use: the endpoint, or the advertised address.
 pub fn endpoint(config: &Config) -> String {
     match config.endpoint.as_str() {
-        "" => format!("https://{}:{}", config.advertise.map(|a| a.to_string()).unwrap_or_default(), config.port),
+        "" => {
+            format!("https://{}:{}", config.advertise.map(|a| a.to_string()).unwrap_or_default(), config.port)
+        }
         endpoint if endpoint.contains(':') => format!("https://{endpoint}"),
         endpoint => format!("https://{endpoint}:{}", config.port),
     }
@@ -203,21 +220,40 @@ pub fn mark(words: &mut Words, name: &str) {
 }
 
 /// Makes the certificates that are not there, CAs too.
-pub fn certificates(machine: &mut Machine, config: &Config, name: &str, address: &str, words: &mut Words) -> Result<(), String> {
+pub fn certificates(
+    machine: &mut Machine,
+    config: &Config,
+    name: &str,
+    address: &str,
+    words: &mut Words,
+) -> Result<(), String> {
     let say = |words: &mut Words, made: bool, what: &str| {
         words.out(match (made, what) {
             (true, "sa") => "[certs] Generating \"sa\" key and public key".to_string(),
-            (true, what) if what.ends_with("ca") && what.contains('/') => format!("[certs] Generating \"{what}\" certificate and key"),
+            (true, what) if what.ends_with("ca") && what.contains('/') => {
+                format!("[certs] Generating \"{what}\" certificate and key")
+            }
             (true, what) => format!("[certs] Generating \"{what}\" certificate and key"),
             (false, "sa") => "[certs] Using the existing \"sa\" key".to_string(),
             (false, what) => format!("[certs] Using existing {what} certificate authority"),
         });
     };
-    let service = config::cidr(&config.service_subnet).map(|(a, _)| std::net::Ipv4Addr::from(u32::from(a) + 1).to_string()).unwrap_or_default();
-    let mut names = vec![name.to_string(), "kubernetes".into(), "kubernetes.default".into(), "kubernetes.default.svc".into()];
+    let service = config::cidr(&config.service_subnet)
+        .map(|(a, _)| std::net::Ipv4Addr::from(u32::from(a) + 1).to_string())
+        .unwrap_or_default();
+    let mut names = vec![
+        name.to_string(),
+        "kubernetes".into(),
+        "kubernetes.default".into(),
+        "kubernetes.default.svc".into(),
+    ];
     names.push(format!("kubernetes.default.svc.{}", config.domain));
     let mut addresses = vec![service, address.to_string()];
-    let host = endpoint(config).trim_start_matches("https://").rsplit_once(':').map(|(h, _)| h.to_string()).unwrap_or_default();
+    let host = endpoint(config)
+        .trim_start_matches("https://")
+        .rsplit_once(':')
+        .map(|(h, _)| h.to_string())
+        .unwrap_or_default();
     for extra in std::iter::once(&host).chain(&config.sans) {
         let list = if extra.parse::<std::net::IpAddr>().is_ok() { &mut addresses } else { &mut names };
         if !list.contains(extra) {
@@ -227,28 +263,71 @@ pub fn certificates(machine: &mut Machine, config: &Config, name: &str, address:
     names.sort();
     let made = pki::ca(machine, "ca")?;
     say(words, made, "ca");
-    let api = Subject { name: "kube-apiserver".into(), sans: [names.clone(), addresses.clone()].concat(), server: true, ..Subject::default() };
+    let api = Subject {
+        name: "kube-apiserver".into(),
+        sans: [names.clone(), addresses.clone()].concat(),
+        server: true,
+        ..Subject::default()
+    };
     say_leaf(words, pki::leaf(machine, "apiserver", "ca", &api)?, "apiserver");
-    words.out(format!("[certs] apiserver serving cert is signed for DNS names [{}] and IPs [{}]", names.join(" "), addresses.join(" ")));
+    words.out(format!(
+        "[certs] apiserver serving cert is signed for DNS names [{}] and IPs [{}]",
+        names.join(" "),
+        addresses.join(" ")
+    ));
     let client = Subject::client("kube-apiserver-kubelet-client", "kubeadm:cluster-admins");
-    say_leaf(words, pki::leaf(machine, "apiserver-kubelet-client", "ca", &client)?, "apiserver-kubelet-client");
+    say_leaf(
+        words,
+        pki::leaf(machine, "apiserver-kubelet-client", "ca", &client)?,
+        "apiserver-kubelet-client",
+    );
     let made = pki::ca(machine, "front-proxy-ca")?;
     say(words, made, "front-proxy-ca");
-    say_leaf(words, pki::leaf(machine, "front-proxy-client", "front-proxy-ca", &Subject::client("front-proxy-client", ""))?, "front-proxy-client");
+    say_leaf(
+        words,
+        pki::leaf(
+            machine,
+            "front-proxy-client",
+            "front-proxy-ca",
+            &Subject::client("front-proxy-client", ""),
+        )?,
+        "front-proxy-client",
+    );
     let made = pki::ca(machine, "etcd/ca")?;
     say(words, made, "etcd/ca");
     let mut local = vec![name.to_string(), "localhost".into()];
     local.sort();
     let sans = [local.clone(), vec![address.into(), "127.0.0.1".into(), "::1".into()]].concat();
     for part in ["server", "peer"] {
-        let subject = Subject { name: name.into(), sans: sans.clone(), server: true, client: true, ..Subject::default() };
-        say_leaf(words, pki::leaf(machine, &format!("etcd/{part}"), "etcd/ca", &subject)?, &format!("etcd/{part}"));
-        words.out(format!("[certs] etcd/{part} serving cert is signed for DNS names [{}] and IPs [{address} 127.0.0.1 ::1]", local.join(" ")));
+        let subject = Subject {
+            name: name.into(),
+            sans: sans.clone(),
+            server: true,
+            client: true,
+            ..Subject::default()
+        };
+        say_leaf(
+            words,
+            pki::leaf(machine, &format!("etcd/{part}"), "etcd/ca", &subject)?,
+            &format!("etcd/{part}"),
+        );
+        words.out(format!(
+            "[certs] etcd/{part} serving cert is signed for DNS names [{}] and IPs [{address} 127.0.0.1 ::1]",
+            local.join(" ")
+        ));
     }
     let health = Subject::client("kube-etcd-healthcheck-client", "");
-    say_leaf(words, pki::leaf(machine, "etcd/healthcheck-client", "etcd/ca", &health)?, "etcd/healthcheck-client");
+    say_leaf(
+        words,
+        pki::leaf(machine, "etcd/healthcheck-client", "etcd/ca", &health)?,
+        "etcd/healthcheck-client",
+    );
     let api_etcd = Subject::client("kube-apiserver-etcd-client", "");
-    say_leaf(words, pki::leaf(machine, "apiserver-etcd-client", "etcd/ca", &api_etcd)?, "apiserver-etcd-client");
+    say_leaf(
+        words,
+        pki::leaf(machine, "apiserver-etcd-client", "etcd/ca", &api_etcd)?,
+        "apiserver-etcd-client",
+    );
     let made = pki::service_account(machine)?;
     if !made {
         words.out(format!("[certs] Valid certificates and keys now exist in \"{}\"", pki::DIR));
@@ -265,7 +344,13 @@ fn say_leaf(words: &mut Words, made: bool, what: &str) {
     }
 }
 
-fn kubeconfigs(machine: &mut Machine, config: &Config, name: &str, address: &str, words: &mut Words) -> Result<(), String> {
+fn kubeconfigs(
+    machine: &mut Machine,
+    config: &Config,
+    name: &str,
+    address: &str,
+    words: &mut Words,
+) -> Result<(), String> {
     words.out("[kubeconfig] Using kubeconfig folder \"/etc/kubernetes\"");
     let server = endpoint(config);
     let local = format!("https://{address}:{}", config.port);
@@ -284,7 +369,13 @@ fn kubeconfigs(machine: &mut Machine, config: &Config, name: &str, address: &str
     Ok(())
 }
 
-fn finish(ctx: &mut Ctx, flags: &Flags, config: &Config, server: &str, words: &mut Words) -> Result<(), String> {
+fn finish(
+    ctx: &mut Ctx,
+    flags: &Flags,
+    config: &Config,
+    server: &str,
+    words: &mut Words,
+) -> Result<(), String> {
     let hosts = ctx.hosts.clone();
     let (id, ca) = {
         let machine = ctx.machine();
@@ -293,7 +384,11 @@ fn finish(ctx: &mut Ctx, flags: &Flags, config: &Config, server: &str, words: &m
     words.out("[upload-config] Storing the configuration used in ConfigMap \"kubeadm-config\" in the \"kube-system\" Namespace");
     objects::configuration(&hosts, &id, config);
     words.out("[kubelet] Creating a ConfigMap \"kubelet-config\" in namespace kube-system with the configuration for the kubelets in the cluster");
-    let key = config.certificate_key.clone().or(flags.get("certificate-key").map(String::from)).unwrap_or_else(tokens::random_key);
+    let key = config
+        .certificate_key
+        .clone()
+        .or(flags.get("certificate-key").map(String::from))
+        .unwrap_or_else(tokens::random_key);
     let upload = flags.on("upload-certs");
     if upload {
         tokens::store_certificates(ctx, &id, &key, words);
@@ -315,7 +410,8 @@ fn finish(ctx: &mut Ctx, flags: &Flags, config: &Config, server: &str, words: &m
     }
     words.out("[bootstrap-token] Creating the \"cluster-info\" ConfigMap in the \"kube-public\" namespace");
     objects::cluster_info(&hosts, &id, &ca, server);
-    objects::put_token(&hosts, &id, &tokens::new(&token, Some(24 * 3600), ""));
+    let ttl = config.token_seconds.map_or(24 * 3600, |s| s as i64);
+    objects::put_token(&hosts, &id, &tokens::new(&token, Some(ttl), &config.token_description));
     objects::sign_cluster_info(&hosts, &id);
     words.out("[kubelet-finalize] Updating \"/etc/kubernetes/kubelet.conf\" to point to a rotatable kubelet client certificate and key");
     words.out("[addons] Applied essential addon: CoreDNS\n[addons] Applied essential addon: kube-proxy");
@@ -324,7 +420,10 @@ fn finish(ctx: &mut Ctx, flags: &Flags, config: &Config, server: &str, words: &m
 }
 
 fn farewell(words: &mut Words, config: &Config, server: &str, token: &str, hash: &str, key: Option<&str>) {
-    let join = format!("kubeadm join {} --token {token} \\\n\t--discovery-token-ca-cert-hash sha256:{hash} ", server.trim_start_matches("https://"));
+    let join = format!(
+        "kubeadm join {} --token {token} \\\n\t--discovery-token-ca-cert-hash sha256:{hash} ",
+        server.trim_start_matches("https://")
+    );
     words.out(
         "\nYour Kubernetes control-plane has initialized successfully!\n\nTo start using your cluster, you need to run the following as a regular \
          user:\n\n  mkdir -p $HOME/.kube\n  sudo cp -i /etc/kubernetes/admin.conf $HOME/.kube/config\n  sudo chown $(id -u):$(id -g) \
@@ -345,5 +444,7 @@ fn farewell(words: &mut Words, config: &Config, server: &str, token: &str, hash:
              running the following as root:\n\n  {join}\\\n\t--control-plane \n"
         ));
     }
-    words.out(format!("Then you can join any number of worker nodes by running the following on each as root:\n\n{join}"));
+    words.out(format!(
+        "Then you can join any number of worker nodes by running the following on each as root:\n\n{join}"
+    ));
 }

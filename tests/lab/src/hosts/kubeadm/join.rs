@@ -16,12 +16,20 @@ use super::preflight::{self, Purpose};
 use super::{Flags, Words, host_name, init, kubelet, manifests, objects};
 use crate::hosts::etcd;
 use crate::hosts::haproxy::tls;
-use crate::hosts::programs::systemctl::State;
 use crate::hosts::programs::{Ctx, Output};
+use crate::hosts::units::State;
 
 const KNOWN: [&str; 10] = [
-    "config", "token", "discovery-token", "tls-bootstrap-token", "discovery-token-ca-cert-hash", "discovery-token-unsafe-skip-ca-verification",
-    "control-plane", "certificate-key", "ignore-preflight-errors", "apiserver-advertise-address",
+    "config",
+    "token",
+    "discovery-token",
+    "tls-bootstrap-token",
+    "discovery-token-ca-cert-hash",
+    "discovery-token-unsafe-skip-ca-verification",
+    "control-plane",
+    "certificate-key",
+    "ignore-preflight-errors",
+    "apiserver-advertise-address",
 ];
 
 /// Opens a connection to `host:port` as a program on this machine.
@@ -30,7 +38,9 @@ const KNOWN: [&str; 10] = [
 /// Go's words for what failed.
 pub async fn reach(ctx: &Ctx, address: &str) -> Result<TcpStream, String> {
     let dial = |text: &str| format!("dial tcp {address}: connect: {text}");
-    let (host, port) = address.rsplit_once(':').ok_or_else(|| format!("dial tcp: address {address}: missing port in address"))?;
+    let (host, port) = address
+        .rsplit_once(':')
+        .ok_or_else(|| format!("dial tcp: address {address}: missing port in address"))?;
     let port: u16 = port.parse().map_err(|_| format!("dial tcp: address {address}: invalid port"))?;
     let target = ctx.hosts.route(&ctx.host, host, u32::from(port));
     let Some(target) = target else { return Err(dial("no route to host")) };
@@ -43,21 +53,29 @@ pub async fn reach(ctx: &Ctx, address: &str) -> Result<TcpStream, String> {
 
 async fn cluster_info(ctx: &Ctx, endpoint: &str) -> Result<Value, String> {
     let path = "/api/v1/namespaces/kube-public/configmaps/cluster-info?timeout=10s";
-    let failed = |e: String| format!("failed to request the cluster-info ConfigMap: Get \"https://{endpoint}{path}\": {e}");
+    let failed = |e: String| {
+        format!("failed to request the cluster-info ConfigMap: Get \"https://{endpoint}{path}\": {e}")
+    };
     let stream = reach(ctx, endpoint).await.map_err(failed)?;
     let host = endpoint.rsplit_once(':').map_or(endpoint, |(h, _)| h).to_string();
     let name = ServerName::try_from(host.clone()).map_err(|e| failed(e.to_string()))?;
     let connector = tls::connector(None).ok_or_else(|| failed("tls".into()))?;
     let mut stream = connector.connect(name, stream).await.map_err(|_| failed("EOF".into()))?;
-    let request = format!("GET {path} HTTP/1.1\r\nhost: {endpoint}\r\naccept: application/json\r\nconnection: close\r\n\r\n");
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nhost: {endpoint}\r\naccept: application/json\r\nconnection: close\r\n\r\n"
+    );
     stream.write_all(request.as_bytes()).await.map_err(|_| failed("EOF".into()))?;
     let mut all = Vec::new();
     // A server that closes without a TLS goodbye still delivered what it sent.
     let _ = stream.read_to_end(&mut all).await;
     let (status, body) = answer(&all).ok_or_else(|| failed("EOF".into()))?;
     if status != 200 {
-        let message = serde_json::from_slice::<Value>(&body).ok().and_then(|v| v["message"].as_str().map(String::from));
-        return Err(format!("failed to request the cluster-info ConfigMap: {}", message.unwrap_or_else(|| format!("status {status}"))));
+        let message =
+            serde_json::from_slice::<Value>(&body).ok().and_then(|v| v["message"].as_str().map(String::from));
+        return Err(format!(
+            "failed to request the cluster-info ConfigMap: {}",
+            message.unwrap_or_else(|| format!("status {status}"))
+        ));
     }
     serde_json::from_slice(&body).map_err(|e| failed(e.to_string()))
 }
@@ -91,17 +109,27 @@ struct Found {
 }
 
 async fn discover(ctx: &Ctx, config: &Config, join: &Join) -> Result<Found, String> {
-    let wrap = |e: String| format!("error execution phase preflight: couldn't validate the identity of the API Server: {e}");
+    let wrap = |e: String| {
+        format!("error execution phase preflight: couldn't validate the identity of the API Server: {e}")
+    };
     for hash in &join.hashes {
         let hex = hash.strip_prefix("sha256:").unwrap_or(hash);
         if hex.len() != 64 {
-            let text = format!("invalid discovery token CA certificate hash: invalid hash \"{hash}\", expected a 32 byte SHA-256 hash, found {} bytes", hex.len() / 2);
+            let text = format!(
+                "invalid discovery token CA certificate hash: invalid hash \"{hash}\", expected a 32 byte SHA-256 hash, found {} bytes",
+                hex.len() / 2
+            );
             return Err(wrap(text));
         }
     }
     let (token_id, secret) = join.token.split_once('.').unwrap_or_default();
     // At least a second of real time: the load balancers' checks are real.
-    let limit = ctx.hosts.world().clock.real(Duration::from_secs_f64(config.discovery_seconds)).max(Duration::from_secs(1));
+    let limit = ctx
+        .hosts
+        .world()
+        .clock
+        .real(Duration::from_secs_f64(config.discovery_seconds))
+        .max(Duration::from_secs(1));
     let deadline = Instant::now() + limit;
     loop {
         let failure = match cluster_info(ctx, &join.endpoint).await {
@@ -109,20 +137,39 @@ async fn discover(ctx: &Ctx, config: &Config, join: &Join) -> Result<Found, Stri
             Ok(map) => {
                 let kubeconfig = map["data"]["kubeconfig"].as_str().unwrap_or_default();
                 let signed = map["data"][format!("jws-kubeconfig-{token_id}")].as_str();
-                let read = |key: &str| kubeconfig.lines().find_map(|l| l.trim().strip_prefix(key)).unwrap_or_default().trim().to_string();
-                let ca = STANDARD.decode(read("certificate-authority-data:")).ok().and_then(|c| String::from_utf8(c).ok()).unwrap_or_default();
+                let read = |key: &str| {
+                    kubeconfig
+                        .lines()
+                        .find_map(|l| l.trim().strip_prefix(key))
+                        .unwrap_or_default()
+                        .trim()
+                        .to_string()
+                };
+                let ca = STANDARD
+                    .decode(read("certificate-authority-data:"))
+                    .ok()
+                    .and_then(|c| String::from_utf8(c).ok())
+                    .unwrap_or_default();
                 let id = pki::key_hash(&ca).unwrap_or_default();
-                let known = objects::tokens(&ctx.hosts, &id).into_iter().any(|t| t.id == token_id && t.secret == secret && !t.past());
+                // The controller manager's bootstrap signer, for tokens that came through the API.
+                objects::sign_cluster_info(&ctx.hosts, &id);
+                let known = objects::tokens(&ctx.hosts, &id)
+                    .into_iter()
+                    .any(|t| t.id == token_id && t.secret == secret && !t.past());
                 match signed {
                     Some(signed) if known && signed == objects::signature(kubeconfig, token_id, secret) => {
                         let pin = format!("sha256:{id}");
                         if !join.unsafe_skip && !join.hashes.contains(&pin) {
-                            let text = format!("cluster CA found in cluster-info ConfigMap is invalid: none of the public keys \"{pin}\" are pinned");
+                            let text = format!(
+                                "cluster CA found in cluster-info ConfigMap is invalid: none of the public keys \"{pin}\" are pinned"
+                            );
                             return Err(wrap(text));
                         }
                         return Ok(Found { ca, id, server: read("server:") });
                     }
-                    _ => format!("could not find a JWS signature in the cluster-info ConfigMap for token ID \"{token_id}\""),
+                    _ => format!(
+                        "could not find a JWS signature in the cluster-info ConfigMap for token ID \"{token_id}\""
+                    ),
                 }
             }
         };
@@ -140,11 +187,27 @@ fn begin(ctx: &Ctx, args: &[String]) -> Result<(Flags, Config, Join), String> {
     let mut config = match flags.get("config") {
         Some(path) => init::load(&machine, path)?,
         None => {
-            let skip = if flags.on("discovery-token-unsafe-skip-ca-verification") { "\n    unsafeSkipCAVerification: true" } else { "" };
-            let hashes: String = flags.list("discovery-token-ca-cert-hash").iter().map(|h| format!("\n    - \"{h}\"")).collect();
-            let hashes = if hashes.is_empty() { String::new() } else { format!("\n    caCertHashes:{hashes}") };
-            let key = flags.get("certificate-key").map(|k| format!("\n  certificateKey: \"{k}\"")).unwrap_or_default();
-            let plane = if flags.on("control-plane") { format!("\ncontrolPlane:\n  localAPIEndpoint: {{}}{key}") } else { String::new() };
+            let skip = if flags.on("discovery-token-unsafe-skip-ca-verification") {
+                "\n    unsafeSkipCAVerification: true"
+            } else {
+                ""
+            };
+            let hashes: String = flags
+                .list("discovery-token-ca-cert-hash")
+                .iter()
+                .map(|h| format!("\n    - \"{h}\""))
+                .collect();
+            let hashes =
+                if hashes.is_empty() { String::new() } else { format!("\n    caCertHashes:{hashes}") };
+            let key = flags
+                .get("certificate-key")
+                .map(|k| format!("\n  certificateKey: \"{k}\""))
+                .unwrap_or_default();
+            let plane = if flags.on("control-plane") {
+                format!("\ncontrolPlane:\n  localAPIEndpoint: {{}}{key}")
+            } else {
+                String::new()
+            };
             let text = format!(
                 "apiVersion: kubeadm.k8s.io/v1beta4\nkind: JoinConfiguration\ndiscovery:\n  bootstrapToken:\n    token: \"{}\"\n    \
                  apiServerEndpoint: \"{}\"{hashes}{skip}{plane}\n",
@@ -173,16 +236,27 @@ pub async fn run(ctx: &mut Ctx, args: &[String]) -> Output {
     words.end(result)
 }
 
-async fn phases(ctx: &mut Ctx, flags: &Flags, mut config: Config, join: &Join, words: &mut Words) -> Result<(), String> {
+async fn phases(
+    ctx: &mut Ctx,
+    flags: &Flags,
+    mut config: Config,
+    join: &Join,
+    words: &mut Words,
+) -> Result<(), String> {
     words.out("[preflight] Running pre-flight checks");
     let ignore = [config.ignore.clone(), flags.list("ignore-preflight-errors")].concat();
     preflight::check(&ctx.machine(), &config, Purpose::Join, &ignore, ctx.root(), words)?;
     let found = discover(ctx, &config, join).await?;
     words.out("[preflight] Reading configuration from the \"kubeadm-config\" ConfigMap in namespace \"kube-system\"...");
     words.out("[preflight] Use 'kubeadm init phase upload-config kubeadm --config your-config-file' to re-upload it.");
-    let wrap = |e: String| format!("error execution phase preflight: unable to fetch the kubeadm-config ConfigMap: {e}");
+    let wrap = |e: String| {
+        format!("error execution phase preflight: unable to fetch the kubeadm-config ConfigMap: {e}")
+    };
     if !etcd::quorate(&ctx.hosts, &found.id) {
-        return Err(wrap(format!("failed to get config map: Get \"{}\": context deadline exceeded", found.server)));
+        return Err(wrap(format!(
+            "failed to get config map: Get \"{}\": context deadline exceeded",
+            found.server
+        )));
     }
     let stored = objects::read_configuration(&ctx.hosts, &found.id).map_err(wrap)?;
     config = Config {
@@ -204,7 +278,7 @@ async fn phases(ctx: &mut Ctx, flags: &Flags, mut config: Config, join: &Join, w
     if join.control_plane {
         join_etcd(ctx, &config, &found, words).await?;
     }
-    wait_kubelet(ctx, words).await?;
+    wait_kubelet(ctx, &found, words).await?;
     let clock = ctx.hosts.world().clock;
     let name = config.node_name.clone();
     if join.control_plane {
@@ -219,7 +293,13 @@ async fn phases(ctx: &mut Ctx, flags: &Flags, mut config: Config, join: &Join, w
     Ok(())
 }
 
-async fn prepare_control_plane(ctx: &mut Ctx, config: &Config, ignore: &[String], found: &Found, words: &mut Words) -> Result<(), String> {
+async fn prepare_control_plane(
+    ctx: &mut Ctx,
+    config: &Config,
+    ignore: &[String],
+    found: &Found,
+    words: &mut Words,
+) -> Result<(), String> {
     let Some(key) = config.certificate_key.clone() else {
         let missing = missing_certificates(ctx);
         if !missing.is_empty() {
@@ -235,7 +315,9 @@ async fn prepare_control_plane(ctx: &mut Ctx, config: &Config, ignore: &[String]
     words.out("[preflight] Running pre-flight checks before initializing the new control plane instance");
     preflight::check(&ctx.machine(), config, Purpose::ControlPlane, ignore, true, words)?;
     words.out("[preflight] Pulling images required for setting up a Kubernetes cluster");
-    words.out("[preflight] This might take a minute or two, depending on the speed of your internet connection");
+    words.out(
+        "[preflight] This might take a minute or two, depending on the speed of your internet connection",
+    );
     words.out("[preflight] You can also perform this action beforehand using 'kubeadm config images pull'");
     init::pull(ctx, config).await;
     words.out("[download-certs] Downloading the certificates in Secret \"kubeadm-certs\" in the \"kube-system\" Namespace");
@@ -255,7 +337,9 @@ async fn prepare_control_plane(ctx: &mut Ctx, config: &Config, ignore: &[String]
     for line in said.out.lines().filter(|l| !l.ends_with("certificate authority")) {
         words.out(line);
     }
-    words.out("[kubeconfig] Generating kubeconfig files\n[kubeconfig] Using kubeconfig folder \"/etc/kubernetes\"");
+    words.out(
+        "[kubeconfig] Generating kubeconfig files\n[kubeconfig] Using kubeconfig folder \"/etc/kubernetes\"",
+    );
     let server = init::endpoint(config);
     let local = format!("https://{address}:{}", config.port);
     let all = [
@@ -294,7 +378,9 @@ fn missing_certificates(ctx: &Ctx) -> Vec<String> {
 fn start_kubelet(ctx: &mut Ctx, config: &Config, found: &Found, words: &mut Words) -> Result<(), String> {
     let mut machine = ctx.machine();
     machine.fs.put(&format!("{}/ca.crt", pki::DIR), found.ca.clone(), 0o644, "root", "root");
-    words.out("[kubelet-start] Writing kubelet configuration to file \"/var/lib/kubelet/instance-config.yaml\"");
+    words.out(
+        "[kubelet-start] Writing kubelet configuration to file \"/var/lib/kubelet/instance-config.yaml\"",
+    );
     words.out("[patches] Applied patch of type \"application/strategic-merge-patch+json\" to target \"kubeletconfiguration\"");
     words.out("[kubelet-start] Writing kubelet configuration to file \"/var/lib/kubelet/config.yaml\"");
     words.out("[kubelet-start] Writing kubelet environment file with flags to file \"/var/lib/kubelet/kubeadm-flags.env\"");
@@ -304,7 +390,9 @@ fn start_kubelet(ctx: &mut Ctx, config: &Config, found: &Found, words: &mut Word
 }
 
 async fn join_etcd(ctx: &mut Ctx, config: &Config, found: &Found, words: &mut Words) -> Result<(), String> {
-    let wrap = |e: String| format!("error execution phase etcd-join: error creating local etcd static pod manifest file: {e}");
+    let wrap = |e: String| {
+        format!("error execution phase etcd-join: error creating local etcd static pod manifest file: {e}")
+    };
     let address = config.advertise.map(|a| a.to_string()).unwrap_or_default();
     if !etcd::quorate(&ctx.hosts, &found.id) {
         return Err(wrap("etcdserver: request timed out".into()));
@@ -313,7 +401,8 @@ async fn join_etcd(ctx: &mut Ctx, config: &Config, found: &Found, words: &mut Wo
         let mut clusters = ctx.hosts.etcd();
         let cluster = clusters.get_mut(&found.id).ok_or_else(|| wrap("context deadline exceeded".into()))?;
         let member = cluster.add(&config.node_name, &address).map_err(wrap)?;
-        let all: Vec<(String, String)> = cluster.members.iter().map(|m| (m.name.clone(), m.address.clone())).collect();
+        let all: Vec<(String, String)> =
+            cluster.members.iter().map(|m| (m.name.clone(), m.address.clone())).collect();
         (member, all)
     };
     words.out("[etcd] Announced new etcd member joining to the existing etcd cluster");
@@ -331,7 +420,7 @@ async fn join_etcd(ctx: &mut Ctx, config: &Config, found: &Found, words: &mut Wo
     Ok(())
 }
 
-async fn wait_kubelet(ctx: &mut Ctx, words: &mut Words) -> Result<(), String> {
+async fn wait_kubelet(ctx: &mut Ctx, found: &Found, words: &mut Words) -> Result<(), String> {
     let clock = ctx.hosts.world().clock;
     words.out("[kubelet-check] Waiting for a healthy kubelet at http://127.0.0.1:10248/healthz. This can take up to 4m0s");
     if ctx.machine().services.get("kubelet").state != State::Active {
@@ -351,8 +440,14 @@ async fn wait_kubelet(ctx: &mut Ctx, words: &mut Words) -> Result<(), String> {
     words.out("[kubelet-start] Waiting for the kubelet to perform the TLS Bootstrap");
     {
         let mut machine = ctx.machine();
-        let conf = "apiVersion: v1\nkind: Config\nusers:\n- name: default-auth\n  user:\n    client-certificate: \
-                    /var/lib/kubelet/pki/kubelet-client-current.pem\n    client-key: /var/lib/kubelet/pki/kubelet-client-current.pem\n";
+        let conf = format!(
+            "apiVersion: v1\nclusters:\n- cluster:\n    certificate-authority-data: {}\n    server: {}\n  name: default-cluster\n\
+             contexts:\n- context:\n    cluster: default-cluster\n    namespace: default\n    user: default-auth\n  name: default-context\n\
+             current-context: default-context\nkind: Config\nusers:\n- name: default-auth\n  user:\n    client-certificate: \
+             /var/lib/kubelet/pki/kubelet-client-current.pem\n    client-key: /var/lib/kubelet/pki/kubelet-client-current.pem\n",
+            STANDARD.encode(&found.ca),
+            found.server
+        );
         machine.fs.put("/etc/kubernetes/kubelet.conf", conf, 0o600, "root", "root");
     }
     ctx.hosts.settle();

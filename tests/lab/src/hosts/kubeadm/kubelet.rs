@@ -1,7 +1,7 @@
 //! The kubelet's service.
 
 use crate::hosts::Machine;
-use crate::hosts::programs::systemctl::State;
+use crate::hosts::units::State;
 
 /// Starts the kubelet: without kubeadm's configuration it ends at once, and systemd starts it again and again.
 ///

@@ -42,8 +42,16 @@ pub fn control_plane(machine: &mut Machine, config: &Config, address: &str) {
         "--kubeconfig=/etc/kubernetes/controller-manager.conf".into(),
         format!("--service-cluster-ip-range={}", config.service_subnet),
     ];
-    let scheduler = ["kube-scheduler".to_string(), "--kubeconfig=/etc/kubernetes/scheduler.conf".into(), "--leader-elect=true".into()];
-    for (name, command) in [("kube-apiserver", &api[..]), ("kube-controller-manager", &manager[..]), ("kube-scheduler", &scheduler[..])] {
+    let scheduler = [
+        "kube-scheduler".to_string(),
+        "--kubeconfig=/etc/kubernetes/scheduler.conf".into(),
+        "--leader-elect=true".into(),
+    ];
+    for (name, command) in [
+        ("kube-apiserver", &api[..]),
+        ("kube-controller-manager", &manager[..]),
+        ("kube-scheduler", &scheduler[..]),
+    ] {
         let text = pod(name, &image(config, name), command);
         machine.fs.put(&format!("{DIR}/{name}.yaml"), text, 0o600, "root", "root");
     }
@@ -70,8 +78,15 @@ pub fn etcd(machine: &mut Machine, config: &Config, name: &str, address: &str, c
 
 /// Writes the kubelet's configuration and flags.
 pub fn kubelet(machine: &mut Machine, config: &Config, name: &str) {
-    let overridden = if name == super::host_name(machine) { String::new() } else { format!("--hostname-override={name}") };
-    machine.fs.put("/var/lib/kubelet/kubeadm-flags.env", format!("KUBELET_KUBEADM_ARGS=\"{overridden}\"\n"), 0o644, "root", "root");
+    let overridden =
+        if name == super::host_name(machine) { String::new() } else { format!("--hostname-override={name}") };
+    machine.fs.put(
+        "/var/lib/kubelet/kubeadm-flags.env",
+        format!("KUBELET_KUBEADM_ARGS=\"{overridden}\"\n"),
+        0o644,
+        "root",
+        "root",
+    );
     let dns = super::config::cidr(&config.service_subnet).map(|(a, _)| {
         let octets = a.octets();
         format!("{}.{}.{}.10", octets[0], octets[1], octets[2])
@@ -87,7 +102,10 @@ pub fn kubelet(machine: &mut Machine, config: &Config, name: &str) {
         config.cri_socket
     );
     machine.fs.put("/var/lib/kubelet/config.yaml", text.clone(), 0o644, "root", "root");
-    let instance = format!("apiVersion: kubelet.config.k8s.io/v1beta1\ncontainerRuntimeEndpoint: {}\nkind: KubeletConfiguration\n", config.cri_socket);
+    let instance = format!(
+        "apiVersion: kubelet.config.k8s.io/v1beta1\ncontainerRuntimeEndpoint: {}\nkind: KubeletConfiguration\n",
+        config.cri_socket
+    );
     machine.fs.put("/var/lib/kubelet/instance-config.yaml", instance, 0o644, "root", "root");
 }
 
@@ -99,7 +117,9 @@ fn flag(machine: &Machine, file: &str, name: &str) -> Option<String> {
 
 /// The port of the API server on this machine.
 pub fn api_port(machine: &Machine) -> u16 {
-    flag(machine, &format!("{DIR}/kube-apiserver.yaml"), "--secure-port=").and_then(|p| p.parse().ok()).unwrap_or(6443)
+    flag(machine, &format!("{DIR}/kube-apiserver.yaml"), "--secure-port=")
+        .and_then(|p| p.parse().ok())
+        .unwrap_or(6443)
 }
 
 /// The version of the API server on this machine, such as `v1.36.2`.

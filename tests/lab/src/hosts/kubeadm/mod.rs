@@ -65,7 +65,9 @@ impl Words {
         let exit = match result {
             Ok(()) => 0,
             Err(text) => {
-                self.err(format!("error: {text}\nTo see the stack trace of this error execute with --v=5 or higher"));
+                self.err(format!(
+                    "error: {text}\nTo see the stack trace of this error execute with --v=5 or higher"
+                ));
                 1
             }
         };
@@ -80,8 +82,16 @@ pub struct Flags {
     pub words: Vec<String>,
 }
 
-const SWITCHES: [&str; 8] =
-    ["upload-certs", "control-plane", "force", "print-join-command", "dry-run", "discovery-token-unsafe-skip-ca-verification", "yes", "cleanup-tmp-dir"];
+const SWITCHES: [&str; 8] = [
+    "upload-certs",
+    "control-plane",
+    "force",
+    "print-join-command",
+    "dry-run",
+    "discovery-token-unsafe-skip-ca-verification",
+    "yes",
+    "cleanup-tmp-dir",
+];
 
 impl Flags {
     /// Parses flags of which only `known` may be given.
@@ -92,7 +102,9 @@ impl Flags {
         let mut flags = Flags { given: Vec::new(), words: Vec::new() };
         let mut rest = args.iter();
         while let Some(arg) = rest.next() {
-            let Some(name) = arg.strip_prefix('-').map(|a| a.trim_start_matches('-')).filter(|a| !a.is_empty()) else {
+            let Some(name) =
+                arg.strip_prefix('-').map(|a| a.trim_start_matches('-')).filter(|a| !a.is_empty())
+            else {
                 flags.words.push(arg.clone());
                 continue;
             };

@@ -16,14 +16,23 @@ const SYSTEM: &str = "kube-system";
 pub fn configuration(hosts: &Hosts, id: &str, config: &Config) {
     let sans: String = match config.sans.as_slice() {
         [] => "apiServer: {}\n".into(),
-        sans => format!("apiServer:\n  certSANs:\n{}", sans.iter().map(|s| format!("  - {s}\n")).collect::<String>()),
+        sans => format!(
+            "apiServer:\n  certSANs:\n{}",
+            sans.iter().map(|s| format!("  - {s}\n")).collect::<String>()
+        ),
     };
     let text = format!(
         "{sans}apiVersion: kubeadm.k8s.io/v1beta4\ncaCertificateValidityPeriod: 87600h0m0s\ncertificateValidityPeriod: 8760h0m0s\n\
          certificatesDir: /etc/kubernetes/pki\nclusterName: {}\ncontrolPlaneEndpoint: {}\ncontrollerManager: {{}}\ndns: {{}}\n\
          encryptionAlgorithm: RSA-2048\netcd:\n  local:\n    dataDir: /var/lib/etcd\nimageRepository: {}\nkind: ClusterConfiguration\n\
          kubernetesVersion: {}\nnetworking:\n  dnsDomain: {}\n  podSubnet: {}\n  serviceSubnet: {}\nproxy: {{}}\nscheduler: {{}}\n",
-        config.cluster, config.endpoint, config.registry, config.version, config.domain, config.pod_subnet, config.service_subnet
+        config.cluster,
+        config.endpoint,
+        config.registry,
+        config.version,
+        config.domain,
+        config.pod_subnet,
+        config.service_subnet
     );
     hosts.kube().put(
         id,
@@ -72,11 +81,16 @@ pub fn signature(kubeconfig: &str, id: &str, secret: &str) -> String {
 
 /// Signs `cluster-info` with all tokens that may sign and are not past their end.
 pub fn sign_cluster_info(hosts: &Hosts, id: &str) {
-    let Some(mut map) = hosts.kube().get(id, "v1", "ConfigMap", Some("kube-public"), "cluster-info") else { return };
+    let Some(mut map) = hosts.kube().get(id, "v1", "ConfigMap", Some("kube-public"), "cluster-info") else {
+        return;
+    };
     let kubeconfig = map["data"]["kubeconfig"].as_str().unwrap_or_default().to_string();
     let mut data = Map::new();
     for token in tokens(hosts, id).iter().filter(|t| t.signs && !t.past()) {
-        data.insert(format!("jws-kubeconfig-{}", token.id), json!(signature(&kubeconfig, &token.id, &token.secret)));
+        data.insert(
+            format!("jws-kubeconfig-{}", token.id),
+            json!(signature(&kubeconfig, &token.id, &token.secret)),
+        );
     }
     data.insert("kubeconfig".into(), json!(kubeconfig));
     if map["data"] != Value::Object(data.clone()) {
@@ -150,7 +164,8 @@ fn token(secret: &Value) -> Option<Token> {
         let coded = secret["data"][key].as_str()?;
         String::from_utf8(STANDARD.decode(coded).ok()?).ok()
     };
-    let expires = read("expiration").and_then(|e| OffsetDateTime::parse(&e, &Rfc3339).ok()).map(|t| t.unix_timestamp());
+    let expires =
+        read("expiration").and_then(|e| OffsetDateTime::parse(&e, &Rfc3339).ok()).map(|t| t.unix_timestamp());
     Some(Token {
         id: read("token-id")?,
         secret: read("token-secret")?,

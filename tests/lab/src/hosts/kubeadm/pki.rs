@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, SanType,
 };
 use sha2::{Digest, Sha256};
 use time::{Duration, OffsetDateTime};
@@ -31,7 +32,11 @@ fn ca_params(name: &str) -> CertificateParams {
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment, KeyUsagePurpose::KeyCertSign];
+    params.key_usages = vec![
+        KeyUsagePurpose::DigitalSignature,
+        KeyUsagePurpose::KeyEncipherment,
+        KeyUsagePurpose::KeyCertSign,
+    ];
     let now = OffsetDateTime::now_utc();
     params.not_before = now - Duration::minutes(5);
     params.not_after = now + Duration::days(3650);
@@ -138,10 +143,20 @@ pub fn service_account(machine: &mut Machine) -> Result<bool, Fault> {
 }
 
 /// Writes a kubeconfig with a client certificate of its own.
-pub fn kubeconfig(machine: &mut Machine, file: &str, cluster: &str, server: &str, subject: &Subject) -> Result<(), Fault> {
+pub fn kubeconfig(
+    machine: &mut Machine,
+    file: &str,
+    cluster: &str,
+    server: &str,
+    subject: &Subject,
+) -> Result<(), Fault> {
     let (certificate, key) = sign(machine, "ca", subject)?;
     let ca = machine.fs.text(&format!("{DIR}/ca.crt"));
-    let user = if subject.name.starts_with("system:") { subject.name.clone() } else { file.trim_end_matches(".conf").replace("admin", "kubernetes-admin") };
+    let user = if subject.name.starts_with("system:") {
+        subject.name.clone()
+    } else {
+        file.trim_end_matches(".conf").replace("admin", "kubernetes-admin")
+    };
     let encode = |text: &str| STANDARD.encode(text);
     let content = format!(
         "apiVersion: v1\nclusters:\n- cluster:\n    certificate-authority-data: {}\n    server: {server}\n  name: {cluster}\ncontexts:\n\
@@ -187,7 +202,10 @@ pub fn open(key: &str, sealed: &[u8]) -> Option<Vec<u8>> {
 
 fn stream(key: &str, data: &[u8]) -> Vec<u8> {
     let block = |n: usize| Sha256::digest([key.as_bytes(), &n.to_be_bytes()].concat());
-    data.chunks(32).enumerate().flat_map(|(n, chunk)| chunk.iter().zip(block(n)).map(|(a, b)| a ^ b).collect::<Vec<_>>()).collect()
+    data.chunks(32)
+        .enumerate()
+        .flat_map(|(n, chunk)| chunk.iter().zip(block(n)).map(|(a, b)| a ^ b).collect::<Vec<_>>())
+        .collect()
 }
 
 /// HMAC-SHA-256 (RFC 2104), for the signatures in `cluster-info`.

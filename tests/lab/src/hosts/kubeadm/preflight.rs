@@ -42,7 +42,14 @@ fn runtime(machine: &Machine, config: &Config) -> Option<String> {
 ///
 /// # Errors
 /// kubeadm's last line, after the list of what failed.
-pub fn check(machine: &Machine, config: &Config, purpose: Purpose, ignore: &[String], root: bool, words: &mut Words) -> Result<(), String> {
+pub fn check(
+    machine: &Machine,
+    config: &Config,
+    purpose: Purpose,
+    ignore: &[String],
+    root: bool,
+    words: &mut Words,
+) -> Result<(), String> {
     let mut found: Vec<(String, String)> = Vec::new();
     let mut warnings: Vec<(String, String)> = Vec::new();
     let mut error = |name: String, text: String| found.push((name, text));
@@ -56,17 +63,23 @@ pub fn check(machine: &Machine, config: &Config, purpose: Purpose, ignore: &[Str
     }
     if purpose == Purpose::Init {
         if machine.boot.cores < 2 {
-            error("NumCPU".into(), format!("the number of available CPUs {} is less than the required 2", machine.boot.cores));
+            error(
+                "NumCPU".into(),
+                format!("the number of available CPUs {} is less than the required 2", machine.boot.cores),
+            );
         }
         if machine.boot.memory_mib < 1700 {
-            error("Mem".into(), format!("the system RAM ({} MB) is less than the minimum 1700 MB", machine.boot.memory_mib));
+            error(
+                "Mem".into(),
+                format!("the system RAM ({} MB) is less than the minimum 1700 MB", machine.boot.memory_mib),
+            );
         }
     }
-    if purpose != Purpose::ControlPlane {
-        if let Some(text) = runtime(machine, config) {
-            error("CRI".into(), text.clone());
-            error("ContainerRuntimeVersion".into(), text);
-        }
+    if purpose != Purpose::ControlPlane
+        && let Some(text) = runtime(machine, config)
+    {
+        error("CRI".into(), text.clone());
+        error("ContainerRuntimeVersion".into(), text);
     }
     if purpose == Purpose::Init || purpose == Purpose::ControlPlane {
         for wanted in [config.port, 10259, 10257] {
@@ -108,7 +121,8 @@ pub fn check(machine: &Machine, config: &Config, purpose: Purpose, ignore: &[Str
                 "couldn't get kubelet version: cannot execute 'kubelet --version': executable file not found in $PATH".into(),
             );
         }
-        let enabled = machine.fs.walk("/etc/systemd/system").iter().any(|p| p.ends_with(".wants/kubelet.service"));
+        let enabled =
+            machine.fs.walk("/etc/systemd/system").iter().any(|p| p.ends_with(".wants/kubelet.service"));
         if !enabled {
             let text = "kubelet service is not enabled, please run 'systemctl enable kubelet.service'";
             warnings.push(("Service-Kubelet".into(), text.into()));
@@ -143,7 +157,8 @@ pub fn check(machine: &Machine, config: &Config, purpose: Purpose, ignore: &[Str
 
 fn version_skew(machine: &Machine, config: &Config, found: &mut Vec<(String, String)>) {
     let minor = |v: &str| v.trim_start_matches('v').split('.').nth(1).and_then(|m| m.parse::<u32>().ok());
-    let own = machine.packages.version("kubelet").map(|v| v.split('-').next().unwrap_or_default().to_string());
+    let own =
+        machine.packages.version("kubelet").map(|v| v.split('-').next().unwrap_or_default().to_string());
     if let Some(kubelet) = own
         && minor(&kubelet) > minor(&config.version)
     {
@@ -156,8 +171,14 @@ fn version_skew(machine: &Machine, config: &Config, found: &mut Vec<(String, Str
     }
 }
 
-fn report(found: Vec<(String, String)>, warnings: Vec<(String, String)>, ignore: &[String], words: &mut Words) -> Result<(), String> {
-    let ignored = |name: &str| ignore.iter().any(|i| i.eq_ignore_ascii_case(name) || i.eq_ignore_ascii_case("all"));
+fn report(
+    found: Vec<(String, String)>,
+    warnings: Vec<(String, String)>,
+    ignore: &[String],
+    words: &mut Words,
+) -> Result<(), String> {
+    let ignored =
+        |name: &str| ignore.iter().any(|i| i.eq_ignore_ascii_case(name) || i.eq_ignore_ascii_case("all"));
     for (name, text) in &warnings {
         words.err(format!("\t[WARNING {name}]: {text}"));
     }
@@ -175,4 +196,3 @@ fn report(found: Vec<(String, String)>, warnings: Vec<(String, String)>, ignore:
     words.err("[preflight] If you know what you are doing, you can make a check non-fatal with `--ignore-preflight-errors=...`");
     Err("error execution phase preflight: preflight checks failed".into())
 }
-

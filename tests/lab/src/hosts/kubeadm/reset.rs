@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use super::{Flags, Words};
 use crate::hosts::etcd;
-use crate::hosts::programs::systemctl::State;
 use crate::hosts::programs::{Ctx, Output};
+use crate::hosts::units::State;
 
-const FILES: [&str; 6] = ["admin", "super-admin", "kubelet", "bootstrap-kubelet", "controller-manager", "scheduler"];
+const FILES: [&str; 6] =
+    ["admin", "super-admin", "kubelet", "bootstrap-kubelet", "controller-manager", "scheduler"];
 
 /// `kubeadm reset`.
 pub async fn run(ctx: &mut Ctx, args: &[String]) -> Output {
@@ -17,7 +18,8 @@ pub async fn run(ctx: &mut Ctx, args: &[String]) -> Output {
 }
 
 async fn phases(ctx: &mut Ctx, args: &[String], words: &mut Words) -> Result<(), String> {
-    let flags = Flags::parse(args, &["force", "ignore-preflight-errors", "cri-socket", "cleanup-tmp-dir", "config"])?;
+    let flags =
+        Flags::parse(args, &["force", "ignore-preflight-errors", "cri-socket", "cleanup-tmp-dir", "config"])?;
     let (stored, control_plane, swept) = {
         let machine = ctx.machine();
         let manifest = "/etc/kubernetes/manifests/etcd.yaml";

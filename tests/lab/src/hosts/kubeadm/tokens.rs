@@ -50,15 +50,22 @@ async fn admin(ctx: &Ctx) -> Result<(String, String), String> {
         let machine = ctx.machine();
         let conf = machine.fs.text("/etc/kubernetes/admin.conf");
         if conf.is_empty() {
-            return Err("failed to load admin kubeconfig: open /root/.kube/config: no such file or directory".into());
+            return Err(
+                "failed to load admin kubeconfig: open /root/.kube/config: no such file or directory".into(),
+            );
         }
-        let server = conf.lines().find_map(|l| l.trim().strip_prefix("server: ")).unwrap_or_default().to_string();
+        let server =
+            conf.lines().find_map(|l| l.trim().strip_prefix("server: ")).unwrap_or_default().to_string();
         (server, cluster::cluster_id(&machine).unwrap_or_default())
     };
     let address = server.trim_start_matches("https://").to_string();
-    super::join::reach(ctx, &address).await.map_err(|e| format!("Get \"{server}/api/v1/namespaces/kube-system/secrets?timeout=10s\": {e}"))?;
+    super::join::reach(ctx, &address)
+        .await
+        .map_err(|e| format!("Get \"{server}/api/v1/namespaces/kube-system/secrets?timeout=10s\": {e}"))?;
     if !etcd::quorate(&ctx.hosts, &id) {
-        return Err(format!("Get \"{server}/api/v1/namespaces/kube-system/secrets?timeout=10s\": context deadline exceeded"));
+        return Err(format!(
+            "Get \"{server}/api/v1/namespaces/kube-system/secrets?timeout=10s\": context deadline exceeded"
+        ));
     }
     Ok((server, id))
 }
@@ -66,7 +73,10 @@ async fn admin(ctx: &Ctx) -> Result<(String, String), String> {
 fn join_command(ctx: &Ctx, server: &str, token: &str, key: Option<&str>) -> String {
     let hash = pki::key_hash(&ctx.machine().fs.text(&format!("{}/ca.crt", pki::DIR))).unwrap_or_default();
     let tail = key.map(|k| format!("--control-plane --certificate-key {k}")).unwrap_or_default();
-    format!("kubeadm join {} --token {token} --discovery-token-ca-cert-hash sha256:{hash} {tail}", server.trim_start_matches("https://"))
+    format!(
+        "kubeadm join {} --token {token} --discovery-token-ca-cert-hash sha256:{hash} {tail}",
+        server.trim_start_matches("https://")
+    )
 }
 
 fn seconds(ttl: &str) -> Option<i64> {
@@ -87,9 +97,14 @@ fn seconds(ttl: &str) -> Option<i64> {
 pub async fn create(ctx: &mut Ctx, args: &[String]) -> Output {
     let words = Words::default();
     let result = async {
-        let flags = Flags::parse(args, &["ttl", "print-join-command", "certificate-key", "description", "kubeconfig", "config"])?;
+        let flags = Flags::parse(
+            args,
+            &["ttl", "print-join-command", "certificate-key", "description", "kubeconfig", "config"],
+        )?;
         let ttl = flags.get("ttl").unwrap_or("24h");
-        let ttl = seconds(ttl).ok_or_else(|| format!("invalid argument \"{ttl}\" for \"--ttl\" flag: time: invalid duration \"{ttl}\""))?;
+        let ttl = seconds(ttl).ok_or_else(|| {
+            format!("invalid argument \"{ttl}\" for \"--ttl\" flag: time: invalid duration \"{ttl}\"")
+        })?;
         let (server, id) = admin(ctx).await?;
         let token = flags.words.first().cloned().unwrap_or_else(random);
         let new = new(&token, (ttl > 0).then_some(ttl), flags.get("description").unwrap_or_default());
@@ -152,7 +167,9 @@ pub async fn list(ctx: &mut Ctx, args: &[String]) -> Output {
             };
             let description = if token.description.is_empty() { "<none>" } else { &token.description };
             let end = token.expiration().unwrap_or_else(|| "<never>".into());
-            text.push_str(&format!("{whole}   23h         {end}   {usages:<22}   {description:<11}   {groups}\n"));
+            text.push_str(&format!(
+                "{whole}   23h         {end}   {usages:<22}   {description:<11}   {groups}\n"
+            ));
         }
     }
     Output::ok(text)
@@ -168,7 +185,9 @@ pub async fn delete(ctx: &mut Ctx, args: &[String]) -> Output {
             let token = word.split('.').next().unwrap_or_default();
             let name = format!("bootstrap-token-{token}");
             if ctx.hosts.kube().get(&id, "v1", "Secret", Some("kube-system"), &name).is_none() {
-                return Err(format!("failed to delete bootstrap token \"{token}\": secrets \"{name}\" not found"));
+                return Err(format!(
+                    "failed to delete bootstrap token \"{token}\": secrets \"{name}\" not found"
+                ));
             }
             ctx.changes();
             ctx.hosts.kube().delete(&id, "v1", "Secret", Some("kube-system"), &name);

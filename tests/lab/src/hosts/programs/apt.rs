@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Ctx, Entry, Output, Run, systemctl};
-use crate::hosts::Machine;
+use super::{Ctx, Entry, Output, Run};
 use crate::hosts::fs::Fs;
 use crate::hosts::packages::{self, Package, Repo};
+use crate::hosts::{Machine, units};
 
 /// The programs.
 pub const TABLE: &[Entry] = &[
@@ -43,6 +43,11 @@ impl Packages {
     /// The installed version.
     pub fn version(&self, name: &str) -> Option<&str> {
         self.installed.get(name).map(String::as_str)
+    }
+
+    /// True when apt keeps the package as it is.
+    pub fn is_held(&self, name: &str) -> bool {
+        self.held.contains(name)
     }
 
     fn versions(&self, name: &str) -> Vec<(&'static str, &'static Package)> {
@@ -86,7 +91,22 @@ fn dpkg(ctx: &mut Ctx, args: &[String]) -> Output {
                 ),
             }
         }
-        [v, name] if v == "--verify" || v == "-V" => verify(ctx, name),
+        [v, name] if v == "--verify" || v == "-V" => {
+            let machine = ctx.machine();
+            if machine.packages.status(name).is_none() {
+                return Output::fail(1, format!("dpkg: package '{name}' is not installed"));
+            }
+            let mut text = String::new();
+            for (_, path, pristine) in packages::CONFFILES.iter().filter(|(package, _, _)| package == name) {
+                match machine.fs.read(path) {
+                    Ok(content) if content == pristine.as_bytes() => {}
+                    Ok(_) => text.push_str(&format!("??5?????? c {path}\n")),
+                    Err(_) => text.push_str(&format!("missing   c {path}\n")),
+                }
+            }
+            // It exits 0 whatever it found, as dpkg 1.21 does.
+            Output::ok(text)
+        }
         [p] if p == "--print-architecture" => Output::ok("amd64\n"),
         [c, a, op, b] if c == "--compare-versions" => {
             let order = packages::compare(a, b);
@@ -103,24 +123,6 @@ fn dpkg(ctx: &mut Ctx, args: &[String]) -> Output {
         }
         _ => ctx.unknown("dpkg", args),
     }
-}
-
-/// What dpkg(1) prints for configuration files that are not as the package brought them.
-fn verify(ctx: &Ctx, name: &str) -> Output {
-    let machine = ctx.machine();
-    if !machine.packages.provides(name) {
-        return Output::fail(1, format!("dpkg: package '{name}' is not installed"));
-    }
-    let mut out = Output::quiet();
-    for (path, text) in packages::conffiles(name) {
-        let line = match machine.fs.read(path) {
-            Ok(content) if content == text.as_bytes() => continue,
-            Ok(_) => format!("??5?????? c {path}\n"),
-            Err(_) => format!("missing   c {path}\n"),
-        };
-        out.stdout.extend_from_slice(line.as_bytes());
-    }
-    out
 }
 
 fn dpkg_query(ctx: &mut Ctx, args: &[String]) -> Output {
@@ -162,6 +164,7 @@ fn dpkg_query(ctx: &mut Ctx, args: &[String]) -> Output {
             .replace("${Version}", version)
             .replace("${Architecture}", "amd64")
             .replace("${db:Status-Status}", last)
+            .replace("${db:Status-Want}", status.split(' ').next().unwrap_or_default())
             .replace("${db:Status-Abbrev}", abbrev)
             .replace("${Status}", status)
             .replace("\\n", "\n")
@@ -366,7 +369,7 @@ fn install(ctx: &mut Ctx, names: &[String], allow: &Allow) -> Output {
             packages::unpack(&mut machine, &name, &version);
         }
         text.push_str(&format!("Setting up {name} ({version}) ...\n"));
-        systemctl::installed(&ctx.hosts.clone(), &ctx.host.clone(), &name, before.is_some());
+        units::installed(&ctx.hosts.clone(), &ctx.host.clone(), &name, before.is_some());
     }
     Output::ok(text)
 }
@@ -426,7 +429,7 @@ fn remove(ctx: &mut Ctx, names: &[String], purge: bool) -> Output {
             text.push_str(&format!("Package '{name}' is not installed, so not removed\n"));
             continue;
         }
-        systemctl::removed(&ctx.hosts.clone(), &ctx.host.clone(), name);
+        units::removed(&ctx.hosts.clone(), &ctx.host.clone(), name);
         ctx.takes(2.0);
         let mut machine = ctx.machine();
         let Machine { packages, fs, .. } = &mut *machine;

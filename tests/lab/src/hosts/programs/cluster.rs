@@ -11,6 +11,7 @@ pub const TABLE: &[Entry] = &[
     ("crictl", "cri-tools", Run::Quick(crictl)),
     ("etcdctl", "etcd-client", Run::Quick(etcdctl)),
     ("kubeadm", "kubeadm", Run::Slow(kubeadm::kubeadm)),
+    ("kubectl", "kubectl", Run::Quick(kubectl)),
     ("kubelet", "kubelet", Run::Quick(kubelet)),
 ];
 
@@ -21,14 +22,71 @@ fn containerd(ctx: &mut Ctx, args: &[String]) -> Output {
             let number = version.split(['~', '-']).next().unwrap_or_default();
             Output::ok(format!("containerd github.com/containerd/containerd {number} {version}\n"))
         }
+        [flag, path, config, dump] if flag == "--config" && config == "config" && dump == "dump" => {
+            let machine = ctx.machine();
+            let Ok(content) = machine.fs.read(path) else {
+                return Output::fail(1, format!("containerd: open {path}: no such file or directory"));
+            };
+            let text = String::from_utf8_lossy(content).into_owned();
+            match kubeadm::runtime::check(&text, path) {
+                Ok(()) => Output::ok(text),
+                Err(line) => Output::fail(1, line),
+            }
+        }
         _ => ctx.unknown("containerd", args),
+    }
+}
+
+/// `kubectl --server=https://ADDRESS:PORT get --raw PATH`, for the paths that show whether an API server serves.
+fn kubectl(ctx: &mut Ctx, args: &[String]) -> Output {
+    let mut server = String::new();
+    let mut words = Vec::new();
+    for arg in args {
+        match arg.split_once('=') {
+            Some(("--kubeconfig", path)) if !ctx.machine().fs.exists(path) => {
+                return Output::fail(1, format!("error: stat {path}: no such file or directory"));
+            }
+            Some(("--kubeconfig" | "--request-timeout", _)) => {}
+            Some(("--server", url)) => server = url.trim_start_matches("https://").into(),
+            _ => words.push(arg.as_str()),
+        }
+    }
+    let ["get", "--raw", path] = words.as_slice() else { return ctx.unknown("kubectl", args) };
+    let refused = || {
+        let hint = "did you specify the right host or port?";
+        Output::fail(1, format!("The connection to the server {server} was refused - {hint}"))
+    };
+    let Some((address, _)) = server.rsplit_once(':') else { return ctx.unknown("kubectl", args) };
+    let host = address.parse().ok().and_then(|a| ctx.hosts.by_address(a));
+    let Some(host) = host.filter(|h| ctx.hosts.serves(h.vmid)) else { return refused() };
+    let id = kubeadm::cluster::cluster_id(&host.machine());
+    let Some(id) = id else { return refused() };
+    if *path == "/readyz" {
+        return Output::ok("ok");
+    }
+    let Some(name) = path.strip_prefix("/api/v1/namespaces/").filter(|n| !n.contains('/')) else {
+        return ctx.unknown("kubectl", args);
+    };
+    if !etcd::quorate(&ctx.hosts, &id) {
+        let text = "the server was unable to return a response in the time allotted";
+        return Output::fail(1, format!("Error from server (Timeout): {text}"));
+    }
+    match ctx.hosts.kube().get(&id, "v1", "Namespace", None, name) {
+        Some(object) => Output::ok(object.to_string()),
+        None => Output::fail(1, format!("Error from server (NotFound): namespaces \"{name}\" not found")),
     }
 }
 
 fn kubelet(ctx: &mut Ctx, args: &[String]) -> Output {
     match args {
         [v] if v == "--version" => {
-            let version = ctx.machine().packages.version("kubelet").and_then(|v| v.split('-').next()).unwrap_or_default().to_string();
+            let version = ctx
+                .machine()
+                .packages
+                .version("kubelet")
+                .and_then(|v| v.split('-').next())
+                .unwrap_or_default()
+                .to_string();
             Output::ok(format!("Kubernetes v{version}\n"))
         }
         _ => ctx.unknown("kubelet", args),
@@ -44,25 +102,41 @@ fn containers(ctx: &Ctx) -> Vec<(String, String)> {
     let names = machine.fs.list("/etc/kubernetes/manifests").unwrap_or_default();
     let pods = names.iter().filter_map(|n| n.strip_suffix(".yaml"));
     let runs = pods.filter(|p| *p != "etcd" || etcd::runs(&machine).is_some());
-    runs.map(|p| (p.to_string(), format!("{:064x}", (u64::from(ctx.host.vmid) << 8) + p.len() as u64))).collect()
+    runs.map(|p| (p.to_string(), format!("{:064x}", (u64::from(ctx.host.vmid) << 8) + p.len() as u64)))
+        .collect()
 }
 
 fn crictl(ctx: &mut Ctx, args: &[String]) -> Output {
-    let words: Vec<&str> = args.iter().map(String::as_str).filter(|a| *a != "--runtime-endpoint" && !a.starts_with("unix://")).collect();
+    let words: Vec<&str> = args
+        .iter()
+        .map(String::as_str)
+        .filter(|a| *a != "--runtime-endpoint" && !a.starts_with("unix://"))
+        .collect();
     if !ctx.root() {
         return Output::fail(1, "validate service connection: permission denied");
     }
     if !ctx.machine().services.active("containerd") {
-        return Output::fail(1, "FATA[0000] validate service connection: validate CRI v1 runtime API for endpoint \"unix:///run/containerd/containerd.sock\": rpc error: code = Unavailable desc = connection error: desc = \"transport: Error while dialing: dial unix /run/containerd/containerd.sock: connect: no such file or directory\"");
+        return Output::fail(
+            1,
+            "FATA[0000] validate service connection: validate CRI v1 runtime API for endpoint \"unix:///run/containerd/containerd.sock\": rpc error: code = Unavailable desc = connection error: desc = \"transport: Error while dialing: dial unix /run/containerd/containerd.sock: connect: no such file or directory\"",
+        );
     }
     match words.as_slice() {
         ["ps", rest @ ..] => {
-            let known = |w: &&str| ["-o", "json", "-q", "--name", "--state", "running", "Running", "-a"].contains(w) || !w.starts_with('-');
-            if !rest.iter().all(|w| known(&w)) {
+            let known = |w: &&str| {
+                ["-o", "json", "-q", "--name", "--state", "running", "Running", "-a"].contains(w)
+                    || !w.starts_with('-')
+            };
+            if !rest.iter().all(known) {
                 return ctx.unknown("crictl", args);
             }
-            let name = rest.iter().position(|w| *w == "--name").and_then(|at| rest.get(at + 1)).map(|n| n.trim_matches(['^', '$']));
-            let found: Vec<_> = containers(ctx).into_iter().filter(|(n, _)| name.is_none_or(|w| n == w)).collect();
+            let name = rest
+                .iter()
+                .position(|w| *w == "--name")
+                .and_then(|at| rest.get(at + 1))
+                .map(|n| n.trim_matches(['^', '$']));
+            let found: Vec<_> =
+                containers(ctx).into_iter().filter(|(n, _)| name.is_none_or(|w| n == w)).collect();
             if rest.contains(&"-q") {
                 return Output::ok(found.iter().map(|(_, id)| format!("{id}\n")).collect::<String>());
             }
@@ -70,21 +144,36 @@ fn crictl(ctx: &mut Ctx, args: &[String]) -> Output {
                 .iter()
                 .map(|(name, id)| json!({"id": id, "metadata": {"name": name, "attempt": 0}, "state": "CONTAINER_RUNNING", "labels": {"io.kubernetes.container.name": name}}))
                 .collect();
-            Output::ok(format!("{}\n", serde_json::to_string_pretty(&json!({ "containers": all })).unwrap_or_default()))
+            Output::ok(format!(
+                "{}\n",
+                serde_json::to_string_pretty(&json!({ "containers": all })).unwrap_or_default()
+            ))
         }
         ["exec", id, "etcdctl", ..] => {
             let Some((name, _)) = containers(ctx).into_iter().find(|(_, known)| known.starts_with(id)) else {
-                return Output::fail(1, format!("E0000 rpc error: code = NotFound desc = an error occurred when try to find container \"{id}\": not found"));
+                return Output::fail(
+                    1,
+                    format!(
+                        "E0000 rpc error: code = NotFound desc = an error occurred when try to find container \"{id}\": not found"
+                    ),
+                );
             };
             if name != "etcd" {
-                return Output::fail(1, "FATA[0000] execing command in container: exec: \"etcdctl\": executable file not found in $PATH");
+                return Output::fail(
+                    1,
+                    "FATA[0000] execing command in container: exec: \"etcdctl\": executable file not found in $PATH",
+                );
             }
             let at = args.iter().position(|a| a == "etcdctl").unwrap_or(0);
             etcdctl(ctx, &args[at + 1..])
         }
-        ["info"] => Output::ok(format!("{}\n", json!({"status": {"conditions": [{"type": "RuntimeReady", "status": true}]}}))),
+        ["info"] => Output::ok(format!(
+            "{}\n",
+            json!({"status": {"conditions": [{"type": "RuntimeReady", "status": true}]}})
+        )),
         ["images", "-o", "json"] => {
-            let images: Vec<Value> = ctx.machine().kube.images.iter().map(|i| json!({"repoTags": [i]})).collect();
+            let images: Vec<Value> =
+                ctx.machine().kube.images.iter().map(|i| json!({"repoTags": [i]})).collect();
             Output::ok(format!("{}\n", json!({ "images": images })))
         }
         _ => ctx.unknown("crictl", args),
@@ -95,13 +184,16 @@ const DEADLINE: &str = "Error: context deadline exceeded";
 
 fn etcdctl(ctx: &mut Ctx, args: &[String]) -> Output {
     let mut words = Vec::new();
-    let (mut endpoints, mut format, mut all) = (vec!["https://127.0.0.1:2379".to_string()], "simple".to_string(), false);
+    let (mut endpoints, mut format, mut all) =
+        (vec!["https://127.0.0.1:2379".to_string()], "simple".to_string(), false);
     let mut rest = args.iter();
     let mut files = Vec::new();
     while let Some(arg) = rest.next() {
-        let (name, value) = arg.split_once('=').map_or((arg.as_str(), None), |(n, v)| (n, Some(v.to_string())));
+        let (name, value) =
+            arg.split_once('=').map_or((arg.as_str(), None), |(n, v)| (n, Some(v.to_string())));
         match name {
-            "--endpoints" | "--cacert" | "--cert" | "--key" | "-w" | "--write-out" | "--command-timeout" | "--dial-timeout" => {
+            "--endpoints" | "--cacert" | "--cert" | "--key" | "-w" | "--write-out" | "--command-timeout"
+            | "--dial-timeout" => {
                 let value = value.or_else(|| rest.next().cloned()).unwrap_or_default();
                 match name {
                     "--endpoints" => endpoints = value.split(',').map(String::from).collect(),
@@ -135,11 +227,20 @@ fn etcdctl(ctx: &mut Ctx, args: &[String]) -> Output {
     let quorate = cluster.quorate(&running);
     let member_at = |endpoint: &str| {
         let host = endpoint.trim_start_matches("https://").split(':').next().unwrap_or_default();
-        let member = if ["127.0.0.1", "localhost"].contains(&host) { cluster.members.iter().find(|m| m.id == own) } else { cluster.members.iter().find(|m| m.address == host) };
+        let member = if ["127.0.0.1", "localhost"].contains(&host) {
+            cluster.members.iter().find(|m| m.id == own)
+        } else {
+            cluster.members.iter().find(|m| m.address == host)
+        };
         member.filter(|m| running.contains(&m.id))
     };
     if all && quorate {
-        endpoints = cluster.members.iter().filter(|m| !m.learner).map(|m| format!("https://{}:2379", m.address)).collect();
+        endpoints = cluster
+            .members
+            .iter()
+            .filter(|m| !m.learner)
+            .map(|m| format!("https://{}:2379", m.address))
+            .collect();
     }
     let asked = endpoints.iter().find_map(|e| member_at(e)).map(|m| m.id);
     let header = json!({"cluster_id": cluster.id, "member_id": asked.unwrap_or(own), "raft_term": 2});
@@ -152,7 +253,10 @@ fn etcdctl(ctx: &mut Ctx, args: &[String]) -> Output {
             if !as_json {
                 let line = |m: &etcd::Member| {
                     let state = "started";
-                    format!("{:x}, {state}, {}, https://{2}:2380, https://{2}:2379, {3}\n", m.id, m.name, m.address, m.learner)
+                    format!(
+                        "{:x}, {state}, {}, https://{2}:2380, https://{2}:2379, {3}\n",
+                        m.id, m.name, m.address, m.learner
+                    )
                 };
                 return Output::ok(cluster.members.iter().map(line).collect::<String>());
             }
@@ -183,13 +287,18 @@ fn etcdctl(ctx: &mut Ctx, args: &[String]) -> Output {
                     .collect();
                 format!("{}\n", Value::Array(shown))
             } else {
-                endpoints.iter().filter(|e| healthy(e)).map(|e| format!("{e} is healthy: successfully committed proposal: took = 6.073635ms\n")).collect()
+                endpoints
+                    .iter()
+                    .filter(|e| healthy(e))
+                    .map(|e| format!("{e} is healthy: successfully committed proposal: took = 6.073635ms\n"))
+                    .collect()
             };
             let out = Output { exit: i32::from(down), stdout: text.into(), stderr: Vec::new() };
             if down { out.with_stderr("Error: unhealthy cluster\n") } else { out }
         }
         ["endpoint", "status"] if as_json => {
-            let leader = cluster.members.iter().find(|m| !m.learner && running.contains(&m.id)).map_or(0, |m| m.id);
+            let leader =
+                cluster.members.iter().find(|m| !m.learner && running.contains(&m.id)).map_or(0, |m| m.id);
             let mut shown = Vec::new();
             let mut errors = String::new();
             for endpoint in &endpoints {
@@ -201,14 +310,23 @@ fn etcdctl(ctx: &mut Ctx, args: &[String]) -> Output {
                     None => errors.push_str(&format!("Failed to get the status of endpoint {endpoint} (context deadline exceeded)\n")),
                 }
             }
-            Output { exit: i32::from(!errors.is_empty()), stdout: format!("{}\n", Value::Array(shown)).into(), stderr: errors.into() }
+            Output {
+                exit: i32::from(!errors.is_empty()),
+                stdout: format!("{}\n", Value::Array(shown)).into(),
+                stderr: errors.into(),
+            }
         }
         ["member", "remove", id] => {
             if asked.is_none() || !quorate {
                 return Output::fail(1, DEADLINE);
             }
             let Ok(number) = u64::from_str_radix(id, 16) else {
-                return Output::fail(128, format!("Error: bad member ID arg (strconv.ParseUint: parsing \"{id}\": invalid syntax), expecting ID in Hex"));
+                return Output::fail(
+                    128,
+                    format!(
+                        "Error: bad member ID arg (strconv.ParseUint: parsing \"{id}\": invalid syntax), expecting ID in Hex"
+                    ),
+                );
             };
             let removed = ctx.hosts.etcd().get_mut(&cluster_id).is_some_and(|c| c.remove(number));
             if !removed {
@@ -223,7 +341,8 @@ fn etcdctl(ctx: &mut Ctx, args: &[String]) -> Output {
                 return Output::fail(1, DEADLINE);
             }
             ctx.changes();
-            let content = format!("lab etcd snapshot of cluster {:x} revision {}\n", cluster.id, cluster.revision);
+            let content =
+                format!("lab etcd snapshot of cluster {:x} revision {}\n", cluster.id, cluster.revision);
             ctx.machine().fs.put(path, content, 0o600, "root", "root");
             Output::ok(format!("Snapshot saved at {path}\n"))
         }

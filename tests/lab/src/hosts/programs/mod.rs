@@ -268,7 +268,11 @@ impl Ctx {
     /// Runs a program on files there where they really are, when they lie below an NFS mount.
     async fn over_nfs(&mut self, run: Run, name: &str, args: &[String]) -> Option<Output> {
         let found = args.iter().filter(|a| a.starts_with('/')).find_map(|a| nfs::remote(self, a))?;
-        let path = args.iter().find(|a| a.starts_with('/') && nfs::remote(self, a).is_some()).cloned().unwrap_or_default();
+        let path = args
+            .iter()
+            .find(|a| a.starts_with('/') && nfs::remote(self, a).is_some())
+            .cloned()
+            .unwrap_or_default();
         let remote = match found {
             Ok(remote) => remote,
             Err(text) => return Some(Output::fail(1, format!("{name}: cannot access '{path}': {text}"))),

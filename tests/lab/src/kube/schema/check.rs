@@ -1,6 +1,6 @@
 //! Values against types: what a typed patch and a strict decoder refuse.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{ListKind, Type};
 use crate::kube::apply::fields::key_of;
@@ -186,16 +186,5 @@ pub(crate) fn rooted(ty: &Type) -> Type {
             Type::Object { fields, atomic: *atomic, open: *open }
         }
         other => other.clone(),
-    }
-}
-
-/// A small helper of this module's callers: the object's map, made when it is missing.
-pub(crate) fn object<'v>(value: &'v mut Value, name: &str) -> &'v mut Map<String, Value> {
-    if !value.get(name).is_some_and(Value::is_object) {
-        value[name] = Value::Object(Map::new());
-    }
-    match &mut value[name] {
-        Value::Object(map) => map,
-        _ => unreachable!("it was made an object above"),
     }
 }

@@ -17,6 +17,7 @@
 mod check;
 mod formats;
 mod node_table;
+mod qemu_props;
 mod qemu_table;
 mod site_table;
 
@@ -137,7 +138,7 @@ impl Schema {
     /// A mistake in the tables, with its line.
     pub fn new(generation: Generation) -> Result<Schema, String> {
         let mut reader = Reader::new(generation);
-        for table in [qemu_table::PROPS, node_table::PROPS, site_table::PROPS] {
+        for table in [qemu_props::PROPS, node_table::PROPS, site_table::PROPS] {
             reader.read(table)?;
         }
         for table in [qemu_table::ROUTES, node_table::ROUTES, site_table::ROUTES] {

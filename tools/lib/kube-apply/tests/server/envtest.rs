@@ -2,8 +2,8 @@
 //!
 //! No controllers run beside it.
 
+use super::certificates::Authority;
 use super::{Server, kubeconfig};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -30,31 +30,18 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// A certificate and its key; signed by the CA, for a server at 127.0.0.1 or a client of system:masters.
-fn signed(ca: &Issuer<'_, KeyPair>, name: &str, organisation: &str) -> (String, String) {
-    let mut params = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
-    params.distinguished_name.push(DnType::CommonName, name);
-    params.distinguished_name.push(DnType::OrganizationName, organisation);
-    let key = KeyPair::generate().unwrap();
-    (params.signed_by(&key, ca).unwrap().pem(), key.serialize_pem())
-}
-
 /// Starts one and waits until it says that it is ready.
 pub async fn start(assets: &Path) -> Server {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let (etcd_port, peer_port, port) = (free_port(), free_port(), free_port());
 
-    let ca_key = KeyPair::generate().unwrap();
-    let mut ca_params = CertificateParams::new(Vec::new()).unwrap();
-    ca_params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca_pem = ca_params.self_signed(&ca_key).unwrap().pem();
-    let ca = Issuer::new(ca_params, ca_key);
-    let (server_pem, server_key) = signed(&ca, "kube-apiserver", "kubeline");
-    let (client_pem, client_key) = signed(&ca, "test", "system:masters");
-    let accounts = KeyPair::generate().unwrap().serialize_pem();
+    let authority = Authority::new();
+    let (server_pem, server_key) = authority.sign("kube-apiserver", "kubeline", &["localhost", "127.0.0.1"]);
+    let (client_pem, client_key) = authority.sign("test", "system:masters", &[]);
+    let (_, accounts) = authority.sign("accounts", "kubeline", &[]);
     for (name, text) in
-        [("ca", &ca_pem), ("server", &server_pem), ("key", &server_key), ("accounts", &accounts)]
+        [("ca", &authority.pem), ("server", &server_pem), ("key", &server_key), ("accounts", &accounts)]
     {
         std::fs::write(at(name), text).unwrap();
     }
@@ -94,14 +81,11 @@ pub async fn start(assets: &Path) -> Server {
         ],
     );
     let url = format!("https://127.0.0.1:{port}");
-    let kubeconfig = kubeconfig(folder.path(), &url, Some((&ca_pem, &client_pem, &client_key)));
+    let kubeconfig = kubeconfig(folder.path(), &url, Some((&authority.pem, &client_pem, &client_key)));
     until_ready(&kubeconfig, &at("api").join("log")).await;
-    Server {
-        name: "kube-apiserver",
-        kubeconfig,
-        controllers: false,
-        _kept: vec![Box::new(api), Box::new(etcd), Box::new(folder)],
-    }
+    let kept: Vec<Box<dyn std::any::Any + Send + Sync>> =
+        vec![Box::new(api), Box::new(etcd), Box::new(folder)];
+    Server { name: "kube-apiserver", kubeconfig, controllers: false, lab: None, _kept: kept }
 }
 
 /// The default namespace is made last, when the server's own start is done.

@@ -1,9 +1,12 @@
 //! The API servers that the tests run against.
 
+mod certificates;
 mod envtest;
+mod lab;
 
 use std::any::Any;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// One API server, for as long as the value lives.
 pub struct Server {
@@ -13,12 +16,14 @@ pub struct Server {
     pub kubeconfig: PathBuf,
     /// Whether controllers run beside it: without them no workload becomes ready and no namespace ends.
     pub controllers: bool,
-    _kept: Vec<Box<dyn Any>>,
+    /// The lab's frame, where it is the lab: for its journal and its faults.
+    pub lab: Option<Arc<::lab::World>>,
+    _kept: Vec<Box<dyn Any + Send + Sync>>,
 }
 
 /// All servers that there are on this machine.
 pub async fn servers() -> Vec<Server> {
-    let mut found = Vec::new();
+    let mut found = vec![lab::start().await];
     match std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from) {
         Some(assets) if assets.join("kube-apiserver").exists() => found.push(envtest::start(&assets).await),
         _ => {
@@ -50,4 +55,23 @@ pub fn kubeconfig(folder: &Path, server: &str, client: Option<(&str, &str, &str)
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).unwrap();
     std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
     path
+}
+
+/// The lab alone, for what only it can show.
+pub async fn the_lab() -> Server {
+    lab::start().await
+}
+
+impl Drop for Server {
+    /// What the lab did not know is a gap in it, or a mistake of ours.
+    fn drop(&mut self) {
+        if let Some(world) = &self.lab
+            && !std::thread::panicking()
+        {
+            assert_eq!(
+                world.journal.unknown().iter().map(|entry| &entry.request).collect::<Vec<_>>(),
+                [""; 0]
+            );
+        }
+    }
 }

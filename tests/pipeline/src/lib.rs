@@ -1,1 +1,0 @@
-//! The Justfile against the lab.
