@@ -127,6 +127,12 @@ async fn fault(State(lab): State<Arc<Lab>>, Query(query): Query<FaultQuery>) -> 
         "exit" => Action::Exit(query.code, query.text),
         other => return (StatusCode::BAD_REQUEST, Json(json!({ "error": format!("no action {other}") }))),
     };
-    lab.world.faults.inject(Fault { window, matching: query.matching, skip: query.skip, times: query.times, action });
+    lab.world.faults.inject(Fault {
+        window,
+        matching: query.matching,
+        skip: query.skip,
+        times: query.times,
+        action,
+    });
     (StatusCode::OK, Json(json!({ "faults": "injected" })))
 }

@@ -23,8 +23,8 @@ mod twin;
 pub mod world;
 
 pub use clock::Clock;
-pub use lab::{Config, Lab};
 pub use faults::{Action, Fault, Faults};
 pub use journal::{Entry, Journal, Window};
+pub use lab::{Config, Lab};
 pub use subnet::Subnet;
 pub use world::World;

@@ -92,7 +92,9 @@ fn serve(dir: &Path, latency: f64, net: Option<&str>, name: String, pve8: bool) 
     let net = match parts.as_deref() {
         None => None,
         Some([127, x, y]) => Some(Subnet::fixed(*x, *y)),
-        Some(_) => return Err(std::io::Error::other("--net is no loopback network; write for example 127.30.0")),
+        Some(_) => {
+            return Err(std::io::Error::other("--net is no loopback network; write for example 127.30.0"));
+        }
     };
     std::fs::create_dir_all(dir)?;
     let config = Config {
@@ -128,5 +130,9 @@ fn ask(dir: &Path, method: &str, path: &str) -> std::io::Result<()> {
     stream.read_to_string(&mut answer)?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer.as_str(), ""));
     println!("{body}");
-    if head.contains(" 200 ") { Ok(()) } else { Err(std::io::Error::other(head.lines().next().unwrap_or("no answer").to_owned())) }
+    if head.contains(" 200 ") {
+        Ok(())
+    } else {
+        Err(std::io::Error::other(head.lines().next().unwrap_or("no answer").to_owned()))
+    }
 }

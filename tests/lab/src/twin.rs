@@ -41,7 +41,8 @@ fn rand_core() -> impl russh::keys::signature::rand_core::CryptoRng {
 }
 
 fn secret(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     file.write_all(content)?;
     file.write_all(b"\n")
 }
@@ -57,8 +58,9 @@ pub(crate) fn document(lab: &Lab) -> Value {
         .artefacts
         .all()
         .iter()
-        .map(|(name, one)| json!({ "name": name, "url": one.url, "sha256": one.sha256 }))
+        .map(|(name, artefact)| json!({ "name": name.trim_end_matches(".yaml"), "url": artefact.url, "sha256": artefact.sha256 }))
         .collect();
+    let others = [202, 203].map(|n| lab.endpoint().replace(&at(201), &at(n)));
     json!({
         "apiVersion": "kubeline/v1",
         "kind": "Cluster",
@@ -66,7 +68,7 @@ pub(crate) fn document(lab: &Lab) -> Value {
         "spec": {
             "proxmox": {
                 "endpoint": lab.endpoint(),
-                "endpoints": ([202, 203].map(|n| lab.endpoint().replace(&at(201), &at(n)))),
+                "endpoints": others,
                 "tokenFile": file("pve-token"),
                 "caFile": file("pve-ca.pem"),
                 "nodes": lab.pve.nodes(),

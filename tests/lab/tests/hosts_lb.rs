@@ -163,3 +163,36 @@ async fn a_failover_takes_three_adverts() {
     assert!(begun.elapsed() >= Duration::from_millis(150), "{:?}", begun.elapsed());
     drop(clients);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tls_ends_at_the_balancer() {
+    let site = Site::new();
+    greeter(&site, 21, 7001).await;
+    let host = site.machine("lb-1", 11).await;
+    host.ok("sudo -n -- apt-get update").await;
+    host.ok("sudo -n -- apt-get install -y haproxy").await;
+    let config = format!(
+        "defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n\
+         listen web\n  bind *:7444 ssl crt /etc/haproxy/certs/site.pem\n  server cp1 {}:7001 check\n",
+        site.address(21)
+    );
+    host.put("/etc/haproxy/haproxy.cfg", &config).await;
+    let said = host.run("sudo -n -- haproxy -c -f /etc/haproxy/haproxy.cfg").await;
+    assert!(
+        said.err.contains("unable to stat SSL certificate from file '/etc/haproxy/certs/site.pem'"),
+        "{said:?}"
+    );
+    let made = rcgen::generate_simple_self_signed(vec![site.address(11).to_string()]).unwrap();
+    let pem = format!("{}{}", made.cert.pem(), made.signing_key.serialize_pem());
+    host.put("/etc/haproxy/certs/site.pem", &pem).await;
+    host.ok("sudo -n -- systemctl reload haproxy").await;
+    host.put("/tmp/ca.pem", &made.cert.pem()).await;
+    // The greeter speaks no HTTP, so curl reports the answer as none; what counts is that the handshake went through.
+    let url = format!("https://{}:7444/", site.address(11));
+    until("TLS answers", async || {
+        host.run(&format!("curl -sS --cacert /tmp/ca.pem {url}")).await.exit == Some(52)
+    })
+    .await;
+    assert_eq!(host.run(&format!("curl -sS {url}")).await.exit, Some(60), "unknown authority");
+    site.nothing_unknown();
+}

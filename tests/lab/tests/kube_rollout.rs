@@ -1,4 +1,9 @@
 //! Workloads become ready, move and go, as far as a tool can see.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "helpers of tests fail by panicking and say what they skip"
+)]
 
 mod kube_support;
 

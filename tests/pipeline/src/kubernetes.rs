@@ -9,9 +9,11 @@ use serde_json::Value;
 use crate::table;
 
 fn list(kubeconfig: &str, api_version: &str, kind: &str) -> Result<Vec<Value>, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
     runtime.block_on(async {
-        let cluster = Cluster::connect(Path::new(kubeconfig), "pipeline-view").await.map_err(|e| e.to_string())?;
+        let cluster =
+            Cluster::connect(Path::new(kubeconfig), "pipeline-view").await.map_err(|e| e.to_string())?;
         cluster.list(api_version, kind, None, None).await.map_err(|e| e.to_string())
     })
 }
@@ -32,11 +34,15 @@ pub fn nodes(kubeconfig: &str) -> Result<String, String> {
     let mut rows = vec![head];
     for node in list(kubeconfig, "v1", "Node")? {
         let labels = node["metadata"]["labels"].as_object();
-        let roles = labels.into_iter().flatten().filter_map(|(k, _)| k.strip_prefix("node-role.kubernetes.io/"));
+        let roles =
+            labels.into_iter().flatten().filter_map(|(k, _)| k.strip_prefix("node-role.kubernetes.io/"));
         let addresses = node["status"]["addresses"].as_array().into_iter().flatten();
-        let address = addresses.filter(|a| a["type"] == "InternalIP").filter_map(|a| a["address"].as_str()).next();
+        let address =
+            addresses.filter(|a| a["type"] == "InternalIP").filter_map(|a| a["address"].as_str()).next();
         let taints = node["spec"]["taints"].as_array().into_iter().flatten();
-        let taint = |t: &Value| format!("{}:{}", t["key"].as_str().unwrap_or("?"), t["effect"].as_str().unwrap_or("?"));
+        let taint = |t: &Value| {
+            format!("{}:{}", t["key"].as_str().unwrap_or("?"), t["effect"].as_str().unwrap_or("?"))
+        };
         rows.push(vec![
             name(&node),
             if condition(&node, "Ready") == "True" { "Ready".into() } else { "NotReady".into() },

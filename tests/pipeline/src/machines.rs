@@ -20,7 +20,8 @@ pub fn machines(path: &str) -> Result<String, String> {
     machines.sort_by(|a, b| (&a.node, &a.name).cmp(&(&b.node, &b.name)));
     let head = ["NODE", "NAME", "ROLE", "ADDRESS", "VMID", "HOST KEY"].map(str::to_owned).to_vec();
     let rows = machines.iter().map(|m| {
-        let key = m.host_keys.first().map(|k| k.chars().rev().take(12).collect::<String>().chars().rev().collect());
+        let key =
+            m.host_keys.first().map(|k| k.chars().rev().take(12).collect::<String>().chars().rev().collect());
         vec![
             m.node.as_ref().map_or("-".into(), ToString::to_string),
             m.name.clone(),

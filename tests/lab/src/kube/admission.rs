@@ -1,10 +1,10 @@
 //! What an API server allocates, fills in from other objects and refuses, for the kinds that matter here.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
 
 use serde_json::{Value, json};
 
+use super::allocation;
 use super::resources::Resource;
 use super::selectors::Selector;
 use super::status::Status;
@@ -12,13 +12,15 @@ use super::store::Store;
 use super::verbs::Call;
 
 /// `(field, reason, message)` as a `Status` lists causes.
-type Fault = (String, &'static str, String);
+pub(crate) type Fault = (String, &'static str, String);
 
-fn invalid(field: impl Into<String>, value: &Value, why: &str) -> Fault {
+/// A value that may not be.
+pub(crate) fn invalid(field: impl Into<String>, value: &Value, why: &str) -> Fault {
     (field.into(), "FieldValueInvalid", format!("Invalid value: {value}: {why}"))
 }
 
-fn required(field: impl Into<String>, why: &str) -> Fault {
+/// A value that must be.
+pub(crate) fn required(field: impl Into<String>, why: &str) -> Fault {
     let message = if why.is_empty() { "Required value".to_owned() } else { format!("Required value: {why}") };
     (field.into(), "FieldValueRequired", message)
 }
@@ -27,7 +29,8 @@ fn forbidden(field: impl Into<String>, why: &str) -> Fault {
     (field.into(), "FieldValueForbidden", format!("Forbidden: {why}"))
 }
 
-fn list<'v>(value: &'v Value, pointer: &str) -> &'v [Value] {
+/// A list at a pointer, or nothing.
+pub(crate) fn list<'v>(value: &'v Value, pointer: &str) -> &'v [Value] {
     value.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
@@ -46,7 +49,7 @@ pub(crate) fn admit(
     }
     label_faults(new, &mut faults);
     match (res.group.as_str(), res.kind.as_str()) {
-        ("", "Service") => service(store, old, new, call, &mut faults),
+        ("", "Service") => allocation::service(store, old, new, &mut faults),
         ("", "Pod") => pod(store, res, old, new, &mut faults)?,
         ("", "Namespace") if old.is_none() => new["spec"]["finalizers"] = json!(["kubernetes"]),
         ("", "Node") if old.is_none() && !call.system => {
@@ -257,7 +260,8 @@ fn containers(new: &Value, pointer: &str, field: &str, faults: &mut Vec<Fault>) 
             }
             for (j, mount) in list(container, "/volumeMounts").iter().enumerate() {
                 let wanted = mount["name"].as_str().unwrap_or_default();
-                if !volumes.contains(wanted) {
+                // A StatefulSet's claims become volumes only in its pods.
+                if !volumes.contains(wanted) && new["kind"] != "StatefulSet" {
                     let at = format!("{field}.{kind}[{i}].volumeMounts[{j}].name");
                     faults.push((at, "FieldValueNotFound", format!("Not found: {wanted:?}")));
                 }
@@ -376,135 +380,4 @@ fn claim(store: &Store, old: Option<&Value>, new: &mut Value, faults: &mut Vec<F
         }
     }
     new["metadata"]["finalizers"] = json!(["kubernetes.io/pvc-protection"]);
-}
-
-fn service(store: &mut Store, old: Option<&Value>, new: &mut Value, call: &Call, faults: &mut Vec<Fault>) {
-    if new["spec"]["type"] == "ExternalName" {
-        return;
-    }
-    let ports = list(new, "/spec/ports").to_vec();
-    if ports.is_empty() && new["spec"]["clusterIP"] != "None" {
-        faults.push(required("spec.ports", ""));
-        return;
-    }
-    for (i, port) in ports.iter().enumerate() {
-        if ports.len() > 1 && port["name"].as_str().unwrap_or_default().is_empty() {
-            faults.push(required(format!("spec.ports[{i}].name"), ""));
-        }
-    }
-    // An address that a client does not repeat stays.
-    if let Some(old) = old {
-        for field in ["clusterIP", "clusterIPs"] {
-            if new["spec"].get(field).is_none()
-                && let Some(kept) = old["spec"].get(field)
-            {
-                new["spec"][field] = kept.clone();
-            }
-        }
-        if old["spec"]["clusterIP"] != new["spec"]["clusterIP"] && old["spec"].get("clusterIP").is_some() {
-            faults.push(invalid(
-                "spec.clusterIPs[0]",
-                &json!([new["spec"]["clusterIP"]]),
-                "may not change once set",
-            ));
-        }
-    } else {
-        if new["spec"]["clusterIP"].as_str().unwrap_or_default().is_empty() {
-            new["spec"]["clusterIP"] = cluster_ip(store, call.dry_run).into();
-        } else if new["spec"]["clusterIP"] != "None"
-            && let Some(other) =
-                store.list("services", None).find(|s| s["spec"]["clusterIP"] == new["spec"]["clusterIP"])
-        {
-            let _ = other;
-            let why = "failed to allocate IP: provided IP is already allocated";
-            faults.push(invalid("spec.clusterIPs", &json!([new["spec"]["clusterIP"]]), why));
-        }
-        new["spec"]["clusterIPs"] = json!([new["spec"]["clusterIP"]]);
-    }
-    let external = matches!(new["spec"]["type"].as_str(), Some("NodePort" | "LoadBalancer"));
-    if !external {
-        for port in new["spec"]["ports"].as_array_mut().into_iter().flatten() {
-            if let Some(map) = port.as_object_mut() {
-                map.shift_remove("nodePort");
-            }
-        }
-        return;
-    }
-    let me = super::store::key_of(new);
-    let mut taken: BTreeSet<(i64, String)> = BTreeSet::new();
-    for other in store.list("services", None).filter(|s| super::store::key_of(s) != me) {
-        for port in list(other, "/spec/ports") {
-            if let Some(n) = port["nodePort"].as_i64() {
-                taken.insert((n, port["protocol"].as_str().unwrap_or("TCP").to_owned()));
-            }
-        }
-    }
-    let before: Vec<Value> = old.map(|o| list(o, "/spec/ports").to_vec()).unwrap_or_default();
-    for i in 0..ports.len() {
-        let port = &new["spec"]["ports"][i];
-        let protocol = port["protocol"].as_str().unwrap_or("TCP").to_owned();
-        let same = |p: &&Value| p["port"] == port["port"] && p["protocol"] == port["protocol"];
-        let wanted = port["nodePort"]
-            .as_i64()
-            .filter(|n| *n != 0)
-            .or_else(|| before.iter().find(same).and_then(|p| p["nodePort"].as_i64()));
-        match wanted {
-            Some(n) if !(30000..=32767).contains(&n) => faults.push(invalid(
-                format!("spec.ports[{i}].nodePort"),
-                &json!(n),
-                "provided port is not in the valid range. The range of valid ports is 30000-32767",
-            )),
-            Some(n) if taken.contains(&(n, protocol.clone())) => faults.push(invalid(
-                format!("spec.ports[{i}].nodePort"),
-                &json!(n),
-                "provided port is already allocated",
-            )),
-            Some(n) => {
-                new["spec"]["ports"][i]["nodePort"] = n.into();
-                taken.insert((n, protocol));
-            }
-            None => {
-                let free = (0..).map(|_| 30000 + (store.random() % 2768) as i64).take(10_000);
-                let free = free.into_iter().find(|n| !taken.contains(&(*n, protocol.clone())));
-                if let Some(n) = free {
-                    new["spec"]["ports"][i]["nodePort"] = n.into();
-                    taken.insert((n, protocol));
-                }
-            }
-        }
-    }
-}
-
-// Addresses come from the service network of kubeadm's configuration, its upper part, as the real allocator prefers.
-fn cluster_ip(store: &mut Store, dry_run: bool) -> String {
-    let _ = dry_run;
-    let (base, bits) = service_network(store);
-    let used: BTreeSet<String> = store
-        .list("services", None)
-        .filter_map(|s| s["spec"]["clusterIP"].as_str().map(str::to_owned))
-        .collect();
-    let size = 1u64 << (32 - bits);
-    let low = size.min(256).min(size / 4).max(16).min(size - 2);
-    loop {
-        let offset = low + store.random() % (size - low - 1).max(1);
-        let ip = Ipv4Addr::from(base + offset as u32).to_string();
-        if !used.contains(&ip) {
-            return ip;
-        }
-    }
-}
-
-/// The service network: base address and prefix length.
-pub(crate) fn service_network(store: &Store) -> (u32, u32) {
-    let default = (u32::from(Ipv4Addr::new(10, 96, 0, 0)), 12);
-    let Some(config) = store.get("configmaps", "kube-system", "kubeadm-config") else { return default };
-    let text = config["data"]["ClusterConfiguration"].as_str().unwrap_or_default();
-    let Some(cidr) = text.lines().find_map(|l| l.trim().strip_prefix("serviceSubnet:")) else {
-        return default;
-    };
-    let Some((ip, bits)) = cidr.trim().trim_matches('"').split_once('/') else { return default };
-    match (ip.parse::<Ipv4Addr>(), bits.parse::<u32>()) {
-        (Ok(ip), Ok(bits)) if (8..=28).contains(&bits) => (u32::from(ip), bits),
-        _ => default,
-    }
 }

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::auth::{self, Wish};
 use super::cluster::Cluster;
+use super::deletion::DeleteOptions;
 use super::discovery;
 use super::metrics;
 use super::resources::Resource;
@@ -19,7 +20,7 @@ use super::status::Status;
 use super::store::{Store, key_of};
 use super::subresources;
 use super::table;
-use super::verbs::{Call, DeleteOptions, PatchKind, Validation, served};
+use super::verbs::{Call, PatchKind, Validation, served};
 use super::watch::{self, Watch};
 
 /// Resources of a real server that the lab does not have.
@@ -206,7 +207,10 @@ pub(crate) fn call(asked: &Asked) -> Result<Call, Status> {
 
 /// The body as a value.
 pub(crate) fn body(asked: &Asked) -> Result<Value, Status> {
-    if asked.content_type.contains("protobuf") || asked.content_type.contains("cbor") {
+    if asked.content_type.contains("protobuf") {
+        return Err(Status::unknown_to_lab("protobuf bodies"));
+    }
+    if asked.content_type.contains("cbor") {
         return Err(Status::media_type("application/json, application/yaml"));
     }
     if let Ok(value) = serde_json::from_slice(&asked.body) {

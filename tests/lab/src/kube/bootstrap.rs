@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use serde_json::{Value, json};
 
-use super::admission::service_network;
+use super::allocation::service_network;
 use super::store::Store;
 use super::verbs::Call;
 use crate::world::ApiServer;

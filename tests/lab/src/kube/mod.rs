@@ -6,12 +6,14 @@
 //! What a real server would know and this one does not is answered with 501 and kept as unknown in the journal.
 
 pub mod artefacts;
+pub mod deletion;
 pub mod resources;
 pub mod status;
 pub mod store;
 pub mod verbs;
 
 mod admission;
+mod allocation;
 mod api;
 mod apply;
 mod auth;
@@ -40,7 +42,8 @@ use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::cluster::{Cluster, lock};
-use self::verbs::{Call, DeleteOptions, served};
+use self::deletion::DeleteOptions;
+use self::verbs::{Call, served};
 use crate::world::{ApiServer, Kubelet, Kubernetes, Shared};
 
 /// The Kubernetes window of one lab.

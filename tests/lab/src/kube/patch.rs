@@ -194,6 +194,7 @@ fn strategic_list(slot: &mut Value, items: &[Value], ty: &Type, keys: &[(String,
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
     use serde_json::json;

@@ -162,7 +162,7 @@ pub(crate) async fn handle(
 fn worth_recording(asked: &Asked) -> bool {
     let health = ["/readyz", "/livez", "/healthz"].iter().any(|p| asked.path.starts_with(p));
     let resumed = asked.flag("watch") && !matches!(asked.param("resourceVersion"), "" | "0");
-    !(health && asked.identity == Identity::Anonymous) && !resumed
+    !(resumed || health && asked.identity == Identity::Anonymous)
 }
 
 fn is_changing(asked: &Asked) -> bool {

@@ -53,6 +53,8 @@ pub struct Store {
     /// The version that the API server says.
     pub server_version: String,
     seed: u64,
+    /// Counts what the garbage collector looks at: removals, deletions that wait, new objects with owners.
+    pub(crate) loose: u64,
 }
 
 impl Store {
@@ -69,6 +71,7 @@ impl Store {
             ca: String::new(),
             server_version: "v1.36.2".into(),
             seed: u64::from_le_bytes(first),
+            loose: 0,
         }
     }
 
@@ -106,6 +109,11 @@ impl Store {
         let key = key_of(&object);
         let old = self.objects.entry(store.to_owned()).or_default().insert(key, object.clone());
         let event = if old.is_some() { Event::Modified } else { Event::Added };
+        let meta = &object["metadata"];
+        if meta.get("deletionTimestamp").is_some() || (old.is_none() && meta.get("ownerReferences").is_some())
+        {
+            self.loose += 1;
+        }
         self.remember(Change {
             version: self.version,
             store: store.into(),
@@ -119,6 +127,7 @@ impl Store {
     /// Takes an object out.
     pub fn take(&mut self, store: &str, ns: &str, name: &str) -> Option<Arc<Value>> {
         let old = self.objects.get_mut(store)?.remove(&(ns.to_owned(), name.to_owned()))?;
+        self.loose += 1;
         self.version += 1;
         let mut last = (*old).clone();
         last["metadata"]["resourceVersion"] = self.version.to_string().into();

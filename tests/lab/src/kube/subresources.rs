@@ -4,12 +4,13 @@ use serde_json::{Value, json};
 
 use super::api::body;
 use super::auth::{self, Identity, Wish};
+use super::deletion::DeleteOptions;
 use super::resources::Resource;
 use super::routes::{Answer, Asked};
 use super::selectors::Selector;
 use super::status::Status;
 use super::store::Store;
-use super::verbs::{Call, DeleteOptions, PatchKind, served};
+use super::verbs::{Call, PatchKind, served};
 use super::{patch, table};
 
 /// Answers a request for a subresource other than status.

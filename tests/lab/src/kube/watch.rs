@@ -18,6 +18,9 @@ use super::status::Status;
 use super::store::Event;
 use super::verbs::served;
 
+/// Shows an object; true for the first of a stream.
+pub(crate) type Show = Box<dyn Fn(&Resource, Value, bool) -> Value + Send + Sync>;
+
 /// What is watched.
 pub(crate) struct Watch {
     pub res: Resource,
@@ -31,7 +34,7 @@ pub(crate) struct Watch {
     pub bookmarks: bool,
     pub timeout: Option<Duration>,
     /// How an object is shown (whole, as a Table, its metadata alone).
-    pub show: Box<dyn Fn(&Resource, Value, bool) -> Value + Send + Sync>,
+    pub show: Show,
 }
 
 impl Watch {

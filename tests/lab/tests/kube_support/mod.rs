@@ -1,5 +1,10 @@
 //! A cluster of one or more control planes with certificates, and a client for it.
-#![allow(dead_code, reason = "each test file uses a part")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "helpers of tests; each file uses a part"
+)]
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -93,7 +93,7 @@ impl Site {
     }
 
     pub async fn try_connect(&self, last: u8, user: &str) -> Option<Client> {
-        let config = Arc::new(Config::default());
+        let config = Arc::new(Config { nodelay: true, ..Config::default() });
         let seen = Arc::new(Mutex::new(None));
         let mut handle =
             russh::client::connect(config, (self.address(last), PORT), Pin(seen.clone())).await.ok()?;

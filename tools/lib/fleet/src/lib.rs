@@ -13,6 +13,9 @@ use futures::stream::{self, StreamExt as _};
 use remote::{Class, Error, Host, Lock, Target};
 use stage::{Ctx, Exit, Failure, Guard, Site};
 
+pub mod packages;
+pub mod units;
+
 /// How to reach some of the document's machines: everything about the connection but the connection.
 #[derive(Clone, Debug)]
 pub struct Route {
@@ -135,8 +138,8 @@ impl Fleet {
         F: Fn(Host) -> R,
         R: Future<Output = Result<T, Error>>,
     {
-        // A list rather than an iterator: a closure over borrowed hosts would keep callers' futures from being sent.
-        let mut all = Vec::with_capacity(self.hosts.len());
+        // Owned before the stream: a closure over borrowed hosts is not general enough for a `Send` future.
+        let mut all = Vec::new();
         for (name, host) in &self.hosts {
             let (name, result) = (name.clone(), act(host.clone()));
             all.push(async move { (name, result.await) });

@@ -1,7 +1,7 @@
 //! What differs between an object as it is and as it would be.
 
 use crate::owners;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::fmt;
 
@@ -15,7 +15,7 @@ pub(crate) enum Step {
 }
 
 /// One field that would change.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FieldChange {
     /// The field, `.spec.template.spec.containers[name=traefik].image`.
     pub path: String,

@@ -11,7 +11,7 @@ use crate::wire::{self, Fault, Refusal};
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 const KIB_UNDER_WAY: u32 = 512;
 
 /// One object, and what an apply would do to it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Difference {
     /// The object.
     pub id: ObjectId,
@@ -30,7 +30,7 @@ pub struct Difference {
 }
 
 /// What an apply would do to an object.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum What {
     /// It does not exist; the server accepts it.

@@ -28,7 +28,7 @@ pub(crate) struct Frame {
 }
 
 /// The command line of a tool, for its help, its completions and its manual's test.
-pub(crate) fn command<T: Tool>() -> clap::Command {
+pub fn command<T: Tool>() -> clap::Command {
     Cli::<T::Flags>::command().name(T::NAME).bin_name(T::NAME).about(T::ABOUT).after_help(T::TEACH)
 }
 
@@ -174,6 +174,7 @@ async fn act<T: Tool>(
         return Ok(Exit::Done);
     }
     let want = T::want(flags, doc, ctx.site())?;
+    let want = looking(frame, T::prepare(want, ctx)).await?;
     if let Verb::Render { only, dir } = &verb {
         return render::<T>(&want, only.as_deref(), dir.as_deref(), ctx.site(), output);
     }

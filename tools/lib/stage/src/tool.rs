@@ -52,6 +52,14 @@ pub trait Tool: Sized + Send + Sync + 'static {
     /// A [`Failure`] with exit 3 for the document, 4 for what the operator must do first.
     fn want(flags: &Self::Flags, doc: &Document, site: &Site) -> Result<Self::Want, Failure>;
 
+    /// Completes what is wanted with what is kept elsewhere, such as pinned artefacts; once, before all else.
+    ///
+    /// # Errors
+    /// Exit 4 when it is not what was pinned, 5 when it cannot be had now.
+    fn prepare(want: Self::Want, _ctx: &Ctx) -> impl Future<Output = Result<Self::Want, Failure>> + Send {
+        async move { Ok(want) }
+    }
+
     /// Opens connections, changing nothing.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use super::{Backend, Verdict, guard};
+use super::{Backend, Verdict, guard, tls};
 use crate::hosts::Hosts;
 
 // Real intervals, not HAProxy's: short, so that a test does not wait, and longer while all is well.
@@ -109,78 +109,4 @@ async fn get(stream: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin), path: &st
         }
     }
     String::from_utf8_lossy(&head).split_whitespace().nth(1)?.parse().ok()
-}
-
-/// TLS towards servers: verified by a CA, or by nothing (`verify none`).
-pub mod tls {
-    use std::sync::Arc;
-
-    use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-    use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-    use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
-    use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-    use tokio_rustls::TlsConnector;
-
-    /// A connector; `None` when the CA holds no certificate.
-    pub fn connector(ca: Option<&str>) -> Option<TlsConnector> {
-        let provider = Arc::new(ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()
-            .ok()?;
-        let config = match ca {
-            None => {
-                let verifier = Arc::new(Nothing(provider));
-                builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
-            }
-            Some(ca) => {
-                let mut roots = RootCertStore::empty();
-                for certificate in rustls_pemfile::certs(&mut ca.as_bytes()).flatten() {
-                    roots.add(certificate).ok()?;
-                }
-                if roots.is_empty() {
-                    return None;
-                }
-                builder.with_root_certificates(roots).with_no_client_auth()
-            }
-        };
-        Some(TlsConnector::from(Arc::new(config)))
-    }
-
-    #[derive(Debug)]
-    struct Nothing(Arc<CryptoProvider>);
-
-    impl ServerCertVerifier for Nothing {
-        fn verify_server_cert(
-            &self,
-            _end_entity: &CertificateDer<'_>,
-            _intermediates: &[CertificateDer<'_>],
-            _server_name: &ServerName<'_>,
-            _ocsp_response: &[u8],
-            _now: UnixTime,
-        ) -> Result<ServerCertVerified, Error> {
-            Ok(ServerCertVerified::assertion())
-        }
-
-        fn verify_tls12_signature(
-            &self,
-            message: &[u8],
-            cert: &CertificateDer<'_>,
-            dss: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, Error> {
-            verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-        }
-
-        fn verify_tls13_signature(
-            &self,
-            message: &[u8],
-            cert: &CertificateDer<'_>,
-            dss: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, Error> {
-            verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-        }
-
-        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-            self.0.signature_verification_algorithms.supported_schemes()
-        }
-    }
 }

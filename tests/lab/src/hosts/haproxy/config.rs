@@ -11,6 +11,8 @@ pub struct Config {
     pub proxies: Vec<Proxy>,
     /// The path of the runtime socket.
     pub socket: Option<String>,
+    /// `description` of the global section.
+    pub description: Option<String>,
     /// `maxconn` of the global section.
     pub maxconn: u32,
 }
@@ -59,7 +61,7 @@ pub struct Bind {
     pub port: u16,
     /// The line.
     pub line: usize,
-    /// True with `ssl`: the lab does not terminate TLS yet, so that such a frontend is refused at start.
+    /// With `ssl`: the file or directory of certificate and key.
     pub tls: Option<String>,
     /// True with `transparent`.
     pub transparent: bool,
@@ -78,6 +80,8 @@ pub struct Server {
     pub port: u16,
     /// True with `check`.
     pub check: bool,
+    /// True with `ssl`: traffic goes over TLS.
+    pub tls: bool,
     /// True with `check-ssl` or `ssl`.
     pub check_tls: bool,
     /// The port of the check when it is another one.
@@ -161,7 +165,7 @@ const GLOBAL: [&str; 31] = [
     "cpu-map",
     "insecure-fork-wanted",
 ];
-const PROXY: [&str; 37] = [
+const PROXY: [&str; 43] = [
     "mode",
     "log",
     "option",
@@ -199,6 +203,12 @@ const PROXY: [&str; 37] = [
     "http-error",
     "load-server-state-from-file",
     "email-alert",
+    "clitcpka-cnt",
+    "clitcpka-idle",
+    "clitcpka-intvl",
+    "srvtcpka-cnt",
+    "srvtcpka-idle",
+    "srvtcpka-intvl",
 ];
 const OPTIONS: [&str; 19] = [
     "tcplog",
@@ -268,6 +278,7 @@ pub fn parse(file: &str, text: &str, fs: &Fs) -> (Config, Report) {
             }
             _ if section == "global" => match first.as_str() {
                 "stats" if rest.first() == Some(&"socket") => config.socket = rest.get(1).map(|s| s.to_string()),
+                "description" => config.description = Some(rest.join(" ")),
                 "maxconn" => config.maxconn = rest.first().and_then(|n| n.parse().ok()).unwrap_or(0),
                 "nbproc" => reader.parse_error(
                     number,
@@ -523,7 +534,8 @@ impl Reader<'_> {
             match *option {
                 "check" => server.check = true,
                 "no-check" => server.check = false,
-                "check-ssl" | "ssl" => server.check_tls = true,
+                "check-ssl" => server.check_tls = true,
+                "ssl" => (server.tls, server.check_tls) = (true, true),
                 "no-check-ssl" => server.check_tls = false,
                 "backup" => server.backup = true,
                 "send-proxy" => server.send_proxy = 1,

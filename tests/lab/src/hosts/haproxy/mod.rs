@@ -6,16 +6,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use super::fs::Fs;
 use super::{Hosts, Machine};
 
 mod check;
 pub mod config;
 mod proxy;
 pub mod stats;
+pub mod tls;
 
-pub use check::tls;
 pub use config::{Config, Proxy, Report, Server};
 pub use proxy::{answer, settle};
 
@@ -35,6 +37,8 @@ pub struct Running {
     pub since: Instant,
     /// Backend and server name to state.
     pub servers: BTreeMap<(String, String), Arc<Backend>>,
+    /// What terminates TLS, by the path that `crt` names.
+    pub acceptors: BTreeMap<String, TlsAcceptor>,
     /// Connections so far.
     pub connections: AtomicU64,
     next: AtomicU64,
@@ -121,6 +125,12 @@ pub struct Listeners {
     open: BTreeMap<(u32, SocketAddr), CancellationToken>,
 }
 
+/// The PEM text at a path: a file, or the first file of a directory by name.
+fn certificate(fs: &Fs, path: &str) -> String {
+    let inside = fs.list(path).ok().and_then(|names| names.into_iter().find(|n| !n.starts_with('.')));
+    inside.map_or_else(|| fs.text(path), |name| fs.text(&format!("{}/{name}", path.trim_end_matches('/'))))
+}
+
 /// Starts HAProxy on a machine, or loads its configuration anew.
 ///
 /// # Errors
@@ -168,9 +178,22 @@ pub fn start(hosts: &Hosts, vmid: u32, machine: &mut Machine) -> Result<(), Stri
             servers.insert((proxy.name.clone(), server.name.clone()), Arc::new(backend));
         }
     }
+    let mut acceptors = BTreeMap::new();
+    for bind in config.proxies.iter().flat_map(|p| &p.binds) {
+        let Some(path) = &bind.tls else { continue };
+        let unusable = || {
+            format!(
+                "[ALERT] config : parsing [{file}:{}] : 'bind' : no usable certificate in '{path}'.",
+                bind.line
+            )
+        };
+        let acceptor = tls::acceptor(&certificate(&machine.fs, path)).ok_or_else(unusable)?;
+        acceptors.insert(path.clone(), acceptor);
+    }
     let power = machine.power.clone().unwrap_or_default();
     let running = Running {
         config,
+        acceptors,
         since: Instant::now(),
         servers,
         connections: AtomicU64::new(0),

@@ -5,12 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::config::Bind;
-use super::{Backend, Proxy, Running, guard, stats};
+use super::{Backend, Proxy, Running, guard, stats, tls};
 use crate::Window;
 use crate::hosts::server::{Cut, listen};
 use crate::hosts::{Host, Hosts};
@@ -98,9 +99,26 @@ fn frontend(running: &Running, at: SocketAddr) -> Option<(&Proxy, &Bind)> {
     fits(true).or_else(|| fits(false))
 }
 
-async fn connection(running: Arc<Running>, mut stream: Cut<TcpStream>, at: SocketAddr, peer: SocketAddr) {
+async fn connection(running: Arc<Running>, stream: Cut<TcpStream>, at: SocketAddr, peer: SocketAddr) {
     running.connections.fetch_add(1, Ordering::Relaxed);
-    let Some((proxy, _)) = frontend(&running, at) else { return };
+    let Some((proxy, bind)) = frontend(&running, at) else { return };
+    match bind.tls.as_ref().and_then(|path| running.acceptors.get(path)) {
+        None => forward(&running, proxy, stream, at, peer).await,
+        Some(acceptor) => {
+            if let Ok(stream) = acceptor.accept(stream).await {
+                forward(&running, proxy, stream, at, peer).await;
+            }
+        }
+    }
+}
+
+async fn forward(
+    running: &Running,
+    proxy: &Proxy,
+    mut stream: impl Stream,
+    at: SocketAddr,
+    peer: SocketAddr,
+) {
     let mut head = Vec::new();
     if proxy.http {
         let mut buffer = [0; 2048];
@@ -112,16 +130,16 @@ async fn connection(running: Arc<Running>, mut stream: Cut<TcpStream>, at: Socke
         }
         let text = String::from_utf8_lossy(&head).into_owned();
         let path = text.split_whitespace().nth(1).unwrap_or_default();
-        if let Some((status, body)) = own_answer(&running, proxy, path) {
+        if let Some((status, body)) = own_answer(running, proxy, path) {
             let _ = stream.write_all(http(status, &body).as_bytes()).await;
             let _ = stream.shutdown().await;
             return;
         }
     }
     let name = proxy.default_backend.as_ref().unwrap_or(&proxy.name);
-    let Some((backend, mut server)) = dial(&running, name).await else {
+    let Some((backend, mut server)) = dial(running, name).await else {
         if proxy.http {
-            let _ = stream.write_all(http(503, "<html><body><h1>503 Service Unavailable</h1>\nNo server is available to handle this request.\n</body></html>\n").as_bytes()).await;
+            let _ = stream.write_all(http(503, NO_SERVER).as_bytes()).await;
         }
         return;
     };
@@ -132,7 +150,20 @@ async fn connection(running: Arc<Running>, mut stream: Cut<TcpStream>, at: Socke
         2 => proxy_v2(peer, at),
         _ => Vec::new(),
     };
-    if server.write_all(&greeting).await.is_err() || server.write_all(&head).await.is_err() {
+    if server.write_all(&greeting).await.is_err() {
+        return;
+    }
+    let mut server: Box<dyn Stream> = match (backend.server.tls, backend.server.address) {
+        (true, Some(address)) => {
+            let Some(connector) = tls::connector(backend.ca.as_deref()) else { return };
+            match connector.connect(ServerName::IpAddress(address.into()), server).await {
+                Ok(server) => Box::new(server),
+                Err(_) => return,
+            }
+        }
+        _ => Box::new(server),
+    };
+    if server.write_all(&head).await.is_err() || server.flush().await.is_err() {
         return;
     }
     tokio::select! {
@@ -140,6 +171,13 @@ async fn connection(running: Arc<Running>, mut stream: Cut<TcpStream>, at: Socke
         _ = tokio::io::copy_bidirectional(&mut stream, &mut server) => {}
     }
 }
+
+/// What bytes flow through, with TLS or without.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+const NO_SERVER: &str = "<html><body><h1>503 Service Unavailable</h1>\nNo server is available to handle this request.\n</body></html>\n";
 
 /// Connects to a usable server in turn; one that refuses is passed over, as `option redispatch` does.
 async fn dial(running: &Running, name: &str) -> Option<(Arc<Backend>, TcpStream)> {

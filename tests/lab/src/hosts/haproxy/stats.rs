@@ -125,11 +125,13 @@ fn info(running: &Running, node: &str) -> String {
     let up = running.since.elapsed().as_secs();
     let connections = running.connections.load(Ordering::Relaxed);
     let maxconn = running.config.maxconn;
+    let description = running.config.description.as_ref();
+    let description = description.map(|d| format!("description: {d}\n")).unwrap_or_default();
     let listeners: usize = running.config.proxies.iter().map(|p| p.binds.len()).sum();
     format!(
         "Name: HAProxy\nVersion: {VERSION}\nRelease_date: 2026/05/20\nNbthread: 2\nNbproc: 1\nProcess_num: 1\nPid: 1071\n\
          Uptime: 0d 0h{:02}m{:02}s\nUptime_sec: {up}\nMaxconn: {maxconn}\nHard_maxconn: {maxconn}\nCurrConns: 0\nCumConns: {connections}\n\
-         CumReq: {connections}\nnode: {node}\nStopping: 0\nListeners: {listeners}\nTotalWarnings: 0\n",
+         CumReq: {connections}\nnode: {node}\n{description}Stopping: 0\nListeners: {listeners}\nTotalWarnings: 0\n",
         up / 60 % 60,
         up % 60
     )

@@ -11,7 +11,7 @@ const STORE: &str = "poddisruptionbudgets.policy";
 /// One pass.
 pub(crate) fn run(store: &mut Store) {
     for (ns, name) in names(store, STORE) {
-        let Some(budget) = store.get(STORE, &ns, &name).map(|o| (**o).clone()) else { continue };
+        let Some(budget) = store.get(STORE, &ns, &name).cloned() else { continue };
         let selector = Selector::of(&budget["spec"]["selector"]);
         let (mut expected, mut healthy) = (0, 0);
         for pod in store.list("pods", Some(&ns)).filter(|p| selector.matches(&p["metadata"]["labels"])) {

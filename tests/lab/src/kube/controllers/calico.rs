@@ -1,8 +1,11 @@
 //! The Tigera operator, played: once its Deployment serves and an Installation is there, Calico comes up.
 
+use std::sync::LazyLock;
+
 use serde_json::{Value, json};
 
 use super::{Plant, condition, ensure, going, holds, list, number, set_status, text, update};
+use crate::kube::artefacts;
 use crate::kube::store::Store;
 
 const OPERATOR: &str = "tigera-operator";
@@ -29,9 +32,16 @@ pub(crate) fn run(store: &mut Store, plant: &mut Plant) {
 
 // The operator runs with -manage-crds=true and makes what is missing.
 fn crds(store: &mut Store) {
-    for text in [super::super::artefacts::operator_crds(), super::super::artefacts::calico_crds()] {
-        for document in super::super::artefacts::documents(&text) {
-            ensure(store, OPERATOR, document);
+    static ALL: LazyLock<Vec<Value>> = LazyLock::new(|| {
+        let texts = [artefacts::operator_crds(), artefacts::calico_crds()];
+        texts.iter().flat_map(|text| artefacts::documents(text)).collect()
+    });
+    for document in ALL.iter() {
+        if store
+            .get("customresourcedefinitions.apiextensions.k8s.io", "", text(document, "/metadata/name"))
+            .is_none()
+        {
+            ensure(store, OPERATOR, document.clone());
         }
     }
 }
@@ -163,7 +173,7 @@ fn report(store: &mut Store, _plant: &mut Plant, installation: &Value) {
             OPERATOR,
             json!({"apiVersion": "operator.tigera.io/v1", "kind": "TigeraStatus", "metadata": {"name": name}, "spec": {}}),
         );
-        let Some(status) = store.get(STATUSES, "", name).map(|s| (**s).clone()) else { continue };
+        let Some(status) = store.get(STATUSES, "", name).cloned() else { continue };
         let missing = if name == "calico" { missing } else { None };
         let all = state(super::conditions(&status), missing, &generation);
         set_status(store, OPERATOR, &status, json!({"conditions": all}));

@@ -23,15 +23,14 @@ pub(crate) fn run(store: &mut Store) {
     }
     for of in ["issuers.cert-manager.io", "clusterissuers.cert-manager.io"] {
         for (ns, name) in names(store, of) {
-            let Some(issuer) = store.get(of, &ns, &name).map(|o| (**o).clone()) else { continue };
+            let Some(issuer) = store.get(of, &ns, &name).cloned() else { continue };
             if !going(&issuer) {
                 issuer_status(store, &issuer);
             }
         }
     }
     for (ns, name) in names(store, "certificates.cert-manager.io") {
-        let Some(certificate) = store.get("certificates.cert-manager.io", &ns, &name).map(|o| (**o).clone())
-        else {
+        let Some(certificate) = store.get("certificates.cert-manager.io", &ns, &name).cloned() else {
             continue;
         };
         if !going(&certificate) {

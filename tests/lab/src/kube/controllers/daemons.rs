@@ -13,7 +13,7 @@ const STORE: &str = "daemonsets.apps";
 /// One pass.
 pub(crate) fn run(store: &mut Store) {
     for (ns, name) in names(store, STORE) {
-        let Some(set) = store.get(STORE, &ns, &name).map(|o| (**o).clone()) else { continue };
+        let Some(set) = store.get(STORE, &ns, &name).cloned() else { continue };
         if !going(&set) {
             spread(store, &set);
         }

@@ -17,9 +17,9 @@ const REVISION: &str = "deployment.kubernetes.io/revision";
 /// One pass.
 pub(crate) fn run(store: &mut Store, plant: &mut Plant) {
     for (ns, name) in names(store, STORE) {
-        let Some(deployment) = store.get(STORE, &ns, &name).map(|o| (**o).clone()) else { continue };
+        let Some(deployment) = store.get(STORE, &ns, &name).cloned() else { continue };
         if !going(&deployment) {
-            roll(store, plant, deployment);
+            roll(store, plant, &deployment);
         }
     }
 }
@@ -28,15 +28,15 @@ fn revision(set: &Value) -> i64 {
     set["metadata"]["annotations"][REVISION].as_str().and_then(|r| r.parse().ok()).unwrap_or(0)
 }
 
-fn roll(store: &mut Store, plant: &mut Plant, deployment: Value) {
-    let (ns, name) = key_of(&deployment);
+fn roll(store: &mut Store, plant: &mut Plant, deployment: &Value) {
+    let (ns, name) = key_of(deployment);
     let template = &deployment["spec"]["template"];
     let hash = hash(template);
-    let mut sets = children(store, SETS, &deployment);
+    let mut sets = children(store, SETS, deployment);
     sets.sort_by_key(revision);
     let latest = sets.iter().map(revision).max().unwrap_or(0);
     let is_new = |set: &Value| set["metadata"]["labels"]["pod-template-hash"] == hash.as_str();
-    let wanted = number(&deployment, "/spec/replicas");
+    let wanted = number(deployment, "/spec/replicas");
     if !sets.iter().any(is_new) {
         if deployment["spec"]["paused"] == true {
             return;
@@ -46,7 +46,7 @@ fn roll(store: &mut Store, plant: &mut Plant, deployment: Value) {
         let mut selector = deployment["spec"]["selector"].clone();
         selector["matchLabels"]["pod-template-hash"] = hash.as_str().into();
         let set = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": format!("{name}-{hash}"),
-            "namespace": ns, "labels": template["metadata"]["labels"], "ownerReferences": [owner(&deployment)],
+            "namespace": ns, "labels": template["metadata"]["labels"], "ownerReferences": [owner(deployment)],
             "annotations": {REVISION: (latest + 1).to_string(), "deployment.kubernetes.io/desired-replicas": wanted.to_string()}},
             "spec": {"replicas": 0, "selector": selector, "template": template}});
         match create(store, MANAGER, set) {
@@ -71,9 +71,9 @@ fn roll(store: &mut Store, plant: &mut Plant, deployment: Value) {
         marked["metadata"]["annotations"][REVISION] = mark;
         update(store, MANAGER, marked);
     }
-    scale_sets(store, &deployment, &current, &old, wanted);
-    prune_history(store, &deployment, &old);
-    let Some(deployment) = store.get(STORE, &ns, &name).map(|o| (**o).clone()) else { return };
+    scale_sets(store, deployment, &current, &old, wanted);
+    prune_history(store, deployment, &old);
+    let Some(deployment) = store.get(STORE, &ns, &name).cloned() else { return };
     report(store, plant, &deployment, &hash);
 }
 

@@ -9,9 +9,10 @@ use crate::kube::store::{Store, key_of};
 
 /// One pass.
 pub(crate) fn run(store: &mut Store, plant: &mut Plant) {
-    if plant.collected == store.version() {
+    if plant.collected == store.loose {
         return;
     }
+    plant.collected = store.loose;
     let mut uids: BTreeSet<String> = BTreeSet::new();
     let mut owned: Vec<(String, Value)> = Vec::new();
     let mut held: Vec<Value> = Vec::new();
@@ -67,7 +68,6 @@ pub(crate) fn run(store: &mut Store, plant: &mut Plant) {
             release(store, &object, "orphan");
         }
     }
-    plant.collected = store.version();
 }
 
 fn release(store: &mut Store, object: &Value, finalizer: &str) {

@@ -16,7 +16,7 @@ const STORE: &str = "jobs.batch";
 /// One pass.
 pub(crate) fn run(store: &mut Store, plant: &mut Plant) {
     for (ns, name) in names(store, STORE) {
-        let Some(job) = store.get(STORE, &ns, &name).map(|o| (**o).clone()) else { continue };
+        let Some(job) = store.get(STORE, &ns, &name).cloned() else { continue };
         if going(&job) {
             continue;
         }

@@ -28,9 +28,10 @@ use tokio::time::Instant;
 
 use self::nodeports::NodePorts;
 use self::nodes::Machine;
+use super::deletion::DeleteOptions;
 use super::status::Status;
 use super::store::{Store, hash, key_of};
-use super::verbs::{Call, DeleteOptions, now};
+use super::verbs::{Call, now};
 use crate::Clock;
 
 /// What the controllers know beside the objects: the machines and the latencies that run.

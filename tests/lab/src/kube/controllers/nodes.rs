@@ -149,7 +149,7 @@ fn pod_network(store: &Store) -> String {
 
 fn report(store: &mut Store, machine: &Machine, calico: bool) {
     let k = &machine.kubelet;
-    let Some(node) = store.get("nodes", "", &k.name).map(|n| (**n).clone()) else { return };
+    let Some(node) = store.get("nodes", "", &k.name).cloned() else { return };
     let mut status = node["status"].clone();
     let memory = |mib: u64| format!("{}Ki", mib * 1024);
     let size = |cpu: u32, mib: u64| {
@@ -198,7 +198,7 @@ fn report(store: &mut Store, machine: &Machine, calico: bool) {
 
 fn mirror_pods(store: &mut Store, machine: &Machine) {
     let k = &machine.kubelet;
-    let Some(node) = store.get("nodes", "", &k.name).map(|n| (**n).clone()) else { return };
+    let Some(node) = store.get("nodes", "", &k.name).cloned() else { return };
     for (component, image) in [
         ("etcd", "registry.k8s.io/etcd:3.6.8-0".to_owned()),
         ("kube-apiserver", format!("registry.k8s.io/kube-apiserver:{}", k.version)),
@@ -229,7 +229,7 @@ fn mirror_pods(store: &mut Store, machine: &Machine) {
 /// The node lifecycle controller: silence, taints, evictions.
 pub(crate) fn lifecycle(store: &mut Store, plant: &mut Plant) {
     for (_, name) in names(store, "nodes") {
-        let Some(node) = store.get("nodes", "", &name).map(|n| (**n).clone()) else { continue };
+        let Some(node) = store.get("nodes", "", &name).cloned() else { continue };
         // A node that was registered by hand never had a kubelet: nothing is known of it.
         if let Some(machine) = plant.machines.get(&name).cloned()
             && !machine.up
@@ -237,9 +237,9 @@ pub(crate) fn lifecycle(store: &mut Store, plant: &mut Plant) {
         {
             silence(store, &node);
         }
-        let Some(node) = store.get("nodes", "", &name).map(|n| (**n).clone()) else { continue };
+        let Some(node) = store.get("nodes", "", &name).cloned() else { continue };
         taint(store, &node);
-        let Some(node) = store.get("nodes", "", &name).map(|n| (**n).clone()) else { continue };
+        let Some(node) = store.get("nodes", "", &name).cloned() else { continue };
         evict(store, plant, &node);
     }
     // Pods of nodes that are gone.

@@ -1,6 +1,7 @@
 //! Pods on their nodes: what a kubelet starts, reports and ends.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -21,11 +22,8 @@ pub(crate) fn is_active(pod: &Value) -> bool {
 
 /// One pass over all pods that have a node.
 pub(crate) fn run(store: &mut Store, plant: &mut Plant) {
-    let placed: Vec<Value> = store
-        .list("pods", None)
-        .filter(|p| p["spec"].get("nodeName").is_some())
-        .map(|p| (**p).clone())
-        .collect();
+    let placed: Vec<Arc<Value>> =
+        store.list("pods", None).filter(|p| p["spec"].get("nodeName").is_some()).cloned().collect();
     for pod in placed {
         let Some(machine) = plant.running(text(&pod, "/spec/nodeName")).cloned() else { continue };
         if store.get("nodes", "", &machine.kubelet.name).is_none() {

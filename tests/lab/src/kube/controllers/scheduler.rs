@@ -1,6 +1,7 @@
 //! The scheduler: a node for each pod, or the reason why there is none. Resources are not counted.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -13,11 +14,11 @@ const NAME: &str = "default-scheduler";
 
 /// One pass.
 pub(crate) fn run(store: &mut Store) {
-    let pending: Vec<Value> = store
+    let pending: Vec<Arc<Value>> = store
         .list("pods", None)
         .filter(|p| p["spec"].get("nodeName").is_none() && !going(p) && p["status"]["phase"] == "Pending")
         .filter(|p| p["spec"]["schedulerName"] == NAME && list(p, "/spec/schedulingGates").is_empty())
-        .map(|p| (**p).clone())
+        .cloned()
         .collect();
     for pod in pending {
         match place(store, &pod) {
@@ -37,7 +38,7 @@ fn bind(store: &mut Store, pod: &Value, node: &str) {
     {
         return;
     }
-    let Some(bound) = store.get("pods", &ns, &name).map(|o| (**o).clone()) else { return };
+    let Some(bound) = store.get("pods", &ns, &name).cloned() else { return };
     let mut status = bound["status"].clone();
     let mut all = conditions(&bound);
     all.retain(|c| c["type"] != "PodScheduled");

@@ -9,7 +9,7 @@ use crate::kube::store::{Store, hash};
 /// One pass.
 pub(crate) fn run(store: &mut Store) {
     for (ns, name) in names(store, "services") {
-        let Some(service) = store.get("services", &ns, &name).map(|o| (**o).clone()) else { continue };
+        let Some(service) = store.get("services", &ns, &name).cloned() else { continue };
         if going(&service) || !service["spec"]["selector"].is_object() {
             continue;
         }

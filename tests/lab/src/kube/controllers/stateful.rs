@@ -12,7 +12,7 @@ const STORE: &str = "statefulsets.apps";
 /// One pass.
 pub(crate) fn run(store: &mut Store) {
     for (ns, name) in names(store, STORE) {
-        let Some(set) = store.get(STORE, &ns, &name).map(|o| (**o).clone()) else { continue };
+        let Some(set) = store.get(STORE, &ns, &name).cloned() else { continue };
         if !going(&set) {
             number_pods(store, &set);
         }

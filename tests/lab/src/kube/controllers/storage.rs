@@ -14,12 +14,12 @@ const VOLUMES: &str = "persistentvolumes";
 /// One pass.
 pub(crate) fn run(store: &mut Store, plant: &mut Plant) {
     for (_, name) in names(store, VOLUMES) {
-        let Some(volume) = store.get(VOLUMES, "", &name).map(|o| (**o).clone()) else { continue };
+        let Some(volume) = store.get(VOLUMES, "", &name).cloned() else { continue };
         settle_volume(store, &volume);
     }
     let provisioners = provisioners(store);
     for (ns, name) in names(store, CLAIMS) {
-        let Some(claim) = store.get(CLAIMS, &ns, &name).map(|o| (**o).clone()) else { continue };
+        let Some(claim) = store.get(CLAIMS, &ns, &name).cloned() else { continue };
         if going(&claim) {
             release_claim(store, &claim);
         } else if claim["status"]["phase"] != "Bound" {

@@ -160,6 +160,7 @@ fn parse_type(text: &str) -> Type {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "tests")]
 mod tests {
     use super::*;
 
@@ -190,5 +191,48 @@ mod tests {
             ListKind::Keyed(vec![("port".into(), None), ("protocol".into(), Some(Value::from("TCP")))])
         );
         assert!(service.field("selector").unwrap().atomic());
+    }
+
+    // Field by field against the OpenAPI documents of a real server, where they are present.
+    #[test]
+    fn agrees_with_a_real_server() {
+        let facts = std::env::var_os("KUBELINE_FACTS").map(std::path::PathBuf::from).or_else(|| {
+            let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+            here.ancestors().map(|a| a.join("shared/facts")).find(|p| p.is_dir())
+        });
+        let Some(facts) = facts else {
+            eprintln!(
+                "skipped: there is no folder shared/facts beside the workspace, and KUBELINE_FACTS is not set"
+            );
+            return;
+        };
+        let mut compared = 0;
+        for entry in std::fs::read_dir(facts.join("kube-api/openapi-v3")).unwrap() {
+            let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+            let document: Value = serde_json::from_str(&text).unwrap();
+            for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
+                let short = name.rsplit('.').next().unwrap();
+                let doubled = ["TokenRequest", "ServiceReference"].contains(&short);
+                let (Some(Type::Object { fields, .. }), Some(properties), false) =
+                    (BUILTIN.get(short), schema["properties"].as_object(), doubled)
+                else {
+                    continue;
+                };
+                compared += 1;
+                for (field, ty) in fields {
+                    let real = properties.get(field).unwrap_or_else(|| panic!("{name} has no {field}"));
+                    assert_eq!(matches!(ty, Type::List(..)), real["type"] == "array", "{name} {field}");
+                    if let ListKind::Keyed(keys) = ty.list_kind() {
+                        let names: Vec<&String> = keys.iter().map(|(k, _)| k).collect();
+                        assert_eq!(
+                            real["x-kubernetes-list-map-keys"],
+                            serde_json::json!(names),
+                            "{name} {field}"
+                        );
+                    }
+                }
+            }
+        }
+        assert!(compared > 200, "only {compared} types were compared");
     }
 }

@@ -1,0 +1,5 @@
+//! The program `cni-install`.
+
+fn main() -> std::process::ExitCode {
+    stage::start::<cni_install::CniInstall>()
+}

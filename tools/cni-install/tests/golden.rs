@@ -1,0 +1,19 @@
+//! Documents and what is seen, against the plan, the manifests and the status that follow.
+
+use addon::Texts;
+use cni_install::{CniInstall, Want};
+use stage::Failure;
+
+fn complete(want: &mut Want) -> Result<(), Failure> {
+    let operator = include_str!("golden/tigera-operator.yaml").to_owned();
+    want.complete(&Texts::from([("tigera-operator".to_owned(), operator)]))?;
+    let (_, others) = manifests::check(want.addon.values()).expect("known fields");
+    assert_eq!(others, ["operator.tigera.io/v1 Installation"]);
+    Ok(())
+}
+
+#[test]
+fn golden() {
+    let count = manifests::cases::<CniInstall>(env!("CARGO_MANIFEST_DIR"), complete).unwrap_or_else(|e| panic!("{e}"));
+    assert!(count >= 5, "{count}");
+}

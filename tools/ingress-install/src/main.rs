@@ -1,0 +1,5 @@
+//! The program `ingress-install`.
+
+fn main() -> std::process::ExitCode {
+    stage::start::<ingress_install::IngressInstall>()
+}

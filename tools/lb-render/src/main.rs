@@ -1,0 +1,5 @@
+//! HAProxy from one JSON document.
+
+fn main() -> std::process::ExitCode {
+    stage::start::<lb_render::LbRender>()
+}

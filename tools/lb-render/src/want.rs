@@ -1,0 +1,197 @@
+//! What the operator wants: every refusal of input is here.
+
+use std::collections::BTreeMap;
+
+use cluster_doc::spec::{BalanceMode, Ingress, Kubernetes, LoadBalancer, Packages, Role, Spec, Vip};
+use cluster_doc::{Document, Exit, FilePath, Machine, Pointer, Refusals, Section};
+use fleet::Route;
+use stage::{Failure, Site};
+
+use crate::config::{self, Api, Config, Pair, Server, Terminate, Text, Web};
+use crate::kubeconfig;
+
+/// The sections that lb-render reads.
+pub const READS: &[Section] = &[
+    Section::Network,
+    Section::Vip,
+    Section::Ssh,
+    Section::Pools,
+    Section::Machines,
+    Section::LoadBalancer,
+    Section::Kubernetes,
+    Section::Ingress,
+    Section::Packages,
+];
+
+/// HAProxy on each load balancer.
+pub struct Want {
+    /// The load balancers in the document's order.
+    pub balancers: Vec<Balancer>,
+    /// The shared address.
+    pub vip: Vip,
+    /// Where packages come from.
+    pub packages: Packages,
+    /// The cluster's CA (PEM), once there is a cluster.
+    pub ca: Option<String>,
+    /// Certificates with their keys by file name, when TLS ends here.
+    pub certificates: BTreeMap<String, String>,
+    /// How the machines are reached; a document without `spec.ssh` can only be rendered.
+    pub route: Result<Route, Failure>,
+}
+
+/// One load balancer.
+pub struct Balancer {
+    /// Its name.
+    pub name: String,
+    /// What its HAProxy does.
+    pub config: Config,
+    /// haproxy.cfg.
+    pub text: Text,
+}
+
+impl Want {
+    /// The load balancer of this name.
+    ///
+    /// # Errors
+    /// Exit 1: a step names only machines of the document.
+    pub fn balancer(&self, name: &str) -> Result<&Balancer, Failure> {
+        let found = self.balancers.iter().find(|b| b.name == name);
+        found.ok_or_else(|| Failure::internal(format!("{name} is no load balancer")))
+    }
+}
+
+/// The meaning of a document.
+///
+/// # Errors
+/// Exit 3 for the document, exit 4 for files that it names.
+pub fn want(doc: &Document, site: &Site) -> Result<Want, Failure> {
+    let spec = doc.spec(READS)?;
+    let vip = spec.vip().map_err(|e| doc.locate(e))?.clone();
+    let machines = doc.machines(&spec);
+    let of = |role: Role| machines.iter().filter(move |m| m.role == role);
+    let balancers: Vec<&Machine> = of(Role::LoadBalancer).filter(|m| !m.leaving).collect();
+    if balancers.is_empty() {
+        return Err(nothing(doc, &spec, "holds no machine of the role \"load-balancer\"; add two or three"));
+    }
+    // A machine that leaves is listed until it is gone: its health check decides.
+    let servers = |role: Role| -> Vec<Server> {
+        of(role).map(|m| Server { name: m.name.clone(), address: m.address }).collect()
+    };
+    let (planes, workers) = (servers(Role::ControlPlane), servers(Role::Worker));
+    if planes.is_empty() && workers.is_empty() {
+        return Err(nothing(doc, &spec, "holds no control plane and no worker: there is nothing to balance"));
+    }
+    let balancer = spec.load_balancer.clone().unwrap_or_default();
+    let certificates = certificates(doc, &balancer, site)?;
+    let ca = match &spec.kubernetes {
+        Some(kubernetes) if !planes.is_empty() => kubeconfig::ca(&kubernetes.kubeconfig, site)?,
+        _ => None,
+    };
+    let config = |machine: &Machine| Config {
+        address: machine.address,
+        stats_port: balancer.stats_port.get(),
+        api: api(&vip, spec.kubernetes.as_ref(), ca.is_some(), &planes),
+        web: web(&vip, spec.ingress.as_ref(), &balancer, &workers),
+        terminate: (balancer.mode == BalanceMode::Terminate)
+            .then_some(Terminate { certificates: config::CERTIFICATES }),
+    };
+    let files: Vec<String> =
+        ca.iter().chain(certificates.values()).map(|c| config::digest(c.as_bytes())).collect();
+    let route = match spec.ssh() {
+        Ok(ssh) => Ok(Route::new(balancers.iter().copied(), ssh, site)),
+        Err(missing) => Err(Failure::from(doc.locate(missing))
+            .hint("without spec.ssh only render and lint work: lb-render render --dir DIR")),
+    };
+    let balancers = balancers.into_iter().map(|machine| {
+        let config = config(machine);
+        let text = config.text(&files)?;
+        Ok(Balancer { name: machine.name.clone(), config, text })
+    });
+    Ok(Want {
+        balancers: balancers.collect::<Result<_, Failure>>()?,
+        vip,
+        packages: spec.packages.clone().unwrap_or_default(),
+        ca,
+        certificates,
+        route,
+    })
+}
+
+fn nothing(doc: &Document, spec: &Spec, why: &str) -> Failure {
+    let key = if spec.pools.is_some() { "pools" } else { "machines" };
+    let at = Pointer::root().key("spec").key(key);
+    doc.locate(Refusals::one(at, why)).into()
+}
+
+fn api(vip: &Vip, kubernetes: Option<&Kubernetes>, verified: bool, servers: &[Server]) -> Option<Api> {
+    let port = kubernetes.map_or(6443, |k| k.api_port.get());
+    let ca = verified.then_some(config::CA);
+    (!servers.is_empty()).then(|| Api { listen: vip.ports.api.get(), port, ca, servers: servers.to_vec() })
+}
+
+fn web(vip: &Vip, ingress: Option<&Ingress>, balancer: &LoadBalancer, servers: &[Server]) -> Option<Web> {
+    // The defaults of spec.ingress, for a document that has none.
+    let (http, https, ping) = ingress.map_or((30080, 30443, 30082), |i| {
+        (i.http_node_port.get(), i.https_node_port.get(), i.ping_node_port.get())
+    });
+    (!servers.is_empty()).then(|| Web {
+        http: Pair { listen: vip.ports.http.get(), port: http },
+        https: Pair { listen: vip.ports.https.get(), port: https },
+        ping,
+        proxy: if balancer.proxy_protocol { " send-proxy-v2" } else { "" },
+        servers: servers.to_vec(),
+    })
+}
+
+/// The certificates to serve, each with its key, by file name.
+fn certificates(
+    doc: &Document,
+    balancer: &LoadBalancer,
+    site: &Site,
+) -> Result<BTreeMap<String, String>, Failure> {
+    let mut all = BTreeMap::new();
+    if balancer.mode != BalanceMode::Terminate {
+        return Ok(all);
+    }
+    let at = Pointer::root().key("spec").key("loadBalancer").key("certificates");
+    if balancer.certificates.is_empty() {
+        let why = "names no certificate; the mode \"terminate\" needs one (PEM, key and chain in one file)";
+        return Err(doc.locate(Refusals::one(at, why)).into());
+    }
+    for (n, path) in balancer.certificates.iter().enumerate() {
+        for file in files(path, site)? {
+            let pem = site.secret("a certificate (spec.loadBalancer.certificates)", &file)?;
+            if !pem.contains("-----BEGIN CERTIFICATE-----") || !pem.contains("PRIVATE KEY-----") {
+                return Err(Failure::precondition(format!("cannot serve the certificate {file}"))
+                    .because("it is not PEM with certificate and private key in one file")
+                    .hint(format!("cat fullchain.pem privkey.pem > {file}; chmod 600 {file}")));
+            }
+            let name = site.path(&file).file_name().map(|n| n.to_string_lossy().into_owned());
+            let name = name.unwrap_or_default();
+            if all.insert(name.clone(), pem + "\n").is_some() {
+                let why = format!("brings a second file called {name:?}; file names must differ");
+                return Err(doc.locate(Refusals::one(at.index(n), why)).into());
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// A file, or the `*.pem` files of a folder in the order of their names.
+fn files(path: &FilePath, site: &Site) -> Result<Vec<FilePath>, Failure> {
+    let full = site.path(path);
+    if !full.is_dir() {
+        return Ok(vec![path.clone()]);
+    }
+    let wrong =
+        |why: String| Failure::new(Exit::Precondition, format!("cannot read the folder {path}")).because(why);
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(&full).map_err(|e| wrong(e.to_string()))? {
+        let file = entry.map_err(|e| wrong(e.to_string()))?.path();
+        if file.extension().is_some_and(|e| e == "pem") {
+            found.push(file.to_string_lossy().parse::<FilePath>().map_err(wrong)?);
+        }
+    }
+    found.sort_by_key(ToString::to_string);
+    if found.is_empty() { Err(wrong("it holds no *.pem file".to_owned())) } else { Ok(found) }
+}

@@ -1,0 +1,187 @@
+//! lb-render against the lab: the seven laws, and what an operator sees.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests fail loudly")]
+
+use lab::world::Machines as _;
+use lab::{Action, Clock, Fault, Window};
+use laws::ssh::Site;
+use laws::{Case, Trouble, run};
+use lb_render::LbRender;
+use serde_json::{Value, json};
+use stage::Exit;
+
+/// Three load balancers in the lab; control planes and workers are addresses that nobody listens at.
+async fn spec(site: &Site) -> Value {
+    let mut machines = Vec::new();
+    for n in 1..=3 {
+        machines.push(site.machine(&format!("lb-{n}"), "load-balancer", 10 + n).await.unwrap());
+    }
+    for n in 1..=3 {
+        machines.push(site.entry(&format!("cp-{n}"), "control-plane", 20 + n));
+        machines.push(site.entry(&format!("w-{n}"), "worker", 30 + n));
+    }
+    json!({
+        "vip": { "address": site.address(10), "routerId": 30, "ports": { "http": 7080, "https": 7443, "api": 7643 } },
+        "ssh": site.ssh(),
+        "machines": machines,
+        "kubernetes": {
+            "version": "1.36.2", "podCidr": "10.244.0.0/16", "serviceCidr": "10.96.0.0/12", "kubeconfig": "kubeconfig",
+        },
+    })
+}
+
+async fn case() -> Case {
+    let site = Site::new(Clock::ZERO).unwrap();
+    let spec = spec(&site).await;
+    site.case(spec)
+}
+
+fn ssh(matching: &str, action: Action) -> Fault {
+    Fault { window: Window::Ssh, matching: matching.into(), skip: 0, times: 1, action }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keeps_the_seven_laws() {
+    let trouble = |name, fault, exits: &[Exit]| Trouble { name, fault, exits: exits.to_vec() };
+    let transient = [Exit::Transient];
+    let troubles = [
+        trouble(
+            "apt fails twice",
+            Fault {
+                times: 2,
+                ..ssh(
+                    "lb-1 env DEBIAN_FRONTEND=noninteractive apt-get install",
+                    Action::Exit(100, "E: no".into()),
+                )
+            },
+            &[Exit::Precondition],
+        ),
+        trouble(
+            "haproxy -c refuses",
+            ssh("lb-2 /usr/sbin/haproxy -c", Action::Exit(1, "[ALERT] no".into())),
+            &[Exit::Precondition],
+        ),
+        trouble(
+            "a reload fails",
+            ssh(
+                "lb-2 systemctl reload-or-restart",
+                Action::Exit(1, "Job for haproxy.service failed.".into()),
+            ),
+            &[Exit::Precondition],
+        ),
+        trouble("cut before a write", ssh("lb-3 write v1", Action::DropBefore), &transient),
+        trouble("cut after a reload", ssh("lb-1 systemctl reload-or-restart", Action::DropAfter), &transient),
+        trouble("a host hangs", ssh("lb-1 systemctl reload-or-restart", Action::Hang), &transient),
+    ];
+    let summary = laws::check::<LbRender>(&[], &troubles, case).await.unwrap_or_else(|e| panic!("{e}"));
+    println!("{summary}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_configuration_touches_nothing_live() {
+    let case = case().await;
+    let first = run::<LbRender>(&case, &["apply"], &[], &case.document, None).await;
+    assert_eq!(first.exit, Exit::Done, "{first}");
+    let before = (case.picture)();
+    let other = case.document.replace("\"http\": 7080", "\"http\": 7081");
+    case.faults.inject(ssh(
+        "lb-3 /usr/sbin/haproxy -c",
+        Action::Exit(1, "[ALERT] config : words of HAProxy".into()),
+    ));
+    let said = run::<LbRender>(&case, &["apply"], &[], &other, None).await;
+    assert_eq!(said.exit, Exit::Precondition, "{said}");
+    assert!(
+        said.stderr.contains("words of HAProxy") && said.stderr.contains("nothing live was touched"),
+        "{said}"
+    );
+    assert!(said.stdout.is_empty(), "{said}");
+    assert_eq!(before, (case.picture)(), "files and what runs are as before, on all three");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failed_reload_puts_the_old_file_back() {
+    let case = case().await;
+    let first = run::<LbRender>(&case, &["apply"], &[], &case.document, None).await;
+    assert_eq!(first.exit, Exit::Done, "{first}");
+    let other = case.document.replace("\"http\": 7080", "\"http\": 7081");
+    let fault =
+        ssh("lb-1 systemctl reload-or-restart", Action::Exit(1, "Job for haproxy.service failed.".into()));
+    case.faults.inject(fault);
+    let said = run::<LbRender>(&case, &["apply"], &[], &other, None).await;
+    assert_eq!(said.exit, Exit::Precondition, "{said}");
+    assert!(said.stderr.contains("the old one was put back"), "{said}");
+    assert!(said.stdout.is_empty());
+    let picture = (case.picture)();
+    assert_eq!(picture.matches("bind *:7080").count(), 3, "the old file is live everywhere");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_machine_is_held_and_a_foreign_file_kept() {
+    let site = Site::new(Clock::ZERO).unwrap();
+    let spec = spec(&site).await;
+    let (hosts, dead) = (site.hosts.clone(), site.hosts.find("lb-3").unwrap().vmid);
+    hosts.power_off(dead);
+    let case = site.case(spec);
+    let said = run::<LbRender>(&case, &["apply"], &[], &case.document, None).await;
+    assert_eq!(said.exit, Exit::Partial, "{said}");
+    let document: Value = serde_json::from_str(&said.stdout).unwrap();
+    assert_eq!(document["status"]["lb-render"]["held"][0]["what"], "lb-3");
+    assert_eq!(document["status"]["lb-render"]["machines"].as_array().unwrap().len(), 2);
+
+    // Somebody's own file: held, and not touched.
+    hosts.find("lb-1").unwrap().machine().fs.put(
+        "/etc/haproxy/haproxy.cfg",
+        "# mine\n",
+        0o644,
+        "root",
+        "root",
+    );
+    let said = run::<LbRender>(&case, &["apply"], &[], &case.document, None).await;
+    assert_eq!(said.exit, Exit::Precondition, "{said}");
+    assert_eq!(hosts.find("lb-1").unwrap().machine().fs.text("/etc/haproxy/haproxy.cfg"), "# mine\n");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_names_what_is_down_and_destroy_removes_what_is_ours() {
+    let case = case().await;
+    let first = run::<LbRender>(&case, &["apply"], &[], &case.document, None).await;
+    assert_eq!(first.exit, Exit::Done, "{first}");
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    loop {
+        let said = run::<LbRender>(&case, &["check"], &[], &case.document, None).await;
+        assert_eq!(said.exit, Exit::Differs, "{said}");
+        if said.stdout.contains("cp-2: api is down as seen by lb-1 (L4CON), lb-2 (L4CON), lb-3 (L4CON)") {
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "{said}");
+    }
+    let gone = run::<LbRender>(&case, &["destroy", "--yes"], &[], &first.stdout, None).await;
+    assert_eq!(gone.exit, Exit::Done, "{gone}");
+    assert!(!gone.stdout.contains("lb-render"), "{gone}");
+    let picture = (case.picture)();
+    assert!(
+        !picture.contains("kubeline (lb-render)") && !picture.contains("unit haproxy is active"),
+        "{picture}"
+    );
+    let again = run::<LbRender>(&case, &["destroy", "--yes"], &[], &gone.stdout, None).await;
+    assert_eq!(again.exit, Exit::Done, "{again}");
+    assert!(again.done.is_empty());
+}
+
+#[tokio::test]
+async fn renders_without_ssh_and_refuses_to_apply() {
+    let case = Site::new(Clock::ZERO).unwrap().case(json!({
+        "vip": { "address": "192.0.2.10", "routerId": 7 },
+        "machines": [
+            { "name": "a", "role": "load-balancer", "address": "192.0.2.11" },
+            { "name": "k", "role": "control-plane", "address": "192.0.2.21" },
+        ],
+    }));
+    let said = run::<LbRender>(&case, &["render"], &[], &case.document, None).await;
+    assert_eq!(said.exit, Exit::Done, "{said}");
+    assert!(said.stdout.contains("server k 192.0.2.21:6443 check check-ssl verify none\n"), "{said}");
+    assert!(!said.stdout.contains("frontend https"), "{said}");
+    let said = run::<LbRender>(&case, &["apply"], &[], &case.document, None).await;
+    assert_eq!(said.exit, Exit::Refused, "{said}");
+    assert!(said.stderr.contains("spec.ssh: is missing"), "{said}");
+}

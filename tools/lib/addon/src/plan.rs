@@ -1,0 +1,315 @@
+//! What is to be done in the cluster, and why: pure.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use kube_apply::{Difference, FieldChange, ObjectId, What};
+use serde::{Deserialize, Serialize};
+use stage::{HeldKind, Plan, StepId};
+
+use crate::access::Access;
+use crate::ready::Ready;
+use crate::seen::{Offline, Seen};
+use crate::set::Addon;
+
+/// One change of the cluster, or one thing to wait for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "act", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Step {
+    /// Makes or widens the ConfigMap that lists the set's kinds, so that nothing of it can be forgotten.
+    Open {
+        /// The ConfigMap.
+        id: ObjectId,
+    },
+    /// Makes an object.
+    Create {
+        /// The object.
+        id: ObjectId,
+        /// A digest of it.
+        digest: String,
+    },
+    /// Changes an object.
+    Change {
+        /// The object.
+        id: ObjectId,
+        /// A digest of it.
+        digest: String,
+    },
+    /// Deletes an object and makes it anew.
+    Recreate {
+        /// The object.
+        id: ObjectId,
+        /// A digest of it.
+        digest: String,
+    },
+    /// Makes an object whose content is made up now and never changed again.
+    Generate {
+        /// The object.
+        id: ObjectId,
+    },
+    /// Waits for evidence.
+    Wait {
+        /// What is waited for.
+        what: Ready,
+    },
+    /// Deletes what has left the set.
+    Prune {
+        /// The objects.
+        ids: Vec<ObjectId>,
+        /// Whether what holds data goes as well.
+        data: bool,
+    },
+    /// Deletes an object and waits until it is gone.
+    Delete {
+        /// The object.
+        id: ObjectId,
+    },
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::Open { id } => write!(f, "open the set {}", id.name),
+            Step::Create { id, .. } => write!(f, "create {}", Short(id)),
+            Step::Change { id, .. } => write!(f, "change {}", Short(id)),
+            Step::Recreate { id, .. } => write!(f, "recreate {}", Short(id)),
+            Step::Generate { id } => write!(f, "generate {}", Short(id)),
+            Step::Wait { what } => write!(f, "wait for {what}"),
+            Step::Prune { ids, .. } => {
+                let each: Vec<String> = ids.iter().map(|id| Short(id).to_string()).collect();
+                write!(f, "prune {}", each.join(", "))
+            }
+            Step::Delete { id } => write!(f, "delete {}", Short(id)),
+        }
+    }
+}
+
+/// An object as people call it: kind, namespace, name.
+struct Short<'a>(&'a ObjectId);
+
+impl fmt::Display for Short<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ObjectId { kind, namespace, name, .. } = self.0;
+        match namespace {
+            Some(namespace) => write!(f, "{kind} {namespace}/{name}"),
+            None => write!(f, "{kind} {name}"),
+        }
+    }
+}
+
+/// Kinds that lose nothing by being deleted and made anew.
+pub type Recreated = &'static [&'static str];
+
+/// Such kinds, where a tool does not say otherwise: no claim, volume or definition is among them.
+const RECREATED: Recreated = &[
+    "StorageClass",
+    "IngressClass",
+    "ClusterRoleBinding",
+    "RoleBinding",
+    "Deployment",
+    "DaemonSet",
+    "StatefulSet",
+    "Job",
+    "Service",
+    "PriorityClass",
+];
+
+/// Adds what the cluster needs to a plan, after the steps `after`; returns the last steps.
+pub fn plan<S>(
+    plan: &mut Plan<S>,
+    addon: &Addon,
+    seen: &Seen,
+    access: &Access,
+    after: &[StepId],
+    wrap: impl Fn(Step) -> S,
+) -> Vec<StepId> {
+    let mut gate = after.to_vec();
+    let mut dirty = false;
+    let parent = seen.differences.first().filter(|one| one.id == addon.set.parent_id());
+    match (&seen.offline, parent.map(|one| &one.what)) {
+        (None, Some(What::Same)) => {}
+        (offline, what) => {
+            let why = match (offline, what) {
+                (Some(offline), _) => offline.why(),
+                (None, Some(What::Change { .. })) => "it does not name all kinds of the set".to_owned(),
+                _ => "it does not exist".to_owned(),
+            };
+            gate = vec![plan.step_after(&gate, wrap(Step::Open { id: addon.set.parent_id() }), why)];
+        }
+    }
+    for wave in &addon.waves {
+        let mut steps: [Vec<StepId>; 3] = Default::default();
+        for object in addon.set.in_order().filter(|object| wave.objects.contains(&object.id())) {
+            let id = object.id();
+            let Some((step, why)) = due(addon, seen, &id, plan) else { continue };
+            let stage = kube_apply::Stage::of(&id) as usize;
+            let before: Vec<StepId> = gate.iter().chain(steps[..stage].iter().flatten()).copied().collect();
+            steps[stage].push(plan.step_after(&before, wrap(step), why));
+        }
+        for once in &wave.once {
+            if seen.offline.is_some() || seen.absent.contains(&once.id) {
+                let before: Vec<StepId> = gate.iter().chain(&steps[0]).copied().collect();
+                let why = "it is made once and does not exist";
+                steps[2].push(plan.step_after(&before, wrap(Step::Generate { id: once.id.clone() }), why));
+            }
+        }
+        let done: Vec<StepId> = steps.into_iter().flatten().collect();
+        dirty |= !done.is_empty();
+        if !done.is_empty() {
+            gate = done;
+        }
+        let mut waits = Vec::new();
+        for need in &wave.needs {
+            let lacking = seen.lacking.iter().find(|one| one.what == *need);
+            let why = match lacking {
+                Some(lacking) => lacking.reason.clone(),
+                None if dirty => "it may change".to_owned(),
+                None => continue,
+            };
+            waits.push(plan.step_after(&gate, wrap(Step::Wait { what: need.clone() }), why));
+        }
+        if !waits.is_empty() {
+            dirty = true;
+            gate = waits;
+        }
+    }
+    let mut going = Vec::new();
+    for left in &seen.leftovers {
+        match &left.holds {
+            Some(why) if !access.prune_data => plan.hold(
+                HeldKind::Flag,
+                Short(&left.id).to_string(),
+                format!("the document has it no more, but {why}"),
+                Some("--prune-data deletes it".to_owned()),
+            ),
+            _ => going.push(left.id.clone()),
+        }
+    }
+    if !going.is_empty() {
+        let step = Step::Prune { ids: going, data: access.prune_data };
+        gate = vec![plan.step_after(&gate, wrap(step), "the document has no use for it any more")];
+    }
+    gate
+}
+
+/// Holds for each node that is lost: what belongs there is not done.
+pub fn hold_lost<S>(plan: &mut Plan<S>, seen: &Seen) {
+    for (name, why) in &seen.lost {
+        plan.hold(HeldKind::Unreachable, name, why, None);
+    }
+}
+
+/// The step that an object needs, if any; what stands in its way is held.
+fn due<S>(addon: &Addon, seen: &Seen, id: &ObjectId, plan: &mut Plan<S>) -> Option<(Step, String)> {
+    let digest = addon.digest_of(id);
+    let create = Step::Create { id: id.clone(), digest: digest.clone() };
+    if let Some(offline) = &seen.offline {
+        return Some((create, offline.why()));
+    }
+    let Some(Difference { what, .. }) = seen.differences.iter().find(|one| one.id == *id) else {
+        return Some((create, "it does not exist".to_owned()));
+    };
+    match what {
+        What::Same => None,
+        What::Create => Some((create, "it does not exist".to_owned())),
+        What::Undried { reason, .. } => Some((create, reason.clone())),
+        What::Change { fields } => Some((Step::Change { id: id.clone(), digest }, changes(fields))),
+        What::Immutable { reason } if RECREATED.contains(&id.kind.as_str()) => {
+            Some((Step::Recreate { id: id.clone(), digest }, one_line(reason)))
+        }
+        What::Immutable { reason } => {
+            let hint = format!("look at what uses it, delete {} yourself, and run again", Short(id));
+            plan.hold(HeldKind::Unmet, Short(id).to_string(), one_line(reason), Some(hint));
+            None
+        }
+        What::Conflict { fields } => {
+            let each: Vec<String> = fields.iter().map(|(field, by)| format!("{field} belongs to {by}")).collect();
+            let hint = "--force-conflicts takes these fields over".to_owned();
+            plan.hold(HeldKind::Unmet, Short(id).to_string(), each.join(", "), Some(hint));
+            None
+        }
+    }
+}
+
+fn changes(fields: &[FieldChange]) -> String {
+    let each: Vec<String> = fields
+        .iter()
+        .map(|field| match &field.lines {
+            Some(lines) => {
+                let changed = |sign: char| lines.lines().filter(|l| l.starts_with(sign)).count();
+                format!("{}: {} lines more, {} lines less", field.path, changed('+'), changed('-'))
+            }
+            None => one_line(&field.to_string()),
+        })
+        .collect();
+    each.join("; ")
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// What `destroy` does in the cluster: the reverse of the waves, what holds data only with the flag.
+pub fn teardown<S>(
+    plan: &mut Plan<S>,
+    addon: &Addon,
+    seen: &Seen,
+    access: &Access,
+    wrap: impl Fn(Step) -> S,
+) -> Vec<StepId> {
+    match &seen.offline {
+        None => {}
+        Some(offline @ Offline::NoKubeconfig { .. }) => {
+            plan.hold(HeldKind::Flag, "the cluster", format!("{}: there is none to clean", offline.why()), None);
+            return Vec::new();
+        }
+        Some(offline) => {
+            let hint = "run again when it answers, or destroy the machines".to_owned();
+            plan.hold(HeldKind::Unmet, "the cluster", offline.why(), Some(hint));
+            return Vec::new();
+        }
+    }
+    let exists: BTreeSet<&ObjectId> = seen
+        .differences
+        .iter()
+        .filter(|one| !matches!(one.what, What::Create | What::Undried { .. }))
+        .map(|one| &one.id)
+        .collect();
+    let mut gate: Vec<StepId> = Vec::new();
+    let mut kept = false;
+    for wave in addon.waves.iter().rev() {
+        let once = wave.once.iter().map(|once| &once.id).filter(|id| !seen.absent.contains(id));
+        let mut objects: Vec<&ObjectId> = wave.objects.iter().filter(|id| exists.contains(id)).chain(once).collect();
+        objects.sort_by_key(|id| std::cmp::Reverse(kube_apply::Stage::of(id)));
+        let mut stages: [Vec<StepId>; 3] = Default::default();
+        for id in objects {
+            if let Some(why) = data_in(id, seen).filter(|_| !access.prune_data) {
+                kept = true;
+                plan.hold(HeldKind::Flag, Short(id).to_string(), why, Some("--prune-data deletes it".to_owned()));
+                continue;
+            }
+            let stage = kube_apply::Stage::of(id) as usize;
+            let after: Vec<StepId> = gate.iter().chain(stages[stage + 1..].iter().flatten()).copied().collect();
+            stages[stage].push(plan.step_after(&after, wrap(Step::Delete { id: id.clone() }), "destroy was asked for"));
+        }
+        let done: Vec<StepId> = stages.into_iter().flatten().collect();
+        if !done.is_empty() {
+            gate = done;
+        }
+    }
+    let parent = addon.set.parent_id();
+    if !kept && exists.contains(&parent) {
+        gate = vec![plan.step_after(&gate, wrap(Step::Delete { id: parent }), "the set is gone")];
+    }
+    gate
+}
+
+/// Why an object does not go without the flag.
+fn data_in(id: &ObjectId, seen: &Seen) -> Option<&'static str> {
+    match id.kind.as_str() {
+        "PersistentVolumeClaim" | "PersistentVolume" => Some("it holds data"),
+        "CustomResourceDefinition" => Some("all objects of its kind would go with it"),
+        "Namespace" if seen.claims.contains(&id.name) => Some("claims are in it, which hold data"),
+        _ => None,
+    }
+}
