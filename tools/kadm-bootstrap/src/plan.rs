@@ -199,7 +199,7 @@ impl<'a> Build<'a> {
             return;
         }
         let runs = *state == State::Done && !anew;
-        if let Ok(ids) = prepare(&mut self.plan, self.want, &node.name, host, runs) {
+        if let Some(ids) = prepare(&mut self.plan, self.want, &node.name, host, runs) {
             self.ready.insert(&node.name, ids);
         }
     }

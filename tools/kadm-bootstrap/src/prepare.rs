@@ -17,7 +17,7 @@ const ALONG: [&str; 4] = ["cri-tools", "kubernetes-cni", "conntrack", "runc"];
 /// Services that set the clock.
 const CLOCKS: [&str; 4] = ["systemd-timesyncd", "chrony", "ntpsec", "openntpd"];
 
-/// Adds the steps of one machine; `Err` when something is held that must be there before it can join.
+/// Adds the steps of one machine; `None` when something is held that must be there before it can join.
 ///
 /// `runs` is true for a machine that is part of the cluster: its versions are not touched here.
 pub fn prepare(
@@ -26,21 +26,21 @@ pub fn prepare(
     name: &str,
     host: &HostSeen,
     runs: bool,
-) -> Result<Vec<StepId>, ()> {
+) -> Option<Vec<StepId>> {
     let mut ids = Vec::new();
     ids.extend(kernel(plan, want, name, host));
     if !clock(host) && host.packages.contains_key("chrony") {
         let step = Step::Start { host: name.to_owned(), unit: "chrony".to_owned() };
         ids.push(plan.step(step, "nothing sets the clock"));
     }
-    let packages = packages(plan, want, name, host, runs)?;
+    let packages = packages(plan, want, name, host, runs).ok()?;
     ids.extend(packages);
-    ids.extend(runtime(plan, want, name, host, packages)?);
+    ids.extend(runtime(plan, want, name, host, packages).ok()?);
     if !host.leftovers.is_empty() {
         let step = Step::Sweep { host: name.to_owned(), files: host.leftovers.clone() };
         ids.push(plan.step(step, "an interrupted run left secrets"));
     }
-    Ok(ids)
+    Some(ids)
 }
 
 fn kernel(plan: &mut Plan<Step>, want: &Want, name: &str, host: &HostSeen) -> Option<StepId> {
