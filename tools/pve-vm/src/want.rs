@@ -236,9 +236,9 @@ pub fn design(flags: &Flags, doc: &Document, spec: &Spec) -> Result<Design, Fail
 /// The nodes that the stage for Kubernetes said to be in the cluster.
 fn members(doc: &Document) -> Option<BTreeSet<String>> {
     let status: serde_json::Value = doc.status("kadm-bootstrap")?;
-    let nodes = status.get("nodes")?.as_array()?;
-    let name = |n: &serde_json::Value| n.get("name").unwrap_or(n).as_str().map(str::to_owned);
-    Some(nodes.iter().filter_map(name).collect())
+    let names = |key: &str| status.get(key)?.as_array().cloned();
+    let all = names("controlPlanes")?.into_iter().chain(names("workers")?);
+    Some(all.filter_map(|n| n.as_str().map(str::to_owned)).collect())
 }
 
 fn refuse(n: usize, pool: &Pool, wrong: &mut Refusals) {

@@ -33,7 +33,7 @@ fn actual(case: &Path) -> Vec<(&'static str, String)> {
     let flags = fs::read_to_string(case.join("flags")).unwrap_or_default();
     let flags = Cli::parse_from(std::iter::once("pve-vm").chain(flags.lines())).flags;
     let mut design = want::design(&flags, &doc, &doc.spec(want::READS).unwrap()).unwrap();
-    design.grantee = "--tokens 'kubeline@pve!cli'".to_owned();
+    design.grantee = "--users 'kubeline@pve' --tokens 'kubeline@pve!cli'".to_owned();
     let seen: Seen = serde_json::from_slice(&fs::read(case.join("seen.json")).unwrap()).unwrap();
     let first = plan(&design, &seen);
     assert_eq!(first, plan(&design, &seen), "the plan is a function");

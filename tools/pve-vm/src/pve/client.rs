@@ -40,7 +40,11 @@ impl Login {
     /// Whom a privilege is given to, as options of `pveum acl modify`.
     pub fn grantee(&self) -> String {
         match self {
-            Login::Token(token) => format!("--tokens '{}'", token.split('=').next().unwrap_or_default()),
+            // A token with privilege separation may do what both its user and it are granted.
+            Login::Token(token) => {
+                let id = token.split('=').next().unwrap_or_default();
+                format!("--users '{}' --tokens '{id}'", id.split('!').next().unwrap_or_default())
+            }
             Login::Password { user, .. } => format!("--users '{user}'"),
         }
     }
@@ -376,7 +380,7 @@ mod tests {
     #[test]
     fn a_login_never_shows_its_secret() {
         let token = Login::Token("kubeline@pve!cli=secret-uuid".into());
-        assert_eq!(format!("{token:?}"), "--tokens 'kubeline@pve!cli'");
+        assert_eq!(format!("{token:?}"), "--users 'kubeline@pve' --tokens 'kubeline@pve!cli'");
         let password = Login::Password { user: "a@pve".into(), password: "hunter2".into() };
         assert!(!format!("{password:?}").contains("hunter2"));
     }
