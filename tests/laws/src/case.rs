@@ -56,12 +56,11 @@ impl Case {
         let read = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
         let (before, after) = (read(&self.with_foreign_status()), read(&said.stdout));
         for key in [FOREIGN, "zz-foreign"] {
-            // As text, so that the order of keys counts.
-            if before["status"][key].to_string() != after["status"][key].to_string() {
+            if !same_text(&before["status"][key], &after["status"][key]) {
                 return Err(Broken(format!("law 4: status[\"{key}\"] did not survive\n{said}")));
             }
         }
-        if before["spec"].to_string() != after["spec"].to_string() {
+        if !same_text(&before["spec"], &after["spec"]) {
             return Err(Broken(format!("law 4: spec was changed\n{said}")));
         }
         Ok(())
@@ -80,9 +79,7 @@ impl Case {
         document: &str,
         picture: &str,
     ) -> Result<(), Broken> {
-        for (name, is, due) in
-            [("document", &said.stdout, document), ("world", &(self.picture)(), picture)]
-        {
+        for (name, is, due) in [("document", &said.stdout, document), ("world", &(self.picture)(), picture)] {
             let is = self.comparable(is);
             if is != due {
                 let differs = difference(due, &is);
@@ -94,12 +91,17 @@ impl Case {
 
     pub(crate) fn tells_no_secret(&self, said: &Said) -> Result<(), Broken> {
         for secret in &self.secrets {
-            for (name, text) in [("stdout", &said.stdout), ("stderr", &said.stderr), ("events", &said.events)] {
+            for (name, text) in [("stdout", &said.stdout), ("stderr", &said.stderr), ("events", &said.events)]
+            {
                 if text.contains(secret.as_str()) {
                     return Err(Broken(format!("law 7: a secret stands on {name}")));
                 }
             }
-            let told = self.journal.since(0).into_iter().find(|e| e.argv.iter().any(|a| a.contains(secret.as_str())));
+            let told = self
+                .journal
+                .since(0)
+                .into_iter()
+                .find(|e| e.argv.iter().any(|a| a.contains(secret.as_str())));
             if let Some(entry) = told {
                 return Err(Broken(format!("law 7: a secret stands in the arguments of {}", entry.request)));
             }
@@ -114,6 +116,12 @@ impl Case {
         }
         Err(Broken(format!("the lab was asked what it does not know: {unknown:#?}\n{said}")))
     }
+}
+
+/// The same as text, so that the order of keys counts.
+fn same_text(a: &Value, b: &Value) -> bool {
+    let (a, b) = (a.to_string(), b.to_string());
+    a == b
 }
 
 /// A secret in a file that others than its owner can read.

@@ -68,7 +68,11 @@ const TIMEOUT: &str = "30s";
 ///
 /// # Errors
 /// The first law that does not hold.
-pub async fn check<T: Tool>(args: &[&str], troubles: &[Trouble], make: impl AsyncFn() -> Case) -> Result<Summary> {
+pub async fn check<T: Tool>(
+    args: &[&str],
+    troubles: &[Trouble],
+    make: impl AsyncFn() -> Case,
+) -> Result<Summary> {
     let mut summary = Summary { tool: T::NAME, ..Summary::default() };
     let whole = undisturbed::<T>(args, &make, &mut summary).await?;
     for k in 1..=whole.steps {
@@ -158,7 +162,12 @@ async fn undisturbed<T: Tool>(
 }
 
 /// Law 3: the run dies after step k, and is run again.
-async fn killed<T: Tool>(args: &[&str], make: &impl AsyncFn() -> Case, k: usize, whole: &Whole) -> Result<()> {
+async fn killed<T: Tool>(
+    args: &[&str],
+    make: &impl AsyncFn() -> Case,
+    k: usize,
+    whole: &Whole,
+) -> Result<()> {
     let case = make().await;
     let document = case.with_foreign_status();
     let dead = run::<T>(&case, &["apply"], args, &document, Some(k)).await;
@@ -167,7 +176,11 @@ async fn killed<T: Tool>(args: &[&str], make: &impl AsyncFn() -> Case, k: usize,
     }
     let again = run::<T>(&case, &["apply"], args, &document, None).await;
     if again.exit != whole.exit {
-        return broken(3, format!("killed after step {k}, the next run does not end as an undisturbed one"), &again);
+        return broken(
+            3,
+            format!("killed after step {k}, the next run does not end as an undisturbed one"),
+            &again,
+        );
     }
     case.agrees(3, &format!("killed after step {k}"), &again, &whole.document, &whole.picture)?;
     case.tells_no_secret(&again)?;

@@ -77,7 +77,13 @@ impl Write for Sink {
 }
 
 /// Runs a tool: its verb, flags, standard input, and after how many steps it is killed.
-pub async fn run<T: Tool>(case: &Case, verb: &[&str], flags: &[&str], stdin: &str, kill: Option<usize>) -> Said {
+pub async fn run<T: Tool>(
+    case: &Case,
+    verb: &[&str],
+    flags: &[&str],
+    stdin: &str,
+    kill: Option<usize>,
+) -> Said {
     let (stdout, stderr) = (Sink::default(), Sink::default());
     let events = tempfile::NamedTempFile::new().map(|f| f.into_temp_path()).ok();
     let mut args: Vec<String> = vec![T::NAME.to_owned()];

@@ -1,1 +1,178 @@
 //! A highly available Kubernetes by kubeadm: prepared, initialised, joined.
+//!
+//! * Reads: `spec.kubernetes`, `vip`, `ssh`, `pools`, `machines`, `network`, `packages`, `registry`, `artifacts`; `status["pve-vm"]`.
+//! * Writes: `status["kadm-bootstrap"]`, and the operator's kubeconfig at `spec.kubernetes.kubeconfig`, mode 0600.
+//! * Changes: on control planes and workers, over SSH: kernel modules and settings, swap, the packages containerd,
+//!   kubeadm, kubelet, kubectl and chrony, containerd's configuration, and what kubeadm does. In the cluster: labels
+//!   and taints of its nodes.
+//! * Needs: Debian or Ubuntu, root by sudo, and an API address (lb-render, vip-keepalive) that leads to the control
+//!   planes.
+//!
+//! What a machine is follows from evidence alone: the files that kubeadm leaves, etcd's members, the node objects.
+//! Tokens and certificate keys are made here for one join each; they travel in files of mode 0600 on a machine's
+//! memory file system and never as arguments.
+
+pub mod api;
+pub mod apply;
+pub mod args;
+pub mod certificate;
+pub mod check;
+pub mod etcd;
+pub mod faults;
+pub mod files;
+pub mod hosts;
+pub mod kubeconfig;
+pub mod look;
+pub mod observe;
+pub mod plan;
+pub mod prepare;
+pub mod said;
+pub mod seen;
+pub mod state;
+pub mod step;
+pub mod want;
+
+use cluster_doc::{Document, Section};
+use fleet::Fleet;
+use serde_json::{Value, json};
+use stage::{Ctx, Failure, Finding, Guard, Plan, Rendered, Site, Tool};
+use tokio::sync::Mutex;
+
+use crate::api::Api;
+use crate::seen::Seen;
+use crate::step::Step;
+use crate::want::Want;
+
+/// The sections that are read.
+pub const READS: &[Section] = &[
+    Section::Network,
+    Section::Vip,
+    Section::Ssh,
+    Section::Pools,
+    Section::Machines,
+    Section::Kubernetes,
+    Section::Packages,
+    Section::Artifacts,
+    Section::Registry,
+];
+/// The field manager of what is ours in the cluster.
+pub const MANAGER: &str = "kubeline-kadm-bootstrap";
+
+/// The tool.
+pub struct KadmBootstrap;
+
+/// Open connections.
+pub struct World {
+    /// The machines.
+    pub fleet: Fleet,
+    /// The API, once there is one.
+    pub(crate) api: Mutex<Option<Api>>,
+}
+
+impl World {
+    /// The admin.conf of a control plane.
+    pub(crate) async fn admin_conf(&self, name: &str) -> Result<String, Failure> {
+        let path = "/etc/kubernetes/admin.conf";
+        let doing = format!("cannot read {path} on {name}");
+        let read = self.fleet.host(name)?.read(path).await.map_err(|e| fleet::failure(&doing, &e))?;
+        let bytes = read.ok_or_else(|| Failure::transient(&doing).because("there is none"))?;
+        String::from_utf8(bytes).map_err(|_| Failure::precondition(doing).because("it is no text"))
+    }
+
+    /// The API through the VIP, with a control plane's admin.conf.
+    pub(crate) async fn api(&self, via: &str, want: &Want) -> Result<Api, Failure> {
+        let mut known = self.api.lock().await;
+        if let Some(api) = &*known {
+            return Ok(api.clone());
+        }
+        let text = self.admin_conf(via).await?;
+        let api = Api::connect(&text, Some(&format!("https://{}", want.endpoint))).await?;
+        *known = Some(api.clone());
+        Ok(api)
+    }
+}
+
+impl Tool for KadmBootstrap {
+    const NAME: &'static str = "kadm-bootstrap";
+    const ABOUT: &'static str = "Make a highly available Kubernetes with kubeadm";
+    const TEACH: &'static str = "Examples:\n  kadm-bootstrap plan -f cluster.json\n  kadm-bootstrap < cluster.json > next.json\n  \
+        kadm-bootstrap check -f cluster.json\n\nFiles:\n  spec.kubernetes.kubeconfig  written with mode 0600 once the API answers at the VIP";
+    const READS: &'static [Section] = READS;
+
+    type Flags = args::Flags;
+    type Want = Want;
+    type World = World;
+    type Seen = Seen;
+    type Step = Step;
+
+    fn want(flags: &args::Flags, doc: &Document, site: &Site) -> Result<Want, Failure> {
+        want::want(flags, doc, site)
+    }
+
+    async fn connect(want: &Want, ctx: &Ctx) -> Result<World, Failure> {
+        Ok(World { fleet: Fleet::connect(&want.route, ctx).await?, api: Mutex::new(None) })
+    }
+
+    async fn observe(world: &World, want: &Want, ctx: &Ctx) -> Result<Seen, Failure> {
+        observe::observe(world, want, ctx).await
+    }
+
+    fn plan(want: &Want, seen: &Seen) -> Plan<Step> {
+        plan::plan(want, seen)
+    }
+
+    async fn guard(
+        plan: &Plan<Step>,
+        world: &World,
+        _want: &Want,
+        ctx: &Ctx,
+    ) -> Result<Option<Guard>, Failure> {
+        let hosts: Vec<&str> = plan.steps().filter_map(Step::host).collect();
+        Ok(Some(world.fleet.lock(hosts, ctx).await?))
+    }
+
+    async fn apply(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result<(), Failure> {
+        apply::apply(step, world, want, ctx).await
+    }
+
+    fn status(want: &Want, seen: &Seen) -> Value {
+        let cluster = seen.cluster.as_ref();
+        json!({
+            "version": want.version.to_string(),
+            "endpoint": want.endpoint,
+            "kubeconfig": want.kubeconfig_shown,
+            "caDigest": cluster.map(|c| format!("sha256:{}", c.ca)),
+            "controlPlanes": plan::members(want, cluster, true),
+            "workers": plan::members(want, cluster, false),
+        })
+    }
+
+    fn check(want: &Want, seen: &Seen) -> Vec<Finding> {
+        check::check(want, seen)
+    }
+
+    fn render(want: &Want) -> Result<Option<Vec<Rendered>>, Failure> {
+        let mut all = Vec::new();
+        for (n, node) in want.nodes.iter().enumerate() {
+            let mut add = |path: &str, content: &str| {
+                let path = format!("{}{path}", node.name);
+                all.push(Rendered { path, content: content.as_bytes().to_vec() });
+            };
+            for (path, file) in &want.files.kernel {
+                add(path, &file.content);
+            }
+            if let Some(list) = &want.files.list {
+                add(files::LIST, &list.content);
+            }
+            add(files::CONTAINERD, &want.files.containerd_2.content);
+            if n == 0 {
+                add("/kubeadm-init.yaml", &files::init(want, node, None, None)?);
+            }
+        }
+        Ok(Some(all))
+    }
+
+    fn teardown(want: &Want, seen: &Seen) -> Plan<Step> {
+        plan::teardown(want, seen)
+    }
+}

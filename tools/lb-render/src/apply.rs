@@ -51,8 +51,8 @@ async fn enable(host: &Host) -> Result<(), Failure> {
 fn files(want: &Want) -> Vec<RemoteFile> {
     let ca = want.ca.iter().map(|pem| RemoteFile::new(CA, pem.as_bytes()));
     let served = want.certificates.iter();
-    let served =
-        served.map(|(name, pem)| RemoteFile::new(format!("{CERTIFICATES}{name}"), pem.as_bytes()).mode(0o600));
+    let served = served
+        .map(|(name, pem)| RemoteFile::new(format!("{CERTIFICATES}{name}"), pem.as_bytes()).mode(0o600));
     ca.chain(served).collect()
 }
 

@@ -56,7 +56,8 @@ pub fn ca(path: &FilePath, site: &Site) -> Result<Option<String>, Failure> {
     // The parser's own words may quote the file, which holds keys.
     let parsed: Kubeconfig =
         serde_saphyr::from_str(&text).map_err(|_| wrong("it is no kubeconfig".to_owned()))?;
-    let context = parsed.contexts.iter().find(|c| c.name == parsed.current).map(|c| c.context.cluster.clone());
+    let context =
+        parsed.contexts.iter().find(|c| c.name == parsed.current).map(|c| c.context.cluster.clone());
     let cluster = match &context {
         Some(name) => parsed.clusters.iter().find(|c| c.name == *name),
         None => parsed.clusters.first(),

@@ -104,8 +104,7 @@ pub fn plan(want: &Want, seen: &Seen) -> Plan<Step> {
     for (balancer, machine, why) in loads {
         let holds = machine.addresses.contains(&want.vip.address);
         let why = if holds { format!("{why}; last, for it holds {}", want.vip.address) } else { why };
-        let step =
-            Step::Load { machine: balancer.name.clone(), digest: balancer.text.digest.clone() };
+        let step = Step::Load { machine: balancer.name.clone(), digest: balancer.text.digest.clone() };
         // One after the other: a configuration that fails to load takes one machine out of service, not three.
         ready = vec![plan.step_after(&ready, step, why)];
     }

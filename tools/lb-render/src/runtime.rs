@@ -105,9 +105,10 @@ fn header(text: &str) -> IResult<&str, Vec<&str>> {
 /// One row; a row that has nothing in its first cell ends the table.
 fn row(text: &str) -> IResult<&str, Vec<String>> {
     let plain = map(take_while(|c: char| c != ',' && c != '\n' && c != '\r'), str::to_owned);
-    let quoted = map(delimited(char('"'), many0(alt((map(tag("\"\""), |_| "\""), inner))), char('"')), |parts| {
-        parts.concat()
-    });
+    let quoted =
+        map(delimited(char('"'), many0(alt((map(tag("\"\""), |_| "\""), inner))), char('"')), |parts| {
+            parts.concat()
+        });
     let (rest, cells) = separated_list0(char(','), alt((quoted, plain))).parse(text)?;
     if cells.first().is_none_or(String::is_empty) {
         return Err(nom::Err::Error(nom::error::Error::new(text, nom::error::ErrorKind::Eof)));
@@ -142,7 +143,8 @@ mod tests {
 
     #[test]
     fn reads_info() {
-        let all = info("Name: HAProxy\nVersion: 3.0.11\nnode: lb-1\ndescription: kubeline 12ab\nStopping: 0\n\n");
+        let all =
+            info("Name: HAProxy\nVersion: 3.0.11\nnode: lb-1\ndescription: kubeline 12ab\nStopping: 0\n\n");
         assert_eq!(all["description"], "kubeline 12ab");
         assert_eq!(all["Stopping"], "0");
     }

@@ -104,8 +104,7 @@ async fn machine(host: Host, terminates: bool) -> Result<MachineSeen, Error> {
 /// # Errors
 /// Transport trouble.
 pub async fn running(host: &Host) -> Result<Option<Running>, Error> {
-    let (info, stat) =
-        futures::try_join!(runtime::ask(host, "show info"), runtime::ask(host, "show stat"))?;
+    let (info, stat) = futures::try_join!(runtime::ask(host, "show info"), runtime::ask(host, "show stat"))?;
     let (Some(info), Some(stat)) = (info, stat) else { return Ok(None) };
     let mut info = runtime::info(&info);
     let mut take = |key: &str| info.remove(key).unwrap_or_default();

@@ -183,9 +183,8 @@ fn files(path: &FilePath, site: &Site) -> Result<Vec<FilePath>, Failure> {
     if !full.is_dir() {
         return Ok(vec![path.clone()]);
     }
-    let wrong = |why: String| {
-        Failure::new(Exit::Precondition, format!("cannot read the folder {path}")).because(why)
-    };
+    let wrong =
+        |why: String| Failure::new(Exit::Precondition, format!("cannot read the folder {path}")).because(why);
     let mut found = Vec::new();
     for entry in std::fs::read_dir(&full).map_err(|e| wrong(e.to_string()))? {
         let file = entry.map_err(|e| wrong(e.to_string()))?.path();

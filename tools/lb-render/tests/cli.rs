@@ -1,5 +1,7 @@
 //! lb-render against the lab: the seven laws, and what an operator sees.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests fail loudly")]
+
 use lab::world::Machines as _;
 use lab::{Action, Clock, Fault, Window};
 use laws::ssh::Site;
@@ -43,9 +45,30 @@ async fn keeps_the_seven_laws() {
     let trouble = |name, fault, exits: &[Exit]| Trouble { name, fault, exits: exits.to_vec() };
     let transient = [Exit::Transient];
     let troubles = [
-        trouble("apt fails twice", Fault { times: 2, ..ssh("lb-1 env DEBIAN_FRONTEND=noninteractive apt-get install", Action::Exit(100, "E: no".into())) }, &[Exit::Precondition]),
-        trouble("haproxy -c refuses", ssh("lb-2 /usr/sbin/haproxy -c", Action::Exit(1, "[ALERT] no".into())), &[Exit::Precondition]),
-        trouble("a reload fails", ssh("lb-2 systemctl reload-or-restart", Action::Exit(1, "Job for haproxy.service failed.".into())), &[Exit::Precondition]),
+        trouble(
+            "apt fails twice",
+            Fault {
+                times: 2,
+                ..ssh(
+                    "lb-1 env DEBIAN_FRONTEND=noninteractive apt-get install",
+                    Action::Exit(100, "E: no".into()),
+                )
+            },
+            &[Exit::Precondition],
+        ),
+        trouble(
+            "haproxy -c refuses",
+            ssh("lb-2 /usr/sbin/haproxy -c", Action::Exit(1, "[ALERT] no".into())),
+            &[Exit::Precondition],
+        ),
+        trouble(
+            "a reload fails",
+            ssh(
+                "lb-2 systemctl reload-or-restart",
+                Action::Exit(1, "Job for haproxy.service failed.".into()),
+            ),
+            &[Exit::Precondition],
+        ),
         trouble("cut before a write", ssh("lb-3 write v1", Action::DropBefore), &transient),
         trouble("cut after a reload", ssh("lb-1 systemctl reload-or-restart", Action::DropAfter), &transient),
         trouble("a host hangs", ssh("lb-1 systemctl reload-or-restart", Action::Hang), &transient),
@@ -61,10 +84,16 @@ async fn a_refused_configuration_touches_nothing_live() {
     assert_eq!(first.exit, Exit::Done, "{first}");
     let before = (case.picture)();
     let other = case.document.replace("\"http\": 7080", "\"http\": 7081");
-    case.faults.inject(ssh("lb-3 /usr/sbin/haproxy -c", Action::Exit(1, "[ALERT] config : words of HAProxy".into())));
+    case.faults.inject(ssh(
+        "lb-3 /usr/sbin/haproxy -c",
+        Action::Exit(1, "[ALERT] config : words of HAProxy".into()),
+    ));
     let said = run::<LbRender>(&case, &["apply"], &[], &other, None).await;
     assert_eq!(said.exit, Exit::Precondition, "{said}");
-    assert!(said.stderr.contains("words of HAProxy") && said.stderr.contains("nothing live was touched"), "{said}");
+    assert!(
+        said.stderr.contains("words of HAProxy") && said.stderr.contains("nothing live was touched"),
+        "{said}"
+    );
     assert!(said.stdout.is_empty(), "{said}");
     assert_eq!(before, (case.picture)(), "files and what runs are as before, on all three");
 }
@@ -75,7 +104,8 @@ async fn a_failed_reload_puts_the_old_file_back() {
     let first = run::<LbRender>(&case, &["apply"], &[], &case.document, None).await;
     assert_eq!(first.exit, Exit::Done, "{first}");
     let other = case.document.replace("\"http\": 7080", "\"http\": 7081");
-    let fault = ssh("lb-1 systemctl reload-or-restart", Action::Exit(1, "Job for haproxy.service failed.".into()));
+    let fault =
+        ssh("lb-1 systemctl reload-or-restart", Action::Exit(1, "Job for haproxy.service failed.".into()));
     case.faults.inject(fault);
     let said = run::<LbRender>(&case, &["apply"], &[], &other, None).await;
     assert_eq!(said.exit, Exit::Precondition, "{said}");
@@ -99,7 +129,13 @@ async fn a_dead_machine_is_held_and_a_foreign_file_kept() {
     assert_eq!(document["status"]["lb-render"]["machines"].as_array().unwrap().len(), 2);
 
     // Somebody's own file: held, and not touched.
-    hosts.find("lb-1").unwrap().machine().fs.put("/etc/haproxy/haproxy.cfg", "# mine\n", 0o644, "root", "root");
+    hosts.find("lb-1").unwrap().machine().fs.put(
+        "/etc/haproxy/haproxy.cfg",
+        "# mine\n",
+        0o644,
+        "root",
+        "root",
+    );
     let said = run::<LbRender>(&case, &["apply"], &[], &case.document, None).await;
     assert_eq!(said.exit, Exit::Precondition, "{said}");
     assert_eq!(hosts.find("lb-1").unwrap().machine().fs.text("/etc/haproxy/haproxy.cfg"), "# mine\n");
@@ -123,7 +159,10 @@ async fn check_names_what_is_down_and_destroy_removes_what_is_ours() {
     assert_eq!(gone.exit, Exit::Done, "{gone}");
     assert!(!gone.stdout.contains("lb-render"), "{gone}");
     let picture = (case.picture)();
-    assert!(!picture.contains("kubeline (lb-render)") && !picture.contains("unit haproxy is active"), "{picture}");
+    assert!(
+        !picture.contains("kubeline (lb-render)") && !picture.contains("unit haproxy is active"),
+        "{picture}"
+    );
     let again = run::<LbRender>(&case, &["destroy", "--yes"], &[], &gone.stdout, None).await;
     assert_eq!(again.exit, Exit::Done, "{again}");
     assert!(again.done.is_empty());
@@ -145,4 +184,41 @@ async fn renders_without_ssh_and_refuses_to_apply() {
     let said = run::<LbRender>(&case, &["apply"], &[], &case.document, None).await;
     assert_eq!(said.exit, Exit::Refused, "{said}");
     assert!(said.stderr.contains("spec.ssh: is missing"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_that_comes_to_be_is_verified() {
+    use base64::Engine as _;
+    use std::os::unix::fs::PermissionsExt as _;
+    let case = case().await;
+    let first = run::<LbRender>(&case, &["apply"], &[], &case.document, None).await;
+    assert_eq!(first.exit, Exit::Done, "{first}");
+    let key = rcgen::KeyPair::generate().unwrap();
+    let ca =
+        rcgen::CertificateParams::new(vec!["kubernetes".into()]).unwrap().self_signed(&key).unwrap().pem();
+    let data = base64::engine::general_purpose::STANDARD.encode(&ca);
+    let text = format!("clusters:\n- name: k\n  cluster:\n    certificate-authority-data: {data}\n");
+    let file = case.dir.join("kubeconfig");
+    std::fs::write(&file, text).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let said = run::<LbRender>(&case, &["plan"], &[], &first.stdout, None).await;
+    assert_eq!(said.exit, Exit::Precondition, "a kubeconfig that others can read: {said}");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let said = run::<LbRender>(&case, &["apply"], &[], &first.stdout, None).await;
+    assert_eq!(said.exit, Exit::Done, "{said}");
+    assert_eq!(said.done.len(), 6, "tested and loaded on each of three: {:?}", said.done);
+    let picture = (case.picture)();
+    assert_eq!(picture.matches("verify required ca-file /etc/haproxy/kubeline-ca.pem").count(), 9);
+    assert_eq!(picture.matches(ca.as_str()).count(), 3);
+    let document: Value = serde_json::from_str(&said.stdout).unwrap();
+    assert_eq!(document["status"]["lb-render"]["apiVerified"], true);
+
+    // A file that is there and cannot be read must not switch verification off.
+    std::fs::write(&file, "clusters: []\n").unwrap();
+    let said = run::<LbRender>(&case, &["apply"], &[], &said.stdout, None).await;
+    assert_eq!(said.exit, Exit::Precondition, "{said}");
+    std::fs::remove_file(&file).unwrap();
+    let said = run::<LbRender>(&case, &["apply"], &[], &case.document, None).await;
+    assert_eq!(said.exit, Exit::Done, "{said}");
+    assert!(!(case.picture)().contains("kubeline-ca.pem"));
 }

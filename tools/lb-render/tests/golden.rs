@@ -4,6 +4,8 @@
 //! expected are `plan.txt` or `teardown.txt` for a `seen.json`, and the folder `render`. `UPDATE_GOLDEN=1` writes
 //! what is; review it with `git diff`.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests fail loudly")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -118,7 +120,8 @@ fn certificate() -> (String, String) {
 
 #[test]
 fn the_real_haproxy_takes_them() {
-    let haproxy = ["/usr/sbin/haproxy", "/usr/local/sbin/haproxy"].into_iter().find(|p| Path::new(p).exists());
+    let haproxy =
+        ["/usr/sbin/haproxy", "/usr/local/sbin/haproxy"].into_iter().find(|p| Path::new(p).exists());
     let Some(haproxy) = haproxy else {
         println!("skipped: haproxy is not installed (apt-get install haproxy)");
         return;
@@ -142,4 +145,60 @@ fn the_real_haproxy_takes_them() {
             assert!(!told.contains("WARNING"), "{}: {told}", case.display());
         }
     }
+}
+
+#[test]
+fn a_real_haproxy_tells_its_configuration_and_servers() {
+    let haproxy = Path::new("/usr/sbin/haproxy");
+    if !haproxy.exists() {
+        println!("skipped: haproxy is not installed (apt-get install haproxy)");
+        return;
+    }
+    let (want, dir) = want(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/machines"));
+    let balancer = &want.balancers[0];
+    let socket = dir.path().join("admin.sock").display().to_string();
+    let port = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (api, stats) = (port(), port());
+    let text: String = balancer
+        .text
+        .text
+        .lines()
+        .filter(|l| !["chroot", "user ", "group "].iter().any(|word| l.trim_start().starts_with(word)))
+        .map(|l| l.replace(lb_render::config::SOCKET, &socket).replace("*:6443", &format!("127.0.0.1:{api}")))
+        .map(|l| l.replace("192.0.2.11:8404", &format!("127.0.0.2:{stats}")))
+        .map(|l| l.replace("127.0.0.1:8404", &format!("127.0.0.1:{stats}")) + "\n")
+        .collect();
+    let file = dir.path().join("haproxy.cfg");
+    std::fs::write(&file, text).unwrap();
+    let mut running = Command::new(haproxy).arg("-db").arg("-f").arg(&file).spawn().unwrap();
+    let ask = |command: &str| {
+        let args = ["-c", lb_render::runtime::SCRIPT, "sh", &socket, command];
+        let said = Command::new("sh").args(args).output().unwrap();
+        said.status.success().then(|| String::from_utf8(said.stdout).unwrap())
+    };
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let info = loop {
+        match ask("show info") {
+            Some(text) => break text,
+            None => assert!(std::time::Instant::now() < deadline, "the socket does not answer"),
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    };
+    let servers = lb_render::runtime::servers(&ask("show stat").unwrap());
+    let monitor = std::net::TcpStream::connect(("127.0.0.1", stats)).and_then(|mut stream| {
+        use std::io::{Read as _, Write as _};
+        stream.write_all(b"GET /healthz HTTP/1.0\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).map(|_| text)
+    });
+    running.kill().unwrap();
+    running.wait().unwrap();
+    assert_eq!(
+        lb_render::runtime::info(&info)["description"],
+        lb_render::config::mark(&balancer.text.digest)
+    );
+    let names: Vec<String> = servers.iter().map(|s| format!("{}/{}", s.backend, s.server)).collect();
+    assert_eq!(names, balancer.config.servers());
+    assert!(monitor.unwrap().contains(" 200 OK"), "HAProxy answers for itself with no server up");
+    assert!(ask("show info").is_none(), "a dead HAProxy does not answer");
 }

@@ -218,6 +218,11 @@ impl Hosts {
         address.is_some_and(|a| self.held_by(vmid).iter().any(|(held, _)| *held == a))
     }
 
+    /// The members of a cluster's etcd, for the lab's own eyes.
+    pub fn etcd_members(&self, cluster_id: &str) -> Vec<etcd::Member> {
+        self.etcd().get(cluster_id).map(|c| c.members.clone()).unwrap_or_default()
+    }
+
     pub(crate) fn etcd(&self) -> MutexGuard<'_, etcd::Clusters> {
         lock(&self.inner.etcd)
     }

@@ -74,6 +74,10 @@ const V34: &[&str] = &["1.34.0-1.1", "1.34.1-1.1", "1.34.8-1.1"];
 const V35: &[&str] = &["1.35.0-1.1", "1.35.1-1.1", "1.35.5-1.1", "1.35.6-1.1"];
 const V36: &[&str] = &["1.36.0-1.1", "1.36.1-1.1", "1.36.2-1.1", "1.36.3-1.1", "1.36.4-1.1"];
 
+/// What the lab serves as pkgs.k8s.io's Release.key; a document for the lab pins its digest.
+pub const RELEASE_KEY: &str =
+    "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nbGFi\n-----END PGP PUBLIC KEY BLOCK-----\n";
+
 /// Everything that the lab's archives hold.
 pub const CATALOGUE: &[Package] = &[
     base("ca-certificates", &["20250419"]),
@@ -199,14 +203,6 @@ fn repository(text: &str) -> Option<Repo> {
         return Some(Repo::Docker);
     }
     text.contains("debian").then_some(Repo::Debian)
-}
-
-/// Configuration files that dpkg compares for `--verify`, as the package brings them.
-pub fn conffiles(name: &str) -> &'static [(&'static str, &'static str)] {
-    match name {
-        "haproxy" => &[("/etc/haproxy/haproxy.cfg", super::haproxy::DEFAULT)],
-        _ => &[],
-    }
 }
 
 /// Puts a package's files in place.

@@ -31,7 +31,7 @@ pub use ctx::Ctx;
 pub use edges::{Edges, Env, Prompt};
 pub use failure::Failure;
 pub use plan::{Held, HeldKind, Plan, StepId};
-pub use run::run;
+pub use run::{command, run};
 pub use site::Site;
 pub use start::start;
 pub use tool::{Guard, Rendered, Tool};

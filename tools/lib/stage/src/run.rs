@@ -28,7 +28,7 @@ pub(crate) struct Frame {
 }
 
 /// The command line of a tool, for its help, its completions and its manual's test.
-pub(crate) fn command<T: Tool>() -> clap::Command {
+pub fn command<T: Tool>() -> clap::Command {
     Cli::<T::Flags>::command().name(T::NAME).bin_name(T::NAME).about(T::ABOUT).after_help(T::TEACH)
 }
 

@@ -35,6 +35,10 @@ pub struct Config {
     pub certificate_key: Option<String>,
     /// The token of the first `bootstrapTokens` entry.
     pub token: Option<String>,
+    /// Its `description`.
+    pub token_description: String,
+    /// Its `ttl` in seconds.
+    pub token_seconds: Option<f64>,
     /// `nodeRegistration.criSocket`.
     pub cri_socket: String,
     /// `nodeRegistration.ignorePreflightErrors`.
@@ -247,7 +251,10 @@ fn take(config: &mut Config, document: &Value) -> Result<(), String> {
     match kind.as_str() {
         "InitConfiguration" => {
             config.certificate_key = document["certificateKey"].as_str().map(String::from);
-            config.token = document["bootstrapTokens"][0]["token"].as_str().map(String::from);
+            let first = &document["bootstrapTokens"][0];
+            config.token = first["token"].as_str().map(String::from);
+            config.token_description = text(&first["description"]);
+            config.token_seconds = first["ttl"].as_str().and_then(seconds);
         }
         "ClusterConfiguration" => cluster(config, document),
         "JoinConfiguration" => {

@@ -410,7 +410,8 @@ fn finish(
     }
     words.out("[bootstrap-token] Creating the \"cluster-info\" ConfigMap in the \"kube-public\" namespace");
     objects::cluster_info(&hosts, &id, &ca, server);
-    objects::put_token(&hosts, &id, &tokens::new(&token, Some(24 * 3600), ""));
+    let ttl = config.token_seconds.map_or(24 * 3600, |s| s as i64);
+    objects::put_token(&hosts, &id, &tokens::new(&token, Some(ttl), &config.token_description));
     objects::sign_cluster_info(&hosts, &id);
     words.out("[kubelet-finalize] Updating \"/etc/kubernetes/kubelet.conf\" to point to a rotatable kubelet client certificate and key");
     words.out("[addons] Applied essential addon: CoreDNS\n[addons] Applied essential addon: kube-proxy");

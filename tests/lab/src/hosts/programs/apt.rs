@@ -45,6 +45,11 @@ impl Packages {
         self.installed.get(name).map(String::as_str)
     }
 
+    /// True when apt keeps the package as it is.
+    pub fn is_held(&self, name: &str) -> bool {
+        self.held.contains(name)
+    }
+
     fn versions(&self, name: &str) -> Vec<(&'static str, &'static Package)> {
         let known = packages::CATALOGUE.iter().filter(|p| p.name == name && self.indexed.contains(&p.repo));
         known.flat_map(|p| p.versions.iter().map(move |v| (*v, p))).collect()
@@ -119,7 +124,6 @@ fn dpkg(ctx: &mut Ctx, args: &[String]) -> Output {
         _ => ctx.unknown("dpkg", args),
     }
 }
-
 
 fn dpkg_query(ctx: &mut Ctx, args: &[String]) -> Output {
     let (mut format, mut names, mut show) = ("${Package}\t${Version}\n".to_string(), Vec::new(), false);

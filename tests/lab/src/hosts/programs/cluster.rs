@@ -11,6 +11,7 @@ pub const TABLE: &[Entry] = &[
     ("crictl", "cri-tools", Run::Quick(crictl)),
     ("etcdctl", "etcd-client", Run::Quick(etcdctl)),
     ("kubeadm", "kubeadm", Run::Slow(kubeadm::kubeadm)),
+    ("kubectl", "kubectl", Run::Quick(kubectl)),
     ("kubelet", "kubelet", Run::Quick(kubelet)),
 ];
 
@@ -21,7 +22,58 @@ fn containerd(ctx: &mut Ctx, args: &[String]) -> Output {
             let number = version.split(['~', '-']).next().unwrap_or_default();
             Output::ok(format!("containerd github.com/containerd/containerd {number} {version}\n"))
         }
+        [flag, path, config, dump] if flag == "--config" && config == "config" && dump == "dump" => {
+            let machine = ctx.machine();
+            let Ok(content) = machine.fs.read(path) else {
+                return Output::fail(1, format!("containerd: open {path}: no such file or directory"));
+            };
+            let text = String::from_utf8_lossy(content).into_owned();
+            match kubeadm::runtime::check(&text, path) {
+                Ok(()) => Output::ok(text),
+                Err(line) => Output::fail(1, line),
+            }
+        }
         _ => ctx.unknown("containerd", args),
+    }
+}
+
+/// `kubectl --server=https://ADDRESS:PORT get --raw PATH`, for the paths that show whether an API server serves.
+fn kubectl(ctx: &mut Ctx, args: &[String]) -> Output {
+    let mut server = String::new();
+    let mut words = Vec::new();
+    for arg in args {
+        match arg.split_once('=') {
+            Some(("--kubeconfig", path)) if !ctx.machine().fs.exists(path) => {
+                return Output::fail(1, format!("error: stat {path}: no such file or directory"));
+            }
+            Some(("--kubeconfig" | "--request-timeout", _)) => {}
+            Some(("--server", url)) => server = url.trim_start_matches("https://").into(),
+            _ => words.push(arg.as_str()),
+        }
+    }
+    let ["get", "--raw", path] = words.as_slice() else { return ctx.unknown("kubectl", args) };
+    let refused = || {
+        let hint = "did you specify the right host or port?";
+        Output::fail(1, format!("The connection to the server {server} was refused - {hint}"))
+    };
+    let Some((address, _)) = server.rsplit_once(':') else { return ctx.unknown("kubectl", args) };
+    let host = address.parse().ok().and_then(|a| ctx.hosts.by_address(a));
+    let Some(host) = host.filter(|h| ctx.hosts.serves(h.vmid)) else { return refused() };
+    let id = kubeadm::cluster::cluster_id(&host.machine());
+    let Some(id) = id else { return refused() };
+    if *path == "/readyz" {
+        return Output::ok("ok");
+    }
+    let Some(name) = path.strip_prefix("/api/v1/namespaces/").filter(|n| !n.contains('/')) else {
+        return ctx.unknown("kubectl", args);
+    };
+    if !etcd::quorate(&ctx.hosts, &id) {
+        let text = "the server was unable to return a response in the time allotted";
+        return Output::fail(1, format!("Error from server (Timeout): {text}"));
+    }
+    match ctx.hosts.kube().get(&id, "v1", "Namespace", None, name) {
+        Some(object) => Output::ok(object.to_string()),
+        None => Output::fail(1, format!("Error from server (NotFound): namespaces \"{name}\" not found")),
     }
 }
 

@@ -317,7 +317,8 @@ fn curl<'a>(ctx: &'a mut Ctx, args: &'a [String]) -> BoxFuture<'a, Output> {
     .boxed()
 }
 
-type Fetched = Result<(u16, Vec<u8>), (i32, String)>;
+/// Status and body, or curl's exit code and words.
+pub type Fetched = Result<(u16, Vec<u8>), (i32, String)>;
 
 /// Signing keys of the package repositories, which stand for the internet here.
 fn internet(url: &str) -> Option<&'static str> {
@@ -326,7 +327,8 @@ fn internet(url: &str) -> Option<&'static str> {
     key.then_some("-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nbGFi\n-----END PGP PUBLIC KEY BLOCK-----\n")
 }
 
-async fn fetch(ctx: &mut Ctx, url: &str, insecure: bool, ca: Option<String>) -> Fetched {
+/// Gets what a URL holds, as a program on the machine: status and body, or curl's exit code and words.
+pub async fn fetch(ctx: &mut Ctx, url: &str, insecure: bool, ca: Option<String>) -> Fetched {
     if let Some(text) = internet(url) {
         return Ok((200, text.into()));
     }

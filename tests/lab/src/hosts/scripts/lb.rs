@@ -1,11 +1,48 @@
-//! The scripts of lb-render.
+//! The scripts of lb-render and vip-keepalive.
+
+use std::net::Ipv4Addr;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
 
 use super::Script;
-use crate::hosts::haproxy::stats;
+use crate::hosts::haproxy::{self, stats};
 use crate::hosts::programs::{Ctx, Output, Run};
 
 /// The scripts.
-pub const TABLE: &[Script] = &[("lb-render-socket v1", false, Run::Quick(socket))];
+pub const TABLE: &[Script] = &[
+    ("lb-render-socket v1", false, Run::Quick(socket)),
+    ("vip-keepalive-check v1", false, Run::Quick(check)),
+    ("vip-keepalive-connect v1", false, Run::Slow(connect)),
+];
+
+/// `$1` the URL of HAProxy's monitor on this machine.
+fn check(ctx: &mut Ctx, args: &[String]) -> Output {
+    let parts = args.first().and_then(|url| url.strip_prefix("http://")?.split_once('/'));
+    let place = parts.and_then(|(at, path)| Some((at.split_once(':')?, path)));
+    let parsed = place.and_then(|((host, port), path)| {
+        Some((host.parse::<Ipv4Addr>().ok()?, port.parse::<u16>().ok()?, format!("/{path}")))
+    });
+    let Some((address, port, path)) = parsed else { return ctx.unknown("vip-keepalive-check v1", args) };
+    let machine = ctx.machine();
+    let own = machine.boot.address;
+    let answer = machine.haproxy.as_ref().and_then(|h| haproxy::answer(h, own, address, port, &path));
+    Output::code(i32::from(answer.is_none_or(|(status, _)| status != 200)))
+}
+
+/// `$1` an address, `$2` a port.
+fn connect<'a>(ctx: &'a mut Ctx, args: &'a [String]) -> BoxFuture<'a, Output> {
+    async move {
+        let [host, port] = args else { return ctx.unknown("vip-keepalive-connect v1", args) };
+        let at = port.parse().ok().and_then(|port| ctx.hosts.route(&ctx.host, host, port));
+        let Some(at) = at else { return ctx.unknown("vip-keepalive-connect v1", args) };
+        match tokio::net::TcpStream::connect(at).await {
+            Ok(_) => Output::quiet(),
+            Err(e) => Output::fail(1, format!("bash: connect: {e}")),
+        }
+    }
+    .boxed()
+}
 
 /// `$1` the path of the runtime socket, `$2` the command.
 fn socket(ctx: &mut Ctx, args: &[String]) -> Output {

@@ -1,0 +1,273 @@
+//! The scripts of kadm-bootstrap: the look at a machine, swap, the repository's key, cleaning up.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use sha2::{Digest, Sha256};
+
+use super::Script;
+use crate::hosts::Machine;
+use crate::hosts::packages::{CONFFILES, RELEASE_KEY};
+use crate::hosts::programs::{Ctx, Output, Run, net};
+use crate::hosts::units::State;
+
+/// The scripts.
+pub const TABLE: &[Script] = &[
+    ("kadm-look v1", false, Run::Quick(look)),
+    ("kadm-swap v1", false, Run::Quick(swap)),
+    ("kadm-key v1", false, Run::Slow(key)),
+    ("kadm-clean v1", false, Run::Quick(clean)),
+];
+
+const PACKAGES: [&str; 6] = ["containerd", "containerd.io", "kubeadm", "kubelet", "kubectl", "chrony"];
+const UNITS: [&str; 6] = ["containerd", "kubelet", "systemd-timesyncd", "chrony", "ntpsec", "openntpd"];
+const STATE: [&str; 14] = [
+    "/etc/kubernetes/admin.conf",
+    "/etc/kubernetes/super-admin.conf",
+    "/etc/kubernetes/controller-manager.conf",
+    "/etc/kubernetes/scheduler.conf",
+    "/etc/kubernetes/kubelet.conf",
+    "/etc/kubernetes/bootstrap-kubelet.conf",
+    "/etc/kubernetes/manifests/etcd.yaml",
+    "/etc/kubernetes/manifests/kube-apiserver.yaml",
+    "/etc/kubernetes/manifests/kube-controller-manager.yaml",
+    "/etc/kubernetes/manifests/kube-scheduler.yaml",
+    "/etc/kubernetes/pki/ca.crt",
+    "/etc/kubernetes/pki/ca.key",
+    "/var/lib/kubelet/config.yaml",
+    "/var/lib/etcd/member",
+];
+const CERTIFICATES: [&str; 8] = [
+    "ca",
+    "apiserver",
+    "apiserver-etcd-client",
+    "apiserver-kubelet-client",
+    "front-proxy-client",
+    "etcd/server",
+    "etcd/peer",
+    "etcd/healthcheck-client",
+];
+const SYSCTLS: [&str; 8] = [
+    "net.ipv4.ip_forward",
+    "net.bridge.bridge-nf-call-iptables",
+    "net.bridge.bridge-nf-call-ip6tables",
+    "fs.inotify.max_user_instances",
+    "fs.inotify.max_user_watches",
+    "kernel.panic",
+    "kernel.panic_on_oops",
+    "vm.overcommit_memory",
+];
+
+/// What a word and the rest of its line tell, one fact a line.
+struct Facts(String);
+
+impl Facts {
+    fn say(&mut self, word: &str, rest: impl AsRef<str>) {
+        self.0.push_str(format!("{word} {}", rest.as_ref()).trim_end());
+        self.0.push('\n');
+    }
+}
+
+/// `$1` a folder of packages or nothing, then the managed files.
+fn look(ctx: &mut Ctx, args: &[String]) -> Output {
+    let Some((debs, paths)) = args.split_first() else { return ctx.unknown("kadm-look v1", args) };
+    if !ctx.root() {
+        return ctx.unknown("kadm-look v1 without root", args);
+    }
+    let machine = ctx.machine();
+    let mut facts = Facts(String::new());
+    hardware(&machine, &mut facts);
+    software(&machine, paths, &mut facts);
+    kubernetes(&machine, &mut facts);
+    for key in SYSCTLS {
+        if let Some(value) = machine.sysctl.get(key) {
+            facts.say("sysctl", format!("{key} {value}"));
+        }
+    }
+    let names = machine.fs.list(debs).unwrap_or_default();
+    for name in names.iter().filter(|n| !debs.is_empty() && n.ends_with(".deb")) {
+        facts.say("deb", format!("{debs}/{name}"));
+    }
+    Output::ok(facts.0)
+}
+
+fn hardware(machine: &Machine, facts: &mut Facts) {
+    let fs = &machine.fs;
+    facts.say("hostname", fs.text("/etc/hostname").trim());
+    facts.say("machine-id", fs.text("/etc/machine-id").trim());
+    facts.say("product-uuid", fs.text("/sys/class/dmi/id/product_uuid").trim());
+    if !machine.boot.mac.is_empty() {
+        facts.say("mac", &machine.boot.mac);
+    }
+    let release = fs.text("/etc/os-release");
+    let field = |name: &str| {
+        let line = release.lines().find_map(|l| l.strip_prefix(name)).unwrap_or_default();
+        line.trim_matches('"').to_string()
+    };
+    facts.say("os", format!("{} {}", field("ID="), field("VERSION_ID=")));
+    facts.say("cpus", machine.boot.cores.max(1).to_string());
+    facts.say("memory", (machine.boot.memory_mib * 1024).to_string());
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    facts.say("time", now.as_secs().to_string());
+    facts.say("cgroup", if fs.exists("/sys/fs/cgroup/cgroup.controllers") { "2" } else { "1" });
+    if machine.swap {
+        facts.say("swap", "on");
+    }
+    let fstab = fs.text("/etc/fstab");
+    if fstab.lines().any(swap_entry) {
+        facts.say("swap", "boot");
+    }
+    // Every kernel of the lab has overlay built in or as a module of the same name.
+    for module in ["overlay", "br_netfilter"].iter().filter(|m| machine.modules.contains(**m)) {
+        facts.say("module", module);
+    }
+}
+
+fn swap_entry(line: &str) -> bool {
+    !line.starts_with('#') && line.split_whitespace().nth(2) == Some("swap")
+}
+
+fn software(machine: &Machine, paths: &[String], facts: &mut Facts) {
+    for name in PACKAGES {
+        if let Some(version) = machine.packages.version(name) {
+            let want = if machine.packages.is_held(name) { "hold" } else { "install" };
+            facts.say("package", format!("{name} {version} {want} installed"));
+        }
+    }
+    for unit in UNITS {
+        let state = match machine.services.get(unit).state {
+            State::Active => "active",
+            State::Restarting => "activating",
+            State::Failed => "failed",
+            _ => "inactive",
+        };
+        facts.say("unit", format!("{unit} {state}"));
+    }
+    for path in paths {
+        let Ok(content) = machine.fs.read(path) else { continue };
+        let first = content.split(|b| *b == b'\n').next().unwrap_or_default();
+        let whose = if String::from_utf8_lossy(first).contains("Managed by kubeline (kadm-bootstrap)") {
+            "ours"
+        } else if CONFFILES.iter().any(|(_, p, text)| p == path && text.as_bytes() == content) {
+            "pristine"
+        } else {
+            "foreign"
+        };
+        facts.say("file", format!("{whose} {} {path}", hex(content)));
+    }
+}
+
+fn kubernetes(machine: &Machine, facts: &mut Facts) {
+    let fs = &machine.fs;
+    for path in STATE.iter().filter(|p| fs.exists(p)) {
+        facts.say("state", path);
+    }
+    for name in fs.list("/etc/cni/net.d").unwrap_or_default() {
+        if name.starts_with("10-") || name.contains("calico") {
+            facts.say("remains", format!("/etc/cni/net.d/{name}"));
+        }
+    }
+    if fs.exists("/var/lib/cni") {
+        facts.say("remains", "/var/lib/cni");
+    }
+    for name in fs.list("/run").unwrap_or_default().iter().filter(|n| n.starts_with("kubeline-kadm-")) {
+        facts.say("left", format!("/run/{name}"));
+    }
+    if fs.exists("/var/lib/kubeline/kadm-init") {
+        facts.say("intent", "");
+    }
+    for name in CERTIFICATES {
+        if let Ok(pem) = fs.read(&format!("/etc/kubernetes/pki/{name}.crt")) {
+            facts.say("certificate", format!("{name} {}", STANDARD.encode(pem)));
+        }
+    }
+    let value = |text: &str, key: &str| {
+        text.lines().find_map(|l| l.trim().strip_prefix(key)).unwrap_or_default().trim().to_string()
+    };
+    for name in ["admin", "controller-manager", "scheduler"] {
+        let path = format!("/etc/kubernetes/{name}.conf");
+        if fs.exists(&path) {
+            let data = value(&fs.text(&path), "client-certificate-data:");
+            facts.say("certificate", format!("{name}.conf {data}"));
+        }
+    }
+    if fs.exists("/etc/kubernetes/kubelet.conf") {
+        facts.say("server", value(&fs.text("/etc/kubernetes/kubelet.conf"), "server:"));
+    }
+}
+
+fn hex(content: &[u8]) -> String {
+    Sha256::digest(content).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn swap(ctx: &mut Ctx, args: &[String]) -> Output {
+    if !args.is_empty() || !ctx.root() {
+        return ctx.unknown("kadm-swap v1", args);
+    }
+    ctx.changes();
+    let mut machine = ctx.machine();
+    machine.swap = false;
+    let fstab = machine.fs.text("/etc/fstab");
+    let without: String = fstab
+        .lines()
+        .map(|l| if swap_entry(l) { format!("# kubeline: {l}\n") } else { format!("{l}\n") })
+        .collect();
+    machine.fs.put("/etc/fstab", without, 0o644, "root", "root");
+    Output::quiet()
+}
+
+/// `$1` the address, `$2` the digest, `$3` the path.
+fn key<'a>(ctx: &'a mut Ctx, args: &'a [String]) -> BoxFuture<'a, Output> {
+    async move {
+        let [url, sha256, path] = args else { return ctx.unknown("kadm-key v1", args) };
+        if !ctx.root() {
+            return Output::fail(100, "E: Could not open file: Permission denied");
+        }
+        let body = if url.starts_with("https://pkgs.k8s.io/") && url.ends_with("/Release.key") {
+            RELEASE_KEY.as_bytes().to_vec()
+        } else {
+            match net::fetch(ctx, url, false, None).await {
+                Ok((200, body)) => body,
+                Ok((status, _)) => return Output::fail(100, format!("E: Failed to fetch {url}  {status}")),
+                Err((_, why)) => return Output::fail(100, format!("E: Failed to fetch {url}  {why}")),
+            }
+        };
+        if hex(&body) != *sha256 {
+            return Output::fail(100, format!("E: Failed to fetch {url}  Hash Sum mismatch"));
+        }
+        ctx.changes();
+        let mut machine = ctx.machine();
+        let _ = machine.fs.mkdir_p(&crate::hosts::fs::parent(path), 0o755);
+        machine.fs.put(path, body, 0o644, "root", "root");
+        Output::quiet()
+    }
+    .boxed()
+}
+
+fn clean(ctx: &mut Ctx, args: &[String]) -> Output {
+    if !args.is_empty() || !ctx.root() {
+        return ctx.unknown("kadm-clean v1", args);
+    }
+    ctx.changes();
+    let mut machine = ctx.machine();
+    machine.services.set("kubelet", State::Inactive, 0);
+    let nets = machine.fs.list("/etc/cni/net.d").unwrap_or_default();
+    for name in nets.iter().filter(|n| n.starts_with("10-") || n.contains("calico")) {
+        machine.fs.remove_all(&format!("/etc/cni/net.d/{name}"));
+    }
+    for path in [
+        "/var/lib/cni",
+        "/var/lib/calico",
+        "/run/calico",
+        "/var/lib/etcd/member",
+        "/var/lib/kubeline/kadm-init",
+    ] {
+        machine.fs.remove_all(path);
+    }
+    let left = machine.fs.list("/run").unwrap_or_default();
+    for name in left.iter().filter(|n| n.starts_with("kubeline-kadm-")) {
+        machine.fs.remove_all(&format!("/run/{name}"));
+    }
+    Output::quiet()
+}

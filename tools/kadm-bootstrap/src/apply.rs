@@ -1,0 +1,359 @@
+//! One step: do it, wait until it is seen.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use rand::Rng as _;
+use remote::{Command, Host, RemoteFile};
+use serde_json::{Value, json};
+use stage::{Ctx, Failure, Waiting};
+
+use crate::api::{Api, ApiError};
+use crate::look::INTENT;
+use crate::observe::{self, TAINTS};
+use crate::step::Step;
+use crate::want::{Node, Want};
+use crate::{MANAGER, World, certificate, etcd, files, hosts, kubeconfig};
+
+/// How long kubeadm may take for one machine.
+const KUBEADM: Duration = Duration::from_secs(900);
+/// How long evidence may take.
+const EVIDENCE: Duration = Duration::from_secs(300);
+
+/// Does one step.
+///
+/// # Errors
+/// What went wrong.
+pub async fn apply(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result<(), Failure> {
+    let on = |name: &str| world.fleet.host(name);
+    match step {
+        Step::Kernel { host, files, modules, settings, swap_off } => {
+            hosts::kernel(on(host)?, want, files, modules, *settings, *swap_off).await
+        }
+        Step::Packages { host, install, hold, repository } => {
+            hosts::packages(on(host)?, want, install, hold, repository.as_ref()).await
+        }
+        Step::Runtime { host, sha256 } => hosts::runtime(on(host)?, want, sha256.as_deref(), ctx).await,
+        Step::Sweep { host, files } => hosts::sweep(on(host)?, files).await,
+        Step::Reset { host } => hosts::reset(on(host)?).await,
+        Step::Start { host, unit } => hosts::start(on(host)?, unit).await,
+        Step::Init { host, .. } => init(on(host)?, world, want, ctx).await,
+        Step::Join { host, control_plane, via, .. } => {
+            let node = want.node(host).ok_or_else(|| Failure::internal(format!("no node {host}")))?;
+            join(node, on(host)?, *control_plane, via, world, want, ctx).await
+        }
+        Step::RemoveMember { via, id, name } => {
+            let doing = format!("cannot remove the etcd member {name}");
+            etcd::remove(on(via)?, *id).await.map_err(|why| Failure::transient(doing).because(why))
+        }
+        Step::DeleteNode { via, node } => {
+            let api = world.api(via, want).await?;
+            let deleted = api.delete(&format!("/api/v1/nodes/{node}")).await;
+            deleted.map(drop).map_err(|e| e.failure(format!("cannot delete the node {node}")))
+        }
+        Step::DropToken { via, id } => drop_token(&world.api(via, want).await?, id).await,
+        Step::Kubeconfig { via, server, .. } => write_kubeconfig(via, server, world, want, ctx).await,
+        Step::RemoveKubeconfig { path } => match std::fs::remove_file(&want.kubeconfig) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(Failure::precondition(format!("cannot remove {path}")).because(e.to_string()))
+            }
+            _ => Ok(()),
+        },
+        Step::Node { via, node, labels, taints, drop_taints } => {
+            let api = world.api(via, want).await?;
+            mark(&api, node, labels, taints, drop_taints, ctx).await
+        }
+    }
+}
+
+/// Words that grant something, made here and told nobody but the machines concerned.
+fn random(alphabet: &[u8], length: usize) -> String {
+    let mut rng = rand::rng();
+    (0..length).map(|_| char::from(alphabet[rng.random_range(0..alphabet.len())])).collect()
+}
+
+/// The two halves of a bootstrap token: `[a-z0-9]{6}.[a-z0-9]{16}`.
+fn token() -> (String, String) {
+    let alphabet = b"abcdefghijklmnopqrstuvwxyz0123456789";
+    (random(alphabet, 6), random(alphabet, 16))
+}
+
+/// Runs kubeadm with a configuration that is there only while it runs, for root alone.
+async fn with_config(
+    host: &Host,
+    name: &str,
+    config: String,
+    words: &[&str],
+    doing: &str,
+) -> Result<(), Failure> {
+    // /run is memory: the secret reaches no disk.
+    let path = format!("/run/kubeline-kadm-{name}.yaml");
+    hosts::put(host, &RemoteFile::new(&path, config).mode(0o600), doing).await?;
+    let command = Command::new("kubeadm").args(words.iter().copied()).args(["--config", &path]).sudo();
+    let ran = hosts::kubeadm(host, &command.timeout(KUBEADM), doing).await;
+    let removed = host.remove(&path).await.map_err(|e| fleet::failure(doing, &e));
+    ran.and(removed.map(drop))
+}
+
+async fn init(host: &Host, world: &World, want: &Want, ctx: &Ctx) -> Result<(), Failure> {
+    let doing = format!("cannot initialise the cluster on {}", host.name());
+    let node = want.node(host.name()).ok_or_else(|| Failure::internal("no such node"))?;
+    let (id, secret) = token();
+    let config = files::init(want, node, Some(&format!("{id}.{secret}")), None)?;
+    let note = format!("kubeadm init of the cluster {} began here\n", want.cluster);
+    hosts::put(host, &RemoteFile::new(INTENT, note), &doing).await?;
+    with_config(host, "init", config, &["init"], &doing).await?;
+    host.remove(INTENT).await.map_err(|e| fleet::failure(&doing, &e))?;
+    // kubeadm is content with its own machine; what counts is the address that everybody will use.
+    let api = world.api(host.name(), want).await?;
+    let what = format!("the API at {}", want.endpoint);
+    wait_for_api(&api, &what, ctx).await.map_err(|f| f.hint("lb-render check; vip-keepalive check"))?;
+    drop_token(&api, &id).await
+}
+
+async fn wait_for_api(api: &Api, what: &str, ctx: &Ctx) -> Result<(), Failure> {
+    ctx.wait_for(what, EVIDENCE, || async {
+        Ok(match observe::reads(api).await {
+            Ok(()) => Waiting::Seen(()),
+            Err(error) => Waiting::NotYet(error.to_string()),
+        })
+    })
+    .await
+}
+
+async fn drop_token(api: &Api, id: &str) -> Result<(), Failure> {
+    let deleted = api.delete(&format!("/api/v1/namespaces/kube-system/secrets/bootstrap-token-{id}")).await;
+    deleted.map(drop).map_err(|e| e.failure(format!("cannot delete the bootstrap token {id}")))
+}
+
+/// A bootstrap token for one join (kubernetes.io, "Authenticating with Bootstrap Tokens").
+async fn make_token(api: &Api, doing: &str) -> Result<(String, String), Failure> {
+    let (id, secret) = token();
+    let ends = std::time::SystemTime::now() + Duration::from_secs(900);
+    let ends = ends.duration_since(std::time::UNIX_EPOCH).map(|d| d.as_secs()).unwrap_or_default();
+    let object = json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "bootstrap.kubernetes.io/token",
+        "metadata": { "name": format!("bootstrap-token-{id}"), "namespace": "kube-system" },
+        "stringData": {
+            "description": files::TOKEN_DESCRIPTION,
+            "token-id": id,
+            "token-secret": secret,
+            "expiration": rfc3339(ends),
+            "usage-bootstrap-authentication": "true",
+            "usage-bootstrap-signing": "true",
+            "auth-extra-groups": "system:bootstrappers:kubeadm:default-node-token",
+        },
+    });
+    let made = api.create("/api/v1/namespaces/kube-system/secrets", &object).await;
+    made.map_err(|e| e.failure(doing))?;
+    Ok((id.clone(), format!("{id}.{secret}")))
+}
+
+/// Seconds since 1970 as RFC 3339 in UTC (days to civil date after Howard Hinnant's algorithm).
+fn rfc3339(seconds: u64) -> String {
+    let (days, rest) = ((seconds / 86_400) as i64 + 719_468, seconds % 86_400);
+    let era = days.div_euclid(146_097);
+    let day = days.rem_euclid(146_097);
+    let year_of_era = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day_of_year = day - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let (d, m) =
+        (day_of_year - (153 * shifted + 2) / 5 + 1, if shifted < 10 { shifted + 3 } else { shifted - 9 });
+    let year = year_of_era + era * 400 + i64::from(m <= 2);
+    format!("{year:04}-{m:02}-{d:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
+}
+
+async fn join(
+    node: &Node,
+    host: &Host,
+    control_plane: bool,
+    via: &str,
+    world: &World,
+    want: &Want,
+    ctx: &Ctx,
+) -> Result<(), Failure> {
+    let doing = format!("cannot join {}", node.name);
+    let api = world.api(via, want).await?;
+    let helper = world.fleet.host(via)?;
+    wait_for_api(&api, &format!("the API at {}", want.endpoint), ctx).await?;
+    let mut key = None;
+    if control_plane {
+        wait_for_etcd(helper, None, ctx).await?;
+        // Uploaded afresh: the one before may have expired, and nobody else knows this key.
+        let fresh = random(b"0123456789abcdef", 64);
+        let lead = want.node(via).ok_or_else(|| Failure::internal(format!("no node {via}")))?;
+        let config = files::init(want, lead, None, Some(&fresh))?;
+        let words = ["init", "phase", "upload-certs", "--upload-certs"];
+        with_config(
+            helper,
+            "upload",
+            config,
+            &words,
+            &format!("{doing}: cannot upload certificates on {via}"),
+        )
+        .await?;
+        key = Some(fresh);
+    }
+    let admin = world.admin_conf(via).await?;
+    let ca = kubeconfig::ca_pem(&admin).and_then(|pem| certificate::key_pin(&pem));
+    let ca =
+        ca.ok_or_else(|| Failure::precondition(&doing).because(format!("admin.conf on {via} has no CA")))?;
+    let (id, token) = make_token(&api, &doing).await?;
+    let config = files::join(want, node, &token, &ca, key.as_deref())?;
+    let joined = with_config(host, "join", config, &["join"], &doing).await;
+    let dropped = drop_token(&api, &id).await;
+    joined.and(dropped)?;
+    registered(&api, &node.name, ctx).await?;
+    if control_plane {
+        wait_for_etcd(helper, Some(&node.name), ctx).await?;
+        own_api(node, host, want, ctx).await?;
+    }
+    Ok(())
+}
+
+async fn registered(api: &Api, name: &str, ctx: &Ctx) -> Result<(), Failure> {
+    ctx.wait_for(&format!("the node {name}"), EVIDENCE, || async {
+        Ok(match api.find(&format!("/api/v1/nodes/{name}")).await {
+            Ok(Some(_)) => Waiting::Seen(()),
+            Ok(None) => Waiting::NotYet("it has not registered".to_owned()),
+            Err(error) => Waiting::NotYet(error.to_string()),
+        })
+    })
+    .await
+}
+
+/// Every member votes and answers, this one among them.
+async fn wait_for_etcd(helper: &Host, name: Option<&str>, ctx: &Ctx) -> Result<(), Failure> {
+    ctx.wait_for("etcd's members", EVIDENCE, || async {
+        let members = match etcd::members(helper).await {
+            Ok(members) => members,
+            Err(why) => return Ok(Waiting::NotYet(why)),
+        };
+        let ill = members.iter().find(|m| m.learner || !m.healthy);
+        Ok(match (ill, name) {
+            (Some(m), _) if m.learner => Waiting::NotYet(format!("{} has not caught up", m.name)),
+            (Some(m), _) => Waiting::NotYet(format!("{} is not healthy", m.name)),
+            (None, Some(name)) if !members.iter().any(|m| m.name == name) => {
+                Waiting::NotYet(format!("{name} is no member"))
+            }
+            _ => Waiting::Seen(()),
+        })
+    })
+    .await
+}
+
+/// The new control plane's own API server, asked on its machine: the VIP may lead to another one.
+async fn own_api(node: &Node, host: &Host, want: &Want, ctx: &Ctx) -> Result<(), Failure> {
+    let ask = |path: &str| {
+        Command::new("kubectl")
+            .arg("--kubeconfig=/etc/kubernetes/admin.conf")
+            .arg(format!("--server=https://{}:{}", node.address, want.api_port))
+            .args(["--request-timeout=10s", "get", "--raw"])
+            .arg(path)
+            .sudo()
+    };
+    ctx.wait_for(&format!("the API server on {}", node.name), EVIDENCE, || async {
+        for path in ["/readyz", "/api/v1/namespaces/kube-system"] {
+            let output = host.run(&ask(path)).await;
+            let output = output.map_err(|e| fleet::failure(format!("cannot ask {}", node.name), &e))?;
+            if !output.success() {
+                return Ok(Waiting::NotYet(output.tail()));
+            }
+        }
+        Ok(Waiting::Seen(()))
+    })
+    .await
+}
+
+async fn write_kubeconfig(
+    via: &str,
+    server: &str,
+    world: &World,
+    want: &Want,
+    ctx: &Ctx,
+) -> Result<(), Failure> {
+    let doing = || format!("cannot write the kubeconfig {}", want.kubeconfig_shown);
+    let admin = world.admin_conf(via).await?;
+    let text = kubeconfig::with_server(&admin, server).ok_or_else(|| {
+        Failure::precondition(doing()).because(format!("admin.conf on {via} is no kubeconfig"))
+    })?;
+    // Proven before anybody relies on it: one real request through the VIP with this very file.
+    let api = Api::connect(&text, None).await?;
+    wait_for_api(&api, &format!("the API at {server}"), ctx)
+        .await
+        .map_err(|f| f.hint("lb-render check; vip-keepalive check"))?;
+    ctx.write_file(&want.kubeconfig, text.as_bytes(), 0o600).map(drop)
+}
+
+/// Labels by server-side apply, which drops those that were ours; taints with a note of what is ours, in one patch.
+async fn mark(
+    api: &Api,
+    name: &str,
+    labels: &BTreeMap<String, String>,
+    taints: &BTreeSet<String>,
+    drop_taints: &BTreeSet<String>,
+    ctx: &Ctx,
+) -> Result<(), Failure> {
+    let path = format!("/api/v1/nodes/{name}");
+    let doing = || format!("cannot label the node {name}");
+    let object =
+        json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": name, "labels": labels } });
+    api.apply(&path, MANAGER, &object).await.map_err(|e| e.failure(doing()))?;
+    let note = taints.iter().map(String::as_str).collect::<Vec<_>>().join(",");
+    ctx.wait_for(&format!("the taints of {name}"), Duration::from_secs(60), || async {
+        let seen = api.get(&path).await.map_err(|e| e.failure(doing()))?;
+        let patch = json!({
+            "metadata": { "resourceVersion": seen["metadata"]["resourceVersion"], "annotations": { TAINTS: note } },
+            "spec": { "taints": merged(&seen["spec"]["taints"], taints, drop_taints) },
+        });
+        match api.merge(&path, MANAGER, &patch).await {
+            Ok(()) => Ok(Waiting::Seen(())),
+            Err(ApiError::Refused(409, why)) => Ok(Waiting::NotYet(why)),
+            Err(error) => Err(error.failure(doing())),
+        }
+    })
+    .await
+}
+
+/// The taints that others set stay; of one key and effect there is one value.
+fn merged(now: &Value, taints: &BTreeSet<String>, drop: &BTreeSet<String>) -> Vec<Value> {
+    let ours: Vec<Value> = taints.iter().filter_map(|t| files::taint(t)).collect();
+    let same = |a: &Value, b: &Value| a["key"] == b["key"] && a["effect"] == b["effect"];
+    let kept = now
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|t| !drop.contains(&observe::taint(t)) && !ours.iter().any(|o| same(o, t)));
+    let mut all: Vec<Value> = kept.cloned().collect();
+    all.extend(ours);
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_is_written_as_the_api_reads_it() {
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
+        assert_eq!(rfc3339(1_709_210_096), "2024-02-29T12:34:56Z");
+        assert_eq!(rfc3339(4_102_444_799), "2099-12-31T23:59:59Z");
+    }
+
+    #[test]
+    fn tokens_have_the_shape_that_the_api_wants() {
+        let (id, secret) = token();
+        assert!((id.len(), secret.len()) == (6, 16) && id.chars().all(|c| c.is_ascii_alphanumeric()));
+        assert_ne!(token(), token());
+    }
+
+    #[test]
+    fn taints_of_others_stay() {
+        let now = json!([{"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"},
+            {"key": "a", "value": "old", "effect": "NoSchedule"}, {"key": "gone", "effect": "NoExecute"}]);
+        let set = |all: &[&str]| all.iter().map(|t| (*t).to_owned()).collect::<BTreeSet<_>>();
+        let all = merged(&now, &set(&["a=new:NoSchedule"]), &set(&["gone:NoExecute"]));
+        let all: Vec<String> = all.iter().map(observe::taint).collect();
+        assert_eq!(all, ["node.kubernetes.io/not-ready:NoSchedule", "a=new:NoSchedule"]);
+    }
+}

@@ -1,0 +1,122 @@
+//! A look across the machines before one is touched.
+
+use std::collections::BTreeMap;
+
+use crate::seen::{HostSeen, Seen};
+use crate::want::Want;
+
+/// How far clocks may be apart, in seconds; the looks themselves are a few apart.
+const SKEW: i64 = 60;
+/// Processors that kubeadm asks of a control plane (`ControlPlaneNumCPU`).
+const CPUS: u32 = 2;
+/// Memory that kubeadm asks of a control plane, in KiB (`ControlPlaneMem`, 1700 MB).
+const MEMORY: u64 = 1_700_000;
+
+/// Something wrong with a machine, and what helps.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fault {
+    /// The machine, or several.
+    pub what: String,
+    /// What is wrong.
+    pub why: String,
+    /// What helps.
+    pub hint: Option<String>,
+}
+
+/// All faults of all machines; `fresh` tells whether a machine is still to be set up.
+pub fn faults(want: &Want, seen: &Seen, fresh: impl Fn(&str) -> bool) -> Vec<Fault> {
+    let mut all = Vec::new();
+    twice(seen, "host name", |h| vec![h.hostname.clone()], "hostnamectl set-hostname NAME", &mut all);
+    let machine_id = "rm /etc/machine-id && systemd-machine-id-setup && reboot";
+    twice(seen, "machine-id", |h| vec![h.machine_id.clone()], machine_id, &mut all);
+    twice(
+        seen,
+        "product UUID",
+        |h| vec![h.product_uuid.clone()],
+        "give each VM its own SMBIOS UUID",
+        &mut all,
+    );
+    twice(seen, "MAC address", |h| h.macs.iter().cloned().collect(), "give each VM its own MAC", &mut all);
+    for (name, host) in seen.hosts.iter().filter(|(name, _)| fresh(name)) {
+        one(want, name, host, &mut all);
+    }
+    clocks(seen, &mut all);
+    all.sort();
+    all
+}
+
+fn twice(seen: &Seen, what: &str, of: impl Fn(&HostSeen) -> Vec<String>, hint: &str, all: &mut Vec<Fault>) {
+    let mut owners: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for (name, host) in &seen.hosts {
+        for value in of(host).into_iter().filter(|v| !v.is_empty()) {
+            owners.entry(value).or_default().push(name);
+        }
+    }
+    for (value, names) in owners.into_iter().filter(|(_, names)| names.len() > 1) {
+        let why = format!("they share the {what} {value}; the cluster cannot tell them apart");
+        all.push(Fault { what: names.join(", "), why, hint: Some(hint.to_owned()) });
+    }
+}
+
+fn one(want: &Want, name: &str, host: &HostSeen, all: &mut Vec<Fault>) {
+    let mut add = |why: String, hint: Option<&str>| {
+        all.push(Fault { what: name.to_owned(), why, hint: hint.map(str::to_owned) });
+    };
+    let ignored = |check: &str| want.ignore.iter().any(|i| i == check || i == "all");
+    if !["debian", "ubuntu"].contains(&host.os.split(' ').next().unwrap_or_default()) {
+        add(format!("it runs \"{}\"; Debian and Ubuntu are known here", host.os), None);
+    }
+    // kubelet 1.35 refuses cgroup v1 unless its failCgroupV1 is false.
+    if host.cgroup == 1 && want.version.minor() >= 35 && !ignored("SystemVerification") {
+        add(
+            format!("its kernel has cgroup v1 alone, which the kubelet {} refuses", want.version),
+            Some(
+                "boot with systemd.unified_cgroup_hierarchy=1, or list SystemVerification in spec.kubernetes.ignorePreflightErrors",
+            ),
+        );
+    }
+    let control_plane = want.node(name).is_some_and(|n| n.control_plane);
+    if control_plane && host.cpus < CPUS && !ignored("NumCPU") {
+        add(format!("it has {} processor; a control plane needs {CPUS}", host.cpus), None);
+    }
+    if control_plane && host.memory_kib < MEMORY && !ignored("Mem") {
+        add(format!("it has {} MiB of memory; a control plane needs 1700 MB", host.memory_kib / 1024), None);
+    }
+    // Debian 12's 1.6 lacks what the kubelet of 1.36 asks of a runtime.
+    let runtime = containerd_version(host).and_then(two_numbers);
+    if let Some((major, minor)) = runtime.filter(|v| *v < (1, 7) && want.version.minor() >= 36) {
+        add(
+            format!("its containerd {major}.{minor} is too old for Kubernetes {}", want.version.release()),
+            Some("install containerd.io 2.x from Docker's repository"),
+        );
+    }
+}
+
+/// The version of the runtime that is installed.
+pub fn containerd_version(host: &HostSeen) -> Option<&str> {
+    let package = ["containerd.io", "containerd"].iter().find_map(|p| host.packages.get(*p));
+    package.map(|p| p.version.as_str()).or_else(|| host.programs.get("containerd").map(String::as_str))
+}
+
+fn two_numbers(version: &str) -> Option<(u32, u32)> {
+    let bare =
+        version.split_once(':').map_or(version, |(_, after_epoch)| after_epoch).trim_start_matches('v');
+    let mut parts = bare.split('.');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+fn clocks(seen: &Seen, all: &mut Vec<Fault>) {
+    let times = || seen.hosts.iter().filter(|(_, h)| h.time > 0);
+    let first = times().min_by_key(|(_, h)| h.time);
+    let last = times().max_by_key(|(_, h)| h.time);
+    if let (Some((slow, a)), Some((fast, b))) = (first, last)
+        && b.time - a.time > SKEW
+    {
+        let why = format!("their clocks are {} s apart; certificates would not hold", b.time - a.time);
+        all.push(Fault {
+            what: format!("{slow}, {fast}"),
+            why,
+            hint: Some("timedatectl set-ntp true".to_owned()),
+        });
+    }
+}

@@ -1,0 +1,250 @@
+//! The files of the machines and kubeadm's configuration, rendered before anything is written.
+
+use std::collections::BTreeMap;
+
+use cluster_doc::KubeVersion;
+use render::Template;
+use serde::Serialize;
+use serde_json::{Value, json};
+use stage::Failure;
+
+use crate::certificate::sha256;
+use crate::want::{Node, Source, Want};
+
+/// Kernel modules loaded at boot.
+pub const MODULES: &str = "/etc/modules-load.d/kubeline-kubernetes.conf";
+/// Kernel settings.
+pub const SYSCTL: &str = "/etc/sysctl.d/90-kubeline-kubernetes.conf";
+/// The repository of Kubernetes.
+pub const LIST: &str = "/etc/apt/sources.list.d/kubeline-kubernetes.list";
+/// Its signing key; apt reads the armoured form from a name that ends so.
+pub const KEYRING: &str = "/etc/apt/keyrings/kubeline-kubernetes.asc";
+/// containerd's configuration.
+pub const CONTAINERD: &str = "/etc/containerd/config.toml";
+/// Marks bootstrap tokens of this tool.
+pub const TOKEN_DESCRIPTION: &str = "kubeline kadm-bootstrap, for one join";
+
+const MODULES_TEXT: &str = include_str!("../templates/modules.conf");
+const SYSCTL_TEXT: &str = include_str!("../templates/sysctl.conf");
+
+#[derive(Serialize)]
+struct List<'a> {
+    keyring: &'a str,
+    url: &'a str,
+}
+
+#[derive(Serialize)]
+struct Runtime {
+    pause: String,
+}
+
+const LIST_TEXT: &str = include_str!("../templates/kubernetes.list.j2");
+const CONTAINERD_2: &str = include_str!("../templates/containerd-2.toml.j2");
+const CONTAINERD_3: &str = include_str!("../templates/containerd-3.toml.j2");
+const INIT: &str = include_str!("../templates/init.yaml.j2");
+const JOIN: &str = include_str!("../templates/join.yaml.j2");
+
+/// A file as it is to be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct File {
+    /// All of it.
+    pub content: String,
+    /// Its digest.
+    pub sha256: String,
+}
+
+/// The files of every machine, by path.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Files {
+    /// Those for the kernel.
+    pub kernel: BTreeMap<String, File>,
+    /// The package repository, when there is one.
+    pub list: Option<File>,
+    /// containerd's configuration in version 2, which every containerd from 1.3 on reads.
+    pub containerd_2: File,
+    /// The same in version 3, for containerd 2.0 and newer.
+    pub containerd_3: File,
+}
+
+impl Files {
+    /// containerd's configuration for this version of it; version 2 as long as it is not known.
+    pub fn containerd(&self, version: Option<&str>) -> &File {
+        let major = version.and_then(|v| {
+            let bare = v.split_once(':').map_or(v, |(_, after_epoch)| after_epoch);
+            bare.trim_start_matches('v').split('.').next()?.parse::<u32>().ok()
+        });
+        if major.is_some_and(|m| m >= 2) { &self.containerd_3 } else { &self.containerd_2 }
+    }
+
+    /// Every path that a look tells of.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        self.kernel.keys().map(String::as_str).chain([LIST, KEYRING, CONTAINERD])
+    }
+
+    /// The file with this digest at this path.
+    pub fn get(&self, path: &str, sha256: &str) -> Option<&File> {
+        let candidates = [Some(&self.containerd_2), Some(&self.containerd_3), self.list.as_ref()];
+        self.kernel.get(path).into_iter().chain(candidates.into_iter().flatten()).find(|f| f.sha256 == sha256)
+    }
+}
+
+fn file(content: impl Into<String>) -> File {
+    let content = content.into();
+    File { sha256: sha256(content.as_bytes()), content }
+}
+
+fn wrong(error: &render::Error) -> Failure {
+    Failure::internal("cannot render a file of a machine").caused_by(error)
+}
+
+/// The sandbox image that kubeadm of this version expects (its `PauseVersion` in cmd/kubeadm/app/constants).
+fn pause(version: KubeVersion, registry: &str) -> String {
+    let tag = match version.minor() {
+        ..=33 => "3.10",
+        34..=35 => "3.10.1",
+        _ => "3.10.2",
+    };
+    format!("{registry}/pause:{tag}")
+}
+
+/// Renders the files that all machines share.
+///
+/// # Errors
+/// A template that does not render is a fault of ours.
+pub fn render(version: KubeVersion, registry: &str, source: &Source) -> Result<Files, Failure> {
+    let runtime = Runtime { pause: pause(version, registry) };
+    let list = match source {
+        Source::Repository { url, .. } => {
+            let text = Template::new("kubernetes.list", LIST_TEXT)
+                .render(&List { keyring: KEYRING, url })
+                .map_err(|e| wrong(&e))?;
+            Some(file(text))
+        }
+        _ => None,
+    };
+    Ok(Files {
+        kernel: [(MODULES, MODULES_TEXT), (SYSCTL, SYSCTL_TEXT)]
+            .map(|(path, text)| (path.to_owned(), file(text)))
+            .into(),
+        list,
+        containerd_2: file(
+            Template::new("containerd-2.toml", CONTAINERD_2).render(&runtime).map_err(|e| wrong(&e))?,
+        ),
+        containerd_3: file(
+            Template::new("containerd-3.toml", CONTAINERD_3).render(&runtime).map_err(|e| wrong(&e))?,
+        ),
+    })
+}
+
+/// The settings of the sysctl file.
+pub fn sysctls() -> impl Iterator<Item = (&'static str, &'static str)> {
+    SYSCTL_TEXT.lines().filter_map(|l| l.split_once(" = "))
+}
+
+/// The modules of the modules file.
+pub fn modules() -> impl Iterator<Item = &'static str> {
+    MODULES_TEXT.lines().filter(|l| !l.starts_with('#'))
+}
+
+#[derive(Serialize)]
+struct Init<'a> {
+    token: Option<&'a str>,
+    description: &'a str,
+    certificate_key: Option<&'a str>,
+    address: String,
+    port: u16,
+    name: &'a str,
+    ignore: &'a [String],
+    taints: Vec<Value>,
+    cluster: &'a str,
+    version: String,
+    endpoint: &'a str,
+    registry: &'a str,
+    sans: &'a [String],
+    pod_cidr: &'a str,
+    service_cidr: &'a str,
+    domain: &'a str,
+}
+
+/// kubeadm's configuration of an init, or of an upload of certificates.
+///
+/// # Errors
+/// A template that does not render is a fault of ours.
+pub fn init(
+    want: &Want,
+    node: &Node,
+    token: Option<&str>,
+    certificate_key: Option<&str>,
+) -> Result<String, Failure> {
+    let data = Init {
+        token,
+        description: TOKEN_DESCRIPTION,
+        certificate_key,
+        address: node.address.to_string(),
+        port: want.api_port,
+        name: &node.name,
+        ignore: &want.ignore,
+        taints: taints(node),
+        cluster: &want.cluster,
+        version: want.version.tag(),
+        endpoint: &want.endpoint,
+        registry: &want.registry,
+        sans: &want.sans,
+        pod_cidr: &want.pod_cidr,
+        service_cidr: &want.service_cidr,
+        domain: &want.domain,
+    };
+    Template::new("init.yaml", INIT).render(&data).map_err(|e| wrong(&e))
+}
+
+#[derive(Serialize)]
+struct Join<'a> {
+    endpoint: &'a str,
+    token: &'a str,
+    ca_hash: &'a str,
+    certificate_key: Option<&'a str>,
+    address: String,
+    port: u16,
+    name: &'a str,
+    ignore: &'a [String],
+    taints: Vec<Value>,
+}
+
+/// kubeadm's configuration of a join; with a certificate key it is that of a control plane.
+///
+/// # Errors
+/// A template that does not render is a fault of ours.
+pub fn join(
+    want: &Want,
+    node: &Node,
+    token: &str,
+    ca_hash: &str,
+    certificate_key: Option<&str>,
+) -> Result<String, Failure> {
+    let data = Join {
+        endpoint: &want.endpoint,
+        token,
+        ca_hash,
+        certificate_key,
+        address: node.address.to_string(),
+        port: want.api_port,
+        name: &node.name,
+        ignore: &want.ignore,
+        taints: taints(node),
+    };
+    Template::new("join.yaml", JOIN).render(&data).map_err(|e| wrong(&e))
+}
+
+/// Taints as the API has them; given at registration, so that no pod slips in before.
+fn taints(node: &Node) -> Vec<Value> {
+    node.taints.iter().filter_map(|t| taint(t)).collect()
+}
+
+/// `key=value:Effect` as the API has it.
+pub fn taint(text: &str) -> Option<Value> {
+    let (left, effect) = text.rsplit_once(':')?;
+    Some(match left.split_once('=') {
+        Some((key, value)) => json!({ "key": key, "value": value, "effect": effect }),
+        None => json!({ "key": left, "effect": effect }),
+    })
+}

@@ -1,0 +1,68 @@
+//! Kubeconfig files: whose they are, and the operator's made from an admin.conf.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+
+use crate::certificate;
+use crate::seen::KubeconfigSeen;
+
+/// What a kubeconfig's current context leads to; a text that is none gives nothing but its mode.
+pub fn read(text: &str, private: bool) -> KubeconfigSeen {
+    let seen = KubeconfigSeen { private, ..KubeconfigSeen::default() };
+    let Ok(root) = serde_saphyr::from_str::<Value>(text) else { return seen };
+    let cluster = current(&root).cloned().unwrap_or_default();
+    let ca = cluster["certificate-authority-data"].as_str().and_then(certificate::of_base64);
+    KubeconfigSeen {
+        server: cluster["server"].as_str().map(|s| s.trim_end_matches('/').to_owned()),
+        ca: ca.map(|c| c.sha256),
+        single: root["contexts"].as_array().is_some_and(|c| c.len() == 1),
+        private,
+    }
+}
+
+/// The CA certificate (PEM) of the current context.
+pub fn ca_pem(text: &str) -> Option<Vec<u8>> {
+    let root: Value = serde_saphyr::from_str(text).ok()?;
+    STANDARD.decode(current(&root)?["certificate-authority-data"].as_str()?).ok()
+}
+
+fn current(root: &Value) -> Option<&Value> {
+    let named = |list: &'static str, name: &Value| {
+        root[list].as_array().and_then(|all| all.iter().find(|one| one["name"] == *name))
+    };
+    let context = named("contexts", &root["current-context"])?;
+    Some(&named("clusters", &context["context"]["cluster"])?["cluster"])
+}
+
+/// An admin.conf whose server is this one. A text that has it already stays as it is: kubeadm before 1.37 writes the
+/// control plane's endpoint, later ones may write the machine's own.
+pub fn with_server(text: &str, server: &str) -> Option<String> {
+    let mut root: Value = serde_saphyr::from_str(text).ok()?;
+    if current(&root)?["server"] == *server {
+        return Some(text.to_owned());
+    }
+    for one in root["clusters"].as_array_mut()? {
+        one["cluster"]["server"] = server.into();
+    }
+    serde_saphyr::to_string(&root).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "apiVersion: v1\nkind: Config\nclusters:\n- name: prod\n  cluster:\n    server: https://10.0.0.1:6443\n\
+        contexts:\n- name: a@prod\n  context: {cluster: prod, user: a}\ncurrent-context: a@prod\nusers:\n- name: a\n  user: {}\n";
+
+    #[test]
+    fn reads_and_points_elsewhere() {
+        let seen = read(FILE, true);
+        assert_eq!(seen.server.as_deref(), Some("https://10.0.0.1:6443"));
+        assert!(seen.single && seen.ca.is_none());
+        let moved = with_server(FILE, "https://10.0.0.9:6443").unwrap();
+        assert_eq!(read(&moved, true).server.as_deref(), Some("https://10.0.0.9:6443"));
+        assert_eq!(with_server(FILE, "https://10.0.0.1:6443").as_deref(), Some(FILE));
+        assert_eq!(read("no: [yaml", false), KubeconfigSeen::default());
+    }
+}

@@ -1,0 +1,244 @@
+//! Looks at machines, cluster and kubeconfig, changing nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt as _;
+use std::time::Duration;
+
+use futures::future::{BoxFuture, FutureExt as _};
+use serde_json::Value;
+use stage::{Ctx, Failure};
+use tokio::time::Instant;
+
+use crate::api::{Api, ApiError};
+use crate::files::TOKEN_DESCRIPTION;
+use crate::seen::{ClusterSeen, HostSeen, NodeSeen, Seen};
+use crate::want::Want;
+use crate::{MANAGER, World, etcd, kubeconfig, look};
+
+/// The annotation that notes the taints that are ours: a list of taints has no owner for each.
+pub const TAINTS: &str = "kubeline/taints";
+/// How long an API that should answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// Looks at everything.
+///
+/// # Errors
+/// Exit 5 when a machine fails in the middle of it.
+pub async fn observe(world: &World, want: &Want, ctx: &Ctx) -> Result<Seen, Failure> {
+    let command = look::command(want.debs(), want.files.paths());
+    let found = world.fleet.each(ctx, "look at", |host| {
+        let command = command.clone();
+        async move { host.ok(&command).await.map(|output| look::read(&output.text())) }
+    });
+    let found = found.await?;
+    let mut seen = Seen { hosts: found.of, unreachable: found.unreachable, ..Seen::default() };
+    seen.kubeconfig = operators(want)?;
+    cluster(world, want, &mut seen).await?;
+    Ok(seen)
+}
+
+fn operators(want: &Want) -> Result<Option<crate::seen::KubeconfigSeen>, Failure> {
+    let path = &want.kubeconfig;
+    let wrong = |e: std::io::Error| {
+        Failure::precondition(format!("cannot read {}", want.kubeconfig_shown)).because(e.to_string())
+    };
+    let text = match std::fs::read(path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(wrong(e)),
+    };
+    let private = std::fs::metadata(path).map_err(wrong)?.mode() & 0o077 == 0;
+    Ok(Some(kubeconfig::read(&String::from_utf8_lossy(&text), private)))
+}
+
+/// Finds a control plane whose admin.conf opens the API, through the VIP or, failing that, at its own address.
+async fn cluster(world: &World, want: &Want, seen: &mut Seen) -> Result<(), Failure> {
+    world.api.lock().await.take();
+    let knows = |h: &HostSeen| h.state.contains("/etc/kubernetes/admin.conf");
+    let mut candidates: Vec<String> = want
+        .control_planes()
+        .filter(|n| seen.hosts.get(&n.name).is_some_and(knows))
+        .map(|n| n.name.clone())
+        .collect();
+    // A machine that is to be reset may belong elsewhere: the others are believed first.
+    candidates.sort_by_key(|name| want.reset.contains(name));
+    for name in &candidates {
+        let Some(node) = want.node(name) else { continue };
+        let text = match world.admin_conf(name).await {
+            Ok(text) => text,
+            Err(failure) => {
+                seen.api_fault = Some(failure.causes.join(": "));
+                continue;
+            }
+        };
+        let through_vip = match Api::connect(&text, Some(&format!("https://{}", want.endpoint))).await {
+            Ok(api) => api,
+            // A file that somebody broke is evidence to be weighed, no end of the run.
+            Err(failure) => {
+                seen.api_fault = Some(format!("{}: {}", failure.doing, failure.causes.join(": ")));
+                continue;
+            }
+        };
+        let direct = format!("https://{}:{}", node.address, want.api_port);
+        let (api, vip_fault) = match answers(&through_vip).await {
+            Ok(()) => (through_vip, None),
+            Err(fault) => {
+                let direct = Api::connect(&text, Some(&direct)).await?;
+                if let Err(own) = reads(&direct).await {
+                    seen.api_fault = Some(format!("{fault}; at its own address: {own}"));
+                    continue;
+                }
+                (direct, Some(fault.to_string()))
+            }
+        };
+        match ask(&api, name, seen).await {
+            Ok(mut cluster) => {
+                cluster.vip_fault = vip_fault;
+                seen.api_fault = None;
+                *world.api.lock().await = Some(api);
+                etcd_of(world, &candidates, &mut cluster).await;
+                seen.cluster = Some(cluster);
+                return Ok(());
+            }
+            Err(error) => seen.api_fault = Some(error.to_string()),
+        }
+    }
+    Ok(())
+}
+
+/// One real read: /readyz says nothing of etcd.
+pub async fn reads(api: &Api) -> Result<(), ApiError> {
+    api.text("/readyz").await?;
+    api.get("/api/v1/namespaces/kube-system").await.map(drop)
+}
+
+async fn answers(api: &Api) -> Result<(), ApiError> {
+    let end = Instant::now() + PATIENCE;
+    let mut pause = Duration::from_millis(50);
+    loop {
+        match reads(api).await {
+            Ok(()) => return Ok(()),
+            Err(error) if Instant::now() + pause > end => return Err(error),
+            Err(ApiError::Refused(code @ (401 | 403), why)) => return Err(ApiError::Refused(code, why)),
+            Err(_) => tokio::time::sleep(pause).await,
+        }
+        pause = (pause * 2).min(Duration::from_secs(1));
+    }
+}
+
+async fn ask(api: &Api, lead: &str, seen: &Seen) -> Result<ClusterSeen, ApiError> {
+    let unfinished = seen.hosts.values().any(|h| h.intent);
+    let tokens =
+        "/api/v1/namespaces/kube-system/secrets?fieldSelector=type%3Dbootstrap.kubernetes.io%2Ftoken";
+    let (version, nodes, tokens, missing) = futures::join!(
+        api.get("/version"),
+        api.get("/api/v1/nodes"),
+        api.get(tokens),
+        missing(api, unfinished),
+    );
+    let nodes = nodes?;
+    let nodes = nodes["items"].as_array().into_iter().flatten();
+    let nodes: BTreeMap<String, NodeSeen> =
+        nodes.filter_map(|n| Some((n["metadata"]["name"].as_str()?.to_owned(), node(n)))).collect();
+    let tokens = tokens?;
+    Ok(ClusterSeen {
+        ca: seen.hosts.get(lead).and_then(HostSeen::ca).unwrap_or_default().to_owned(),
+        lead: lead.to_owned(),
+        vip_fault: None,
+        version: version?["gitVersion"].as_str().unwrap_or_default().to_owned(),
+        missing: missing?,
+        nodes,
+        etcd: Vec::new(),
+        etcd_fault: None,
+        tokens: tokens["items"].as_array().into_iter().flatten().filter_map(our_token).collect(),
+    })
+}
+
+/// What kubeadm's init leaves last; only asked for while an init of ours was not seen through, for a person may well
+/// do without some of it later.
+fn missing(api: &Api, unfinished: bool) -> BoxFuture<'_, Result<BTreeSet<String>, ApiError>> {
+    async move {
+        let mut missing = BTreeSet::new();
+        if !unfinished {
+            return Ok(missing);
+        }
+        for (what, path) in [
+            ("ConfigMap kubeadm-config", "/api/v1/namespaces/kube-system/configmaps/kubeadm-config"),
+            ("ConfigMap kubelet-config", "/api/v1/namespaces/kube-system/configmaps/kubelet-config"),
+            ("ConfigMap cluster-info", "/api/v1/namespaces/kube-public/configmaps/cluster-info"),
+            ("DaemonSet kube-proxy", "/apis/apps/v1/namespaces/kube-system/daemonsets/kube-proxy"),
+        ] {
+            if api.find(path).await?.is_none() {
+                missing.insert(what.to_owned());
+            }
+        }
+        Ok(missing)
+    }
+    .boxed()
+}
+
+fn our_token(secret: &Value) -> Option<String> {
+    use base64::Engine as _;
+    let field = |name: &str| {
+        let bytes = base64::engine::general_purpose::STANDARD.decode(secret["data"][name].as_str()?).ok()?;
+        String::from_utf8(bytes).ok()
+    };
+    (field("description")? == TOKEN_DESCRIPTION).then(|| field("token-id")).flatten()
+}
+
+/// A node object as planning sees it.
+pub fn node(object: &Value) -> NodeSeen {
+    let meta = &object["metadata"];
+    let strings = |map: &Value| -> BTreeMap<String, String> {
+        let entries = map.as_object().into_iter().flatten();
+        entries.map(|(k, v)| (k.clone(), v.as_str().unwrap_or_default().to_owned())).collect()
+    };
+    let ours = meta["managedFields"].as_array().into_iter().flatten();
+    let ours = ours.filter(|m| m["manager"] == MANAGER && m["operation"] == "Apply");
+    let our_labels = ours
+        .flat_map(|m| m["fieldsV1"]["f:metadata"]["f:labels"].as_object().into_iter().flatten())
+        .filter_map(|(key, _)| key.strip_prefix("f:").map(str::to_owned))
+        .collect();
+    let note = strings(&meta["annotations"]).remove(TAINTS);
+    let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+    let ready = conditions.into_iter().find(|c| c["type"] == "Ready");
+    NodeSeen {
+        ready: ready.is_some_and(|c| c["status"] == "True"),
+        reason: ready.and_then(|c| c["message"].as_str()).unwrap_or("it has not reported").to_owned(),
+        version: object["status"]["nodeInfo"]["kubeletVersion"].as_str().unwrap_or_default().to_owned(),
+        labels: strings(&meta["labels"]),
+        our_labels,
+        taints: object["spec"]["taints"].as_array().into_iter().flatten().map(taint).collect(),
+        our_taints: note
+            .iter()
+            .flat_map(|n| n.split(','))
+            .filter(|t| !t.is_empty())
+            .map(str::to_owned)
+            .collect(),
+        recorded: note.is_some(),
+    }
+}
+
+/// A taint as `kubectl taint` writes it.
+pub fn taint(taint: &Value) -> String {
+    let text = |field: &str| taint[field].as_str().unwrap_or_default();
+    let equals = if text("value").is_empty() { "" } else { "=" };
+    format!("{}{equals}{}:{}", text("key"), text("value"), text("effect"))
+}
+
+async fn etcd_of(world: &World, candidates: &[String], cluster: &mut ClusterSeen) {
+    // The lead first, then whoever else may know.
+    let order = std::iter::once(&cluster.lead).chain(candidates.iter().filter(|c| **c != cluster.lead));
+    let mut fault = None;
+    for name in order {
+        let Some(host) = world.fleet.get(name) else { continue };
+        match etcd::members(host).await {
+            Ok(members) => {
+                cluster.etcd = members;
+                return;
+            }
+            Err(why) => fault = fault.or(Some(format!("on {name}: {why}"))),
+        }
+    }
+    cluster.etcd_fault = fault;
+}

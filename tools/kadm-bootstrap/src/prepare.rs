@@ -1,0 +1,207 @@
+//! What one machine needs before kubeadm runs on it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use stage::{HeldKind, Plan, StepId};
+
+use crate::faults::containerd_version;
+use crate::files;
+use crate::seen::{HostSeen, Whose};
+use crate::step::{Repository, Step};
+use crate::want::{Source, Want};
+
+/// The packages whose version is exact.
+const EXACT: [&str; 3] = ["kubeadm", "kubelet", "kubectl"];
+/// What they depend on, taken along from a folder.
+const ALONG: [&str; 4] = ["cri-tools", "kubernetes-cni", "conntrack", "runc"];
+/// Services that set the clock.
+const CLOCKS: [&str; 4] = ["systemd-timesyncd", "chrony", "ntpsec", "openntpd"];
+
+/// Adds the steps of one machine; `None` when something is held that must be there before it can join.
+///
+/// `runs` is true for a machine that is part of the cluster: its versions are not touched here.
+pub fn prepare(
+    plan: &mut Plan<Step>,
+    want: &Want,
+    name: &str,
+    host: &HostSeen,
+    runs: bool,
+) -> Option<Vec<StepId>> {
+    let mut ids = Vec::new();
+    ids.extend(kernel(plan, want, name, host));
+    if !clock(host) && host.packages.contains_key("chrony") {
+        let step = Step::Start { host: name.to_owned(), unit: "chrony".to_owned() };
+        ids.push(plan.step(step, "nothing sets the clock"));
+    }
+    let packages = packages(plan, want, name, host, runs).ok()?;
+    ids.extend(packages);
+    ids.extend(runtime(plan, want, name, host, packages).ok()?);
+    if !host.leftovers.is_empty() {
+        let step = Step::Sweep { host: name.to_owned(), files: host.leftovers.clone() };
+        ids.push(plan.step(step, "an interrupted run left secrets"));
+    }
+    Some(ids)
+}
+
+fn kernel(plan: &mut Plan<Step>, want: &Want, name: &str, host: &HostSeen) -> Option<StepId> {
+    let differs = |path: &str, digest: &str| host.files.get(path).is_none_or(|f| f.sha256 != digest);
+    let files: BTreeMap<String, String> = want
+        .files
+        .kernel
+        .iter()
+        .filter(|(path, file)| differs(path, &file.sha256))
+        .map(|(path, file)| (path.clone(), file.sha256.clone()))
+        .collect();
+    let modules: BTreeSet<String> =
+        files::modules().filter(|m| !host.modules.contains(*m)).map(str::to_owned).collect();
+    let settings = files::sysctls().any(|(key, value)| host.sysctls.get(key).is_none_or(|v| v != value));
+    let swap_off = host.swap || host.swap_at_boot;
+    let why = match () {
+        () if host.swap => "swap is on",
+        () if host.swap_at_boot => "swap comes back with the next boot",
+        () if !modules.is_empty() => "pods need these modules",
+        () if settings => "settings differ",
+        () if !files.is_empty() => "files differ",
+        () => return None,
+    };
+    Some(plan.step(Step::Kernel { host: name.to_owned(), files, modules, settings, swap_off }, why))
+}
+
+/// True when the package or program has the exact version.
+pub fn right(host: &HostSeen, name: &str, version: &str) -> bool {
+    let package = host.packages.get(name).is_some_and(|p| {
+        p.version.strip_prefix(version).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    });
+    package || host.programs.get(name).is_some_and(|v| v.trim_start_matches('v') == version)
+}
+
+/// True when something sets the clock.
+fn clock(host: &HostSeen) -> bool {
+    CLOCKS.iter().any(|u| host.active(u))
+}
+
+fn packages(
+    plan: &mut Plan<Step>,
+    want: &Want,
+    name: &str,
+    host: &HostSeen,
+    runs: bool,
+) -> Result<Option<StepId>, ()> {
+    let version = want.version.to_string();
+    let wrong: Vec<&str> = EXACT.into_iter().filter(|p| !right(host, p, &version)).collect();
+    if runs && !wrong.is_empty() {
+        let now = host.packages.get("kubelet").map_or("another version", |p| p.version.as_str());
+        let why =
+            format!("it runs {now}, the document wants {version}; a running node is not changed in passing");
+        plan.hold(
+            HeldKind::Unmet,
+            name,
+            why,
+            Some(format!("set spec.kubernetes.version to what runs, or replace {name}")),
+        );
+        return Ok(None);
+    }
+    let mut missing: Vec<&str> = wrong.clone();
+    if containerd_version(host).is_none() {
+        missing.push("containerd");
+    }
+    if !clock(host) && !host.packages.contains_key("chrony") {
+        missing.push("chrony");
+    }
+    let mut hold: Vec<String> = Vec::new();
+    for package in EXACT {
+        let installed = host.packages.get(package);
+        if wrong.contains(&package) || installed.is_some_and(|p| !p.held) {
+            hold.push(package.to_owned());
+        }
+    }
+    if missing.is_empty() && hold.is_empty() {
+        return Ok(None);
+    }
+    let why = match missing.as_slice() {
+        [] => "apt would change them".to_owned(),
+        some if some.iter().any(|p| host.packages.contains_key(*p)) => {
+            format!("not there in this version: {}", some.join(", "))
+        }
+        some => format!("missing: {}", some.join(", ")),
+    };
+    let exact = |p: &str| format!("{p}={version}-*");
+    let (install, repository) = match &want.source {
+        _ if missing.is_empty() => (Vec::new(), None),
+        Source::Present => {
+            let why = format!("spec.packages.source is \"present\", but {why}");
+            plan.hold(HeldKind::Unmet, name, why, Some(format!("apt-get install {}", missing.join(" "))));
+            return Err(());
+        }
+        Source::Directory(folder) => (from_folder(plan, name, host, folder, &missing, &version)?, None),
+        Source::Repository { url, key_url, key_sha256 } => {
+            let install =
+                missing.iter().map(|p| if EXACT.contains(p) { exact(p) } else { (*p).to_owned() }).collect();
+            let fetched = host.files.get(files::KEYRING).is_some_and(|f| f.sha256 == *key_sha256);
+            let repository = want.files.list.as_ref().filter(|_| !wrong.is_empty()).map(|list| Repository {
+                url: url.clone(),
+                list_sha256: list.sha256.clone(),
+                key_url: (!fetched).then(|| key_url.clone()),
+                key_sha256: key_sha256.clone(),
+            });
+            (install, repository)
+        }
+    };
+    let step = Step::Packages { host: name.to_owned(), install, hold, repository };
+    Ok(Some(plan.step(step, why)))
+}
+
+fn from_folder(
+    plan: &mut Plan<Step>,
+    name: &str,
+    host: &HostSeen,
+    folder: &str,
+    missing: &[&str],
+    version: &str,
+) -> Result<Vec<String>, ()> {
+    let find = |package: &str| {
+        let begin = if EXACT.contains(&package) {
+            format!("{folder}/{package}_{version}-")
+        } else {
+            format!("{folder}/{package}_")
+        };
+        host.debs.iter().filter(|d| d.starts_with(&begin)).max().cloned()
+    };
+    let lacking: Vec<&str> = missing.iter().copied().filter(|p| find(p).is_none()).collect();
+    if !lacking.is_empty() {
+        let why = format!("{folder} has no package of {}", lacking.join(", "));
+        plan.hold(HeldKind::Unmet, name, why, Some(format!("ls {folder}")));
+        return Err(());
+    }
+    Ok(missing.iter().copied().chain(ALONG).filter_map(find).collect())
+}
+
+fn runtime(
+    plan: &mut Plan<Step>,
+    want: &Want,
+    name: &str,
+    host: &HostSeen,
+    packages: Option<StepId>,
+) -> Result<Option<StepId>, ()> {
+    let wanted = want.files.containerd(containerd_version(host));
+    let seen = host.files.get(files::CONTAINERD);
+    let after: Vec<StepId> = packages.into_iter().collect();
+    if seen.is_some_and(|f| f.sha256 == wanted.sha256) {
+        let start = !host.active("containerd");
+        let step = Step::Runtime { host: name.to_owned(), sha256: None };
+        return Ok(start.then(|| plan.step_after(&after, step, "it does not run")));
+    }
+    if seen.is_some_and(|f| f.whose == Whose::Foreign) {
+        let why = format!("{} is somebody's own", files::CONTAINERD);
+        let hint = format!("mv {0} {0}.old, then run again", files::CONTAINERD);
+        plan.hold(HeldKind::Unmet, name, why, Some(hint));
+        return Err(());
+    }
+    let step = Step::Runtime { host: name.to_owned(), sha256: Some(wanted.sha256.clone()) };
+    let why = match seen.map(|f| f.whose) {
+        None => "there is none",
+        Some(Whose::Ours) => "it differs",
+        _ => "it is the package's own, without systemd's cgroups",
+    };
+    Ok(Some(plan.step_after(&after, step, why)))
+}

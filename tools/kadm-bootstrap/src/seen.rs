@@ -1,0 +1,209 @@
+//! What is there: plain data, so that a test can be a file.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+/// All that was looked at.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Seen {
+    /// Machines that answer, by name.
+    pub hosts: BTreeMap<String, HostSeen>,
+    /// Machines that do not, by name, and why.
+    pub unreachable: BTreeMap<String, String>,
+    /// The cluster, when its API answers.
+    pub cluster: Option<ClusterSeen>,
+    /// Why a cluster that machines know of could not be asked.
+    pub api_fault: Option<String>,
+    /// The operator's kubeconfig, when the file exists.
+    pub kubeconfig: Option<KubeconfigSeen>,
+}
+
+/// One machine.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HostSeen {
+    /// Its host name.
+    pub hostname: String,
+    /// Its machine-id.
+    pub machine_id: String,
+    /// The product UUID of its firmware.
+    pub product_uuid: String,
+    /// The MAC addresses of its network cards.
+    pub macs: BTreeSet<String>,
+    /// The system's id and version, such as `debian 13`.
+    pub os: String,
+    /// Processors.
+    pub cpus: u32,
+    /// Memory in KiB.
+    pub memory_kib: u64,
+    /// Its clock, in seconds since 1970.
+    pub time: i64,
+    /// 1 or 2.
+    pub cgroup: u8,
+    /// True while swap is in use.
+    pub swap: bool,
+    /// True when swap comes back with the next boot.
+    pub swap_at_boot: bool,
+    /// Installed packages.
+    pub packages: BTreeMap<String, PackageSeen>,
+    /// Versions of programs that no package brought.
+    pub programs: BTreeMap<String, String>,
+    /// The active state of units.
+    pub units: BTreeMap<String, String>,
+    /// Files that this tool manages.
+    pub files: BTreeMap<String, FileSeen>,
+    /// Files that kubeadm, the kubelet and etcd leave, as far as they exist.
+    pub state: BTreeSet<String>,
+    /// What a pod network leaves.
+    pub remains: BTreeSet<String>,
+    /// Files with secrets that an interrupted run of this tool left.
+    pub leftovers: BTreeSet<String>,
+    /// True when this tool began an init here that it did not see through.
+    pub intent: bool,
+    /// The API server that the kubelet reports to.
+    pub server: Option<String>,
+    /// Certificates by name; `ca` is the cluster's.
+    pub certificates: BTreeMap<String, CertificateSeen>,
+    /// Kernel modules and file systems that are ready, of those asked for.
+    pub modules: BTreeSet<String>,
+    /// Kernel settings.
+    pub sysctls: BTreeMap<String, String>,
+    /// Package files in the directory that the document names.
+    pub debs: Vec<String>,
+}
+
+/// An installed package.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PackageSeen {
+    /// Its version.
+    pub version: String,
+    /// True when apt keeps it as it is.
+    #[serde(default)]
+    pub held: bool,
+}
+
+/// Whose a file is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Whose {
+    /// It has our first line.
+    Ours,
+    /// It is as its package brought it.
+    Pristine,
+    /// Somebody wrote it.
+    #[default]
+    Foreign,
+}
+
+/// A file that exists.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FileSeen {
+    /// The SHA-256 of its content.
+    pub sha256: String,
+    /// Who wrote it.
+    pub whose: Whose,
+}
+
+/// A certificate on a machine.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CertificateSeen {
+    /// SHA-256 of the certificate (DER).
+    pub sha256: String,
+    /// When it ends, in seconds since 1970.
+    pub expires: i64,
+}
+
+/// The cluster as its API tells of it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ClusterSeen {
+    /// SHA-256 of its CA certificate (DER).
+    pub ca: String,
+    /// The control plane whose admin.conf and etcd were used.
+    pub lead: String,
+    /// Why the API does not answer through the VIP, when it does not.
+    pub vip_fault: Option<String>,
+    /// The API server's version, such as `v1.36.2`.
+    pub version: String,
+    /// What kubeadm's init should have left and is not there.
+    pub missing: BTreeSet<String>,
+    /// Nodes by name.
+    pub nodes: BTreeMap<String, NodeSeen>,
+    /// etcd's members.
+    pub etcd: Vec<MemberSeen>,
+    /// Why etcd could not be asked.
+    pub etcd_fault: Option<String>,
+    /// Ids of this tool's bootstrap tokens that are still there.
+    pub tokens: BTreeSet<String>,
+}
+
+/// A node object.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NodeSeen {
+    /// True when its Ready condition is true.
+    pub ready: bool,
+    /// Why it is not.
+    pub reason: String,
+    /// The kubelet's version, such as `v1.36.2`.
+    pub version: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// The keys of the labels that this tool set.
+    pub our_labels: BTreeSet<String>,
+    /// Its taints, `key=value:Effect`.
+    pub taints: BTreeSet<String>,
+    /// The taints that this tool set.
+    pub our_taints: BTreeSet<String>,
+    /// True once this tool recorded its taints.
+    pub recorded: bool,
+}
+
+/// A member of etcd.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MemberSeen {
+    /// Its id, which does not fit into a float.
+    pub id: u64,
+    /// Its name; empty until it started.
+    pub name: String,
+    /// True until it caught up.
+    pub learner: bool,
+    /// True when it answers.
+    pub healthy: bool,
+    /// Its peer addresses.
+    pub peers: Vec<String>,
+}
+
+/// The operator's kubeconfig.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct KubeconfigSeen {
+    /// The server of its current context.
+    pub server: Option<String>,
+    /// SHA-256 of the CA certificate of its current context.
+    pub ca: Option<String>,
+    /// True when it has one context alone.
+    pub single: bool,
+    /// True when nobody else can read it.
+    pub private: bool,
+}
+
+impl HostSeen {
+    /// The digest of the cluster's CA that the machine believes in.
+    pub fn ca(&self) -> Option<&str> {
+        self.certificates.get("ca").map(|c| c.sha256.as_str())
+    }
+
+    /// True when kubeadm, the kubelet or etcd left something here.
+    pub fn traces(&self) -> bool {
+        !self.state.is_empty()
+    }
+
+    /// True when the unit runs.
+    pub fn active(&self, unit: &str) -> bool {
+        self.units.get(unit).is_some_and(|s| s == "active")
+    }
+}

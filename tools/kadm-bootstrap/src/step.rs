@@ -1,0 +1,227 @@
+//! The steps: each carries every name, address and digest that it needs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::Serialize;
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", rename_all_fields = "camelCase")]
+pub enum Step {
+    /// Kernel modules and settings, swap.
+    Kernel {
+        /// The machine.
+        host: String,
+        /// Files to write, by path, with their digests.
+        files: BTreeMap<String, String>,
+        /// Modules to load.
+        modules: BTreeSet<String>,
+        /// True when the settings are to be read again.
+        settings: bool,
+        /// True when swap is to be switched off, now and at boot.
+        swap_off: bool,
+    },
+    /// Packages.
+    Packages {
+        /// The machine.
+        host: String,
+        /// What apt installs: names, `name=version*` or paths.
+        install: Vec<String>,
+        /// What is held afterwards.
+        hold: Vec<String>,
+        /// The repository, when it is needed.
+        repository: Option<Repository>,
+    },
+    /// The container runtime's configuration.
+    Runtime {
+        /// The machine.
+        host: String,
+        /// The digest of the configuration, when it is to be written.
+        sha256: Option<String>,
+    },
+    /// Removes files with secrets that an interrupted run left.
+    Sweep {
+        /// The machine.
+        host: String,
+        /// The files.
+        files: BTreeSet<String>,
+    },
+    /// Undoes what kubeadm did on a machine.
+    Reset {
+        /// The machine.
+        host: String,
+    },
+    /// Makes the cluster.
+    Init {
+        /// The first control plane.
+        host: String,
+        /// Its address.
+        address: String,
+        /// Where the API is to answer.
+        endpoint: String,
+        /// The version.
+        version: String,
+    },
+    /// Adds a machine to the cluster.
+    Join {
+        /// The machine.
+        host: String,
+        /// Its address.
+        address: String,
+        /// True for a control plane.
+        control_plane: bool,
+        /// The control plane that helps.
+        via: String,
+    },
+    /// Starts a service and keeps it started.
+    Start {
+        /// The machine.
+        host: String,
+        /// The systemd unit.
+        unit: String,
+    },
+    /// Removes a member from etcd.
+    RemoveMember {
+        /// The control plane that does it.
+        via: String,
+        /// The member's id.
+        id: u64,
+        /// The member's name.
+        name: String,
+    },
+    /// Deletes a node object.
+    DeleteNode {
+        /// The control plane whose admin.conf is used.
+        via: String,
+        /// The node.
+        node: String,
+    },
+    /// Writes the operator's kubeconfig.
+    Kubeconfig {
+        /// The control plane that it comes from.
+        via: String,
+        /// The file, as the document has it.
+        path: String,
+        /// The server in it.
+        server: String,
+    },
+    /// Removes the operator's kubeconfig.
+    RemoveKubeconfig {
+        /// The file, as the document has it.
+        path: String,
+    },
+    /// Labels and taints of a node.
+    Node {
+        /// The control plane whose admin.conf is used.
+        via: String,
+        /// The node.
+        node: String,
+        /// All labels of ours.
+        labels: BTreeMap<String, String>,
+        /// All taints of ours.
+        taints: BTreeSet<String>,
+        /// Taints that were ours and go.
+        drop_taints: BTreeSet<String>,
+    },
+    /// Deletes a bootstrap token that an interrupted run left.
+    DropToken {
+        /// The control plane whose admin.conf is used.
+        via: String,
+        /// The token's public half.
+        id: String,
+    },
+}
+
+/// A package repository.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Repository {
+    /// Its address.
+    pub url: String,
+    /// The digest of the file that names it.
+    pub list_sha256: String,
+    /// Where its key is, when it is to be fetched.
+    pub key_url: Option<String>,
+    /// The digest of its key.
+    pub key_sha256: String,
+}
+
+impl Step {
+    /// The machine that the step changes over SSH.
+    pub fn host(&self) -> Option<&str> {
+        match self {
+            Step::Kernel { host, .. }
+            | Step::Packages { host, .. }
+            | Step::Runtime { host, .. }
+            | Step::Sweep { host, .. }
+            | Step::Reset { host }
+            | Step::Init { host, .. }
+            | Step::Join { host, .. }
+            | Step::Start { host, .. } => Some(host),
+            Step::RemoveMember { via, .. }
+            | Step::DeleteNode { via, .. }
+            | Step::Node { via, .. }
+            | Step::DropToken { via, .. }
+            | Step::Kubeconfig { via, .. } => Some(via),
+            Step::RemoveKubeconfig { .. } => None,
+        }
+    }
+}
+
+fn list<'a>(words: impl IntoIterator<Item = &'a String>) -> String {
+    words.into_iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::Kernel { host, files, modules, settings, swap_off } => {
+                let mut what = Vec::new();
+                if !files.is_empty() {
+                    what.push(format!("write {}", list(files.keys())));
+                }
+                if !modules.is_empty() {
+                    what.push(format!("load {}", list(modules)));
+                }
+                if *settings {
+                    what.push("apply sysctls".to_owned());
+                }
+                if *swap_off {
+                    what.push("switch swap off".to_owned());
+                }
+                write!(f, "prepare the kernel on {host}: {}", what.join("; "))
+            }
+            Step::Packages { host, install, hold, .. } if install.is_empty() => {
+                write!(f, "hold {} on {host}", list(hold))
+            }
+            Step::Packages { host, install, .. } => write!(f, "install {} on {host}", list(install)),
+            Step::Runtime { host, sha256: Some(_) } => write!(f, "configure containerd on {host}"),
+            Step::Runtime { host, sha256: None } => write!(f, "start containerd on {host}"),
+            Step::Sweep { host, files } => write!(f, "remove {} on {host}", list(files)),
+            Step::Reset { host } => write!(f, "reset {host}"),
+            Step::Init { host, endpoint, version, .. } => {
+                write!(f, "initialise Kubernetes {version} on {host} behind {endpoint}")
+            }
+            Step::Join { host, control_plane: true, .. } => write!(f, "join {host} as a control plane"),
+            Step::Join { host, .. } => write!(f, "join {host} as a worker"),
+            Step::Start { host, unit } => write!(f, "start {unit} on {host}"),
+            Step::RemoveMember { id, name, .. } => write!(f, "remove the etcd member {name} ({id:x})"),
+            Step::DeleteNode { node, .. } => write!(f, "delete the node {node}"),
+            Step::Kubeconfig { path, via, .. } => write!(f, "write the kubeconfig {path} from {via}"),
+            Step::RemoveKubeconfig { path } => write!(f, "remove the kubeconfig {path}"),
+            Step::Node { node, labels, taints, drop_taints, .. } => {
+                let labels: Vec<String> = labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
+                write!(f, "label {node}: {}", labels.join(", "))?;
+                if !taints.is_empty() {
+                    write!(f, "; taint {}", list(taints))?;
+                }
+                if !drop_taints.is_empty() {
+                    write!(f, "; untaint {}", list(drop_taints))?;
+                }
+                Ok(())
+            }
+            Step::DropToken { id, .. } => write!(f, "delete the bootstrap token {id}"),
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! What the operator wants: every refusal of input is here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use cluster_doc::spec::{PackageSource, Role};
+use cluster_doc::{Document, Exit, KubeVersion, Machine};
+use fleet::Route;
+use stage::{Failure, Site};
+
+use crate::args::Flags;
+use crate::files::{self, Files};
+
+/// The label that makes `kubectl get nodes` show a worker as one.
+pub const WORKER_LABEL: &str = "node-role.kubernetes.io/worker";
+/// kubeadm's label of control planes.
+pub const CONTROL_PLANE_LABEL: &str = "node-role.kubernetes.io/control-plane";
+/// kubeadm's taint of control planes.
+pub const CONTROL_PLANE_TAINT: &str = "node-role.kubernetes.io/control-plane:NoSchedule";
+/// The name of the pinned signing key in `spec.artifacts`.
+pub const KEY_ARTEFACT: &str = "kubernetes-apt-key";
+/// SHA-256 of pkgs.k8s.io's Release.key (fingerprint DE15B14486CD377B9E876E1A234654DA9A296436), which signs the
+/// repository of every minor. The key ends on 2026-12-29; `spec.artifacts` gives another one.
+const KEY_SHA256: &str = "7627818cf7bae52f9008c93e8b1f961f53dea11d40891778de216fb1b43be54d";
+/// Where the packages of Kubernetes are published.
+const REPOSITORY: &str = "https://pkgs.k8s.io";
+
+/// What a machine is to be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// Its name, the node's too.
+    pub name: String,
+    /// True for a control plane.
+    pub control_plane: bool,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// The labels of its node that are ours.
+    pub labels: BTreeMap<String, String>,
+    /// The taints of its node that are ours.
+    pub taints: BTreeSet<String>,
+}
+
+/// Where packages come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Source {
+    /// A repository: its address, and the key's address and digest.
+    Repository {
+        /// Without a slash at its end.
+        url: String,
+        /// Where the signing key is.
+        key_url: String,
+        /// The key's SHA-256.
+        key_sha256: String,
+    },
+    /// A folder on each machine.
+    Directory(String),
+    /// They are there.
+    Present,
+}
+
+/// What the operator wants.
+#[derive(Clone, Debug)]
+pub struct Want {
+    /// The cluster's name.
+    pub cluster: String,
+    /// The exact version.
+    pub version: KubeVersion,
+    /// `VIP:port`.
+    pub endpoint: String,
+    /// The port of the API server on its machine.
+    pub api_port: u16,
+    /// The operator's kubeconfig.
+    pub kubeconfig: PathBuf,
+    /// The same as the document has it.
+    pub kubeconfig_shown: String,
+    /// The pods' network.
+    pub pod_cidr: String,
+    /// The services' network.
+    pub service_cidr: String,
+    /// The DNS domain.
+    pub domain: String,
+    /// Names and addresses in the API server's certificate.
+    pub sans: Vec<String>,
+    /// Checks of kubeadm that may fail.
+    pub ignore: Vec<String>,
+    /// Where kubeadm takes images from.
+    pub registry: String,
+    /// The control planes, then the workers, each in the document's order.
+    pub nodes: Vec<Node>,
+    /// Machines that left the document.
+    pub leaving: Vec<String>,
+    /// Where packages come from.
+    pub source: Source,
+    /// Files of the machines.
+    pub files: Files,
+    /// Machines to be reset although they may hold data.
+    pub reset: BTreeSet<String>,
+    /// Make a new cluster whatever there was.
+    pub new_cluster: bool,
+    /// How the machines are reached.
+    pub route: Route,
+}
+
+impl Want {
+    /// The machine of this name.
+    pub fn node(&self, name: &str) -> Option<&Node> {
+        self.nodes.iter().find(|n| n.name == name)
+    }
+
+    /// The control planes.
+    pub fn control_planes(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().filter(|n| n.control_plane)
+    }
+
+    /// The folder of package files, for the script; empty when there is none.
+    pub fn debs(&self) -> &str {
+        match &self.source {
+            Source::Directory(folder) => folder,
+            _ => "",
+        }
+    }
+}
+
+/// Reads flags and document.
+///
+/// # Errors
+/// Exit 3 for the document, 2 for a flag that names no machine.
+pub fn want(flags: &Flags, doc: &Document, site: &Site) -> Result<Want, Failure> {
+    let spec = doc.spec(crate::READS)?;
+    let kubernetes = spec.kubernetes()?;
+    let vip = spec.vip()?;
+    let ssh = spec.ssh()?;
+    let machines = doc.machines(&spec);
+    let ours = |m: &&Machine| matches!(m.role, Role::ControlPlane | Role::Worker);
+    let (leaving, staying): (Vec<&Machine>, Vec<&Machine>) =
+        machines.iter().filter(ours).partition(|m| m.leaving);
+    let of = |role: Role| staying.iter().filter(move |m| m.role == role).map(|m| node(m));
+    let nodes: Vec<Node> = of(Role::ControlPlane).chain(of(Role::Worker)).collect();
+    if !nodes.iter().any(|n| n.control_plane) {
+        return Err(Failure::new(Exit::Refused, "the document has no machine of the role control-plane")
+            .hint("give one or three: spec.pools[].role or spec.machines[].role \"control-plane\""));
+    }
+    for name in &flags.reset_host {
+        if !nodes.iter().any(|n| n.name == *name) {
+            let names: Vec<&str> = nodes.iter().map(|n| n.name.as_str()).collect();
+            return Err(Failure::new(
+                Exit::Usage,
+                format!("--reset-host {name}: the document has no such node"),
+            )
+            .hint(format!("it has: {}", names.join(", "))));
+        }
+    }
+    let mut sans = vec![vip.address.to_string()];
+    for node in nodes.iter().filter(|n| n.control_plane) {
+        sans.extend([node.name.clone(), node.address.to_string()]);
+    }
+    sans.extend(kubernetes.cert_sans.iter().cloned());
+    let mut known = BTreeSet::new();
+    sans.retain(|s| known.insert(s.clone()));
+    let registry = spec.registry.clone().unwrap_or_else(|| "registry.k8s.io".to_owned());
+    let registry = registry.trim_end_matches('/').to_owned();
+    let source = source(&spec, kubernetes.version)?;
+    let files = files::render(kubernetes.version, &registry, &source)?;
+    // Those that leave are looked at too, but not changed.
+    let route = Route::new(staying.iter().copied(), ssh, site);
+    Ok(Want {
+        cluster: doc.name().map_or_else(|| "kubernetes".to_owned(), ToString::to_string),
+        version: kubernetes.version,
+        endpoint: format!("{}:{}", vip.address, vip.ports.api),
+        api_port: kubernetes.api_port.get(),
+        kubeconfig: site.path(&kubernetes.kubeconfig),
+        kubeconfig_shown: kubernetes.kubeconfig.to_string(),
+        pod_cidr: kubernetes.pod_cidr.to_string(),
+        service_cidr: kubernetes.service_cidr.to_string(),
+        domain: kubernetes.dns_domain.to_string(),
+        sans,
+        ignore: kubernetes.ignore_preflight_errors.clone(),
+        registry,
+        nodes,
+        leaving: leaving.iter().map(|m| m.name.clone()).collect(),
+        source,
+        files,
+        reset: flags.reset_host.iter().cloned().collect(),
+        new_cluster: flags.new_cluster,
+        route,
+    })
+}
+
+fn node(machine: &Machine) -> Node {
+    let control_plane = machine.role == Role::ControlPlane;
+    let mut labels: BTreeMap<String, String> =
+        machine.labels.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+    let role = if control_plane { CONTROL_PLANE_LABEL } else { WORKER_LABEL };
+    labels.insert(role.to_owned(), String::new());
+    let mut taints: BTreeSet<String> = machine.taints.iter().map(ToString::to_string).collect();
+    if control_plane {
+        taints.insert(CONTROL_PLANE_TAINT.to_owned());
+    }
+    Node { name: machine.name.clone(), control_plane, address: machine.address, labels, taints }
+}
+
+fn source(spec: &cluster_doc::Spec, version: KubeVersion) -> Result<Source, Failure> {
+    let packages = spec.packages.clone().unwrap_or_default();
+    let refuse = |what: &str| {
+        let at = cluster_doc::Pointer::root().key("spec").key("packages").key(what);
+        Failure::from(cluster_doc::Refusals::one(at, "is missing for this source"))
+    };
+    let base = match packages.source {
+        PackageSource::Present => return Ok(Source::Present),
+        PackageSource::Directory => {
+            let folder = packages.directory.as_ref().ok_or_else(|| refuse("directory"))?;
+            return Ok(Source::Directory(folder.to_string()));
+        }
+        PackageSource::Mirror => packages.mirror.as_deref().ok_or_else(|| refuse("mirror"))?,
+        PackageSource::Repository => REPOSITORY,
+    };
+    let url = format!("{}/core:/stable:/v{}/deb", base.trim_end_matches('/'), version.release());
+    let pin = spec.artifacts.iter().flatten().find(|a| a.name.to_string() == KEY_ARTEFACT);
+    let (key_url, key_sha256) = match pin {
+        Some(pin) => (pin.url.clone(), pin.sha256.to_string()),
+        None => (format!("{url}/Release.key"), KEY_SHA256.to_owned()),
+    };
+    Ok(Source::Repository { url, key_url, key_sha256 })
+}

@@ -1,0 +1,307 @@
+//! A lab with machines, an address for the API, and runs of the tool in the process.
+
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use cluster_doc::Exit;
+use kadm_bootstrap::KadmBootstrap;
+use lab::hosts::Hosts;
+use lab::kube::Kube;
+use lab::world::{Boot, Kubernetes as _, World};
+use lab::{Clock, Entry, Faults, Journal, Subnet};
+use serde_json::{Value, json};
+use stage::Edges;
+
+const SSH: u16 = 2222;
+
+/// The world and its files.
+pub struct Site {
+    pub world: Arc<World>,
+    pub kube: Kube,
+    pub hosts: Hosts,
+    pub control_planes: u8,
+    pub workers: u8,
+    dir: tempfile::TempDir,
+}
+
+/// How a run ended and what it said.
+pub struct Ran {
+    pub exit: Exit,
+    pub crashed: bool,
+    pub out: String,
+    pub err: String,
+}
+
+#[derive(Clone, Default)]
+struct Shared(Arc<Mutex<Vec<u8>>>);
+
+impl Shared {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+}
+
+impl Write for Shared {
+    fn write(&mut self, data: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(data);
+        Ok(data.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Site {
+    /// Machines that answer over SSH, and a load balancer that holds the VIP.
+    pub async fn new(control_planes: u8, workers: u8) -> Site {
+        let dir = tempfile::tempdir().unwrap();
+        let world = Arc::new(World {
+            clock: Clock::ZERO,
+            journal: Journal::default(),
+            faults: Faults::default(),
+            net: Subnet::claim().unwrap(),
+            dir: dir.path().into(),
+        });
+        let kube = Kube::new(world.clone());
+        let hosts = Hosts::new(world.clone(), Arc::new(kube.clone()), SSH);
+        let key: russh::keys::PrivateKey =
+            russh::keys::ssh_key::private::Ed25519Keypair::from_seed(&[9; 32]).into();
+        let path = dir.path().join("id_ed25519");
+        std::fs::write(&path, key.to_openssh(russh::keys::ssh_key::LineEnding::LF).unwrap().as_bytes())
+            .unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let site = Site { world, kube, hosts, control_planes, workers, dir };
+        let public = key.public_key().to_openssh().unwrap();
+        for (name, last) in site.machines() {
+            site.hosts.add(Boot {
+                name,
+                address: Some(site.world.net.host(last)),
+                mac: format!("bc:24:11:00:00:{last:02x}"),
+                user: "kubeline".into(),
+                authorized_keys: vec![public.clone()],
+                cores: 4,
+                memory_mib: 8192,
+                disks: vec![40 << 30],
+                ..Boot::default()
+            });
+        }
+        for (name, _) in site.machines() {
+            site.until(&format!("{name} is up"), || site.hosts.find(&name).is_some_and(|h| h.machine().up))
+                .await;
+        }
+        site.balancer().await;
+        site
+    }
+
+    fn machines(&self) -> Vec<(String, u8)> {
+        let mut all = vec![("lb-1".to_owned(), 11)];
+        all.extend((1..=self.control_planes).map(|n| (format!("cp-{n}"), 20 + n)));
+        all.extend((1..=self.workers).map(|n| (format!("w-{n}"), 30 + n)));
+        all
+    }
+
+    /// HAProxy and keepalived, as lb-render and vip-keepalive would leave them.
+    async fn balancer(&self) {
+        for argv in [&["apt-get", "update"][..], &["apt-get", "install", "-y", "haproxy", "keepalived"]] {
+            assert_eq!(self.hosts.exec("lb-1", argv).await.unwrap().exit, 0);
+        }
+        let net = &self.world.net;
+        let servers: String = (1..=self.control_planes)
+            .map(|n| {
+                format!("  server cp-{n} {}:6443 check check-ssl verify none inter 200\n", net.host(20 + n))
+            })
+            .collect();
+        let haproxy = format!(
+            "defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\nfrontend api\n  \
+             bind *:6443\n  default_backend api\nbackend api\n  option httpchk GET /readyz\n  http-check expect status 200\n{servers}"
+        );
+        let keepalived = format!(
+            "vrrp_instance V {{\n interface eth0\n virtual_router_id 30\n priority 100\n virtual_ipaddress {{\n {}/24\n }}\n}}\n",
+            net.host(10)
+        );
+        {
+            let host = self.hosts.find("lb-1").unwrap();
+            let mut machine = host.machine();
+            machine.fs.put("/etc/haproxy/haproxy.cfg", haproxy, 0o644, "root", "root");
+            machine.fs.put("/etc/keepalived/keepalived.conf", keepalived, 0o644, "root", "root");
+        }
+        let said = self.hosts.exec("lb-1", &["systemctl", "restart", "haproxy", "keepalived"]).await.unwrap();
+        assert_eq!(said.exit, 0, "{}", String::from_utf8_lossy(&said.stderr));
+    }
+
+    /// The document of all machines.
+    pub fn document(&self) -> Value {
+        let key = lab::hosts::packages::RELEASE_KEY;
+        let machines: Vec<Value> = self
+            .machines()
+            .iter()
+            .skip(1)
+            .map(|(name, last)| {
+                let control_plane = name.starts_with("cp");
+                let mut machine = json!({
+                    "name": name,
+                    "role": if control_plane { "control-plane" } else { "worker" },
+                    "address": self.world.net.host(*last),
+                    "hostKey": self.hosts.host_key(name).unwrap(),
+                });
+                if !control_plane {
+                    let environment = if *last > 34 { "nonprod" } else { "prod" };
+                    machine["labels"] = json!({ "environment": environment });
+                    if *last > 34 {
+                        machine["taints"] = json!(["environment=nonprod:NoSchedule"]);
+                    }
+                }
+                machine
+            })
+            .collect();
+        json!({
+            "apiVersion": "kubeline/v1", "kind": "Cluster", "metadata": { "name": "prod" },
+            "spec": {
+                "network": { "cidr": self.world.net.cidr() },
+                "vip": { "address": self.world.net.host(10), "routerId": 30 },
+                "ssh": { "user": "kubeline", "identityFile": "id_ed25519", "port": SSH },
+                "machines": machines,
+                "kubernetes": { "version": "1.36.2", "podCidr": "10.244.0.0/16", "serviceCidr": "10.96.0.0/12",
+                    "kubeconfig": "out/kubeconfig" },
+                "artifacts": [{ "name": "kubernetes-apt-key",
+                    "url": "https://pkgs.k8s.io/core:/stable:/v1.36/deb/Release.key",
+                    "sha256": kadm_bootstrap::certificate::sha256(key.as_bytes()) }],
+            },
+            "status": { "lb-render": { "kept": [1, 2, 3] } },
+        })
+    }
+
+    /// A file of the operator's.
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.dir.path().join(path)
+    }
+
+    /// Runs the tool in the process.
+    pub async fn run(&self, args: &[&str], document: &Value) -> Ran {
+        self.run_until(args, document, None).await
+    }
+
+    /// Runs the tool as if it were killed after so many steps.
+    pub async fn run_until(&self, args: &[&str], document: &Value, crash_after: Option<usize>) -> Ran {
+        let (out, err) = (Shared::default(), Shared::default());
+        let input = std::io::Cursor::new(document.to_string().into_bytes());
+        let mut edges = Edges::plain(input, out.clone(), err.clone(), self.dir.path().into());
+        edges.crash_after = crash_after;
+        let crashed = Arc::new(AtomicBool::new(false));
+        edges.crashed = crashed.clone();
+        let args = std::iter::once("kadm-bootstrap").chain(args.iter().copied()).map(Into::into).collect();
+        let exit = stage::run::<KadmBootstrap>(args, edges).await;
+        let crashed = crashed.load(std::sync::atomic::Ordering::SeqCst);
+        Ran { exit, crashed, out: out.text(), err: err.text() }
+    }
+
+    /// What changed since a mark in the journal: a lock and its end leave no trace.
+    pub fn changes(&self, mark: usize) -> Vec<Entry> {
+        self.world.journal.changing_since(mark)
+    }
+
+    /// Fails when the lab was asked something that it does not know.
+    pub fn nothing_unknown(&self) {
+        let unknown = self.world.journal.unknown();
+        assert!(unknown.is_empty(), "{unknown:#?}");
+    }
+
+    /// No token, key or kubeconfig in any argument list (law 7).
+    pub fn no_secret_in_argv(&self) {
+        for entry in self.world.journal.since(0) {
+            for word in &entry.argv {
+                let token = |w: &str| {
+                    w.len() == 23
+                        && w.as_bytes()[6] == b'.'
+                        && w.chars().all(|c| c == '.' || c.is_ascii_lowercase() || c.is_ascii_digit())
+                };
+                let key = |w: &str| w.len() == 64 && w.chars().all(|c| c.is_ascii_hexdigit());
+                let script = word.contains("# kubeline:");
+                // Digests of files that anybody may read are of the same shape as a certificate key.
+                let public = entry.request.starts_with("kadm-key");
+                let bad = word.contains("PRIVATE KEY")
+                    || (!script
+                        && !public
+                        && word.split(|c: char| c.is_whitespace() || c == '=').any(|w| token(w) || key(w)));
+                // crictl names containers by 64 hex digits.
+                assert!(
+                    !bad || entry.request.starts_with("crictl"),
+                    "a secret on a command line: {}",
+                    entry.request
+                );
+            }
+        }
+    }
+
+    /// The world as the laws compare it: etcd's members, nodes with labels and taints, what is left on machines.
+    pub fn picture(&self) -> Value {
+        let clusters = self.kube.clusters();
+        let mut nodes = Vec::new();
+        let mut tokens = 0;
+        for id in &clusters {
+            let list = |kind: &str| self.kube.list(id, "v1", kind);
+            for node in list("Node") {
+                let taints = kadm_bootstrap::observe::node(&node);
+                nodes.push(json!({ "name": node["metadata"]["name"], "labels": node["metadata"]["labels"],
+                    "taints": taints.taints, "ours": taints.our_taints, "ourLabels": taints.our_labels }));
+            }
+            tokens += list("Secret")
+                .iter()
+                .filter(|s| {
+                    s["type"] == "bootstrap.kubernetes.io/token"
+                        && s["data"]["usage-bootstrap-signing"] == "dHJ1ZQ=="
+                })
+                .count();
+        }
+        nodes.sort_by_key(|n| n["name"].as_str().unwrap_or_default().to_owned());
+        let mut machines = serde_json::Map::new();
+        for (name, _) in self.machines().iter().skip(1) {
+            let host = self.hosts.find(name).unwrap();
+            let machine = host.machine();
+            let mut left: Vec<String> = machine.fs.list("/run").unwrap_or_default();
+            left.retain(|n| n.starts_with("kubeline-"));
+            machines.insert(
+                name.clone(),
+                json!({
+                    "member": lab::hosts::etcd::stored(&machine).is_some(),
+                    "kubelet": machine.services.active("kubelet"),
+                    "version": machine.packages.version("kubelet"),
+                    "held": machine.packages.is_held("kubelet"),
+                    "manifests": machine.fs.list("/etc/kubernetes/manifests").unwrap_or_default(),
+                    "left": left,
+                    "intent": machine.fs.exists("/var/lib/kubeline/kadm-init"),
+                }),
+            );
+        }
+        json!({ "clusters": clusters.len(), "nodes": nodes, "tokens": tokens, "machines": machines,
+            "kubeconfig": self.path("out/kubeconfig").exists() })
+    }
+
+    /// Waits for evidence.
+    pub async fn until(&self, what: &str, mut test: impl FnMut() -> bool) {
+        let end = Instant::now() + Duration::from_secs(20);
+        while !test() {
+            assert!(Instant::now() < end, "waited in vain until {what}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// The recorded transcripts, or why there are none.
+pub fn facts() -> Result<PathBuf, String> {
+    let given = std::env::var_os("KUBELINE_FACTS").map(PathBuf::from);
+    let found = given.or_else(|| {
+        let ancestors = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+        ancestors.flat_map(|a| [a.join("shared/facts"), a.join("../shared/facts")]).find(|p| p.is_dir())
+    });
+    found
+        .map(|f| f.join("kubeadm"))
+        .filter(|f| f.is_dir())
+        .ok_or_else(|| "shared/facts/kubeadm is not here".to_owned())
+}

@@ -1,0 +1,240 @@
+//! One step: do it, and see that it is done.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use fleet::{Fleet, failure, packages, units};
+use remote::{Command, Host, RemoteFile};
+use stage::{Ctx, Failure, Waiting};
+
+use crate::config::{CANDIDATE, CONFIG, Config, PENDING, SCRIPT, SCRIPT_TEXT};
+use crate::plan::Step;
+use crate::seen::addresses;
+use crate::want::{Balancer, Want};
+
+/// How long keepalived may take to start.
+const STARTING: Duration = Duration::from_secs(15);
+/// How long the election may take: the check's two seconds and three adverts, with much room.
+const ELECTING: Duration = Duration::from_secs(20);
+
+/// Opens a TCP connection and closes it again.
+///
+/// * `$1` the address, `$2` the port.
+/// * Exit: 0 connected; anything else: not, within three seconds.
+pub const CONNECT: &str = r#"# kubeline: vip-keepalive-connect v1
+exec timeout 3 bash -c 'exec 3<>"/dev/tcp/$0/$1"' "$1" "$2"
+"#;
+
+/// Does one step.
+///
+/// # Errors
+/// Exit 4 with keepalived's or apt's own words, exit 5 for transport trouble.
+pub async fn apply(step: &Step, fleet: &Fleet, want: &Want, ctx: &Ctx) -> Result<(), Failure> {
+    let host = |name: &str| fleet.host(name);
+    match step {
+        Step::Retire { machine } => retire(host(machine)?).await,
+        Step::Install { machine } => {
+            packages::install(host(machine)?, &want.packages, &["keepalived", "iputils-arping"]).await?;
+            enable(host(machine)?).await
+        }
+        Step::Enable { machine } => enable(host(machine)?).await,
+        Step::Probe { machine, interface, address } => probe(host(machine)?, interface, *address).await,
+        Step::Test { machine, interface } => test(host(machine)?, want.balancer(machine)?, interface).await,
+        Step::Load { machine, interface } => {
+            load(host(machine)?, want.balancer(machine)?, interface, ctx).await
+        }
+        Step::Prove { machines, address, port, elsewhere } => {
+            let hosts = machines.iter().map(|m| host(m)).collect::<Result<Vec<_>, _>>()?;
+            let monitor = want.balancers.first().map(|b| b.instance.monitor.clone()).unwrap_or_default();
+            prove(&hosts, *address, *port, *elsewhere, &monitor, ctx).await
+        }
+    }
+}
+
+async fn enable(host: &Host) -> Result<(), Failure> {
+    let done = host.ok(&systemctl("enable")).await;
+    done.map(drop).map_err(|e| failure(format!("cannot enable keepalived on {}", host.name()), &e))
+}
+
+fn systemctl(verb: &str) -> Command {
+    Command::new("systemctl").args([verb, "keepalived"]).sudo()
+}
+
+/// Duplicate address detection: two questions to the whole segment; exit 1 is an answer (arping(8), -D).
+async fn probe(host: &Host, interface: &str, address: Ipv4Addr) -> Result<(), Failure> {
+    let doing = || format!("cannot probe for {address} from {}", host.name());
+    let arping = Command::new("arping").args(["-D", "-c", "2", "-w", "3", "-I", interface]);
+    let arping = arping.arg(address.to_string()).sudo();
+    let said = host.run(&arping).await.map_err(|e| failure(doing(), &e))?;
+    match said.exit {
+        0 => Ok(()),
+        1 => {
+            let text = said.text().into_owned();
+            let mac = text.split_once('[').and_then(|(_, rest)| Some(rest.split_once(']')?.0.to_owned()));
+            let by = mac.map_or_else(|| "another machine".to_owned(), |mac| format!("the MAC address {mac}"));
+            Err(Failure::precondition(format!("{address} is in use on the segment already"))
+                .because(format!("{by} answers for it, asked from {}", host.name()))
+                .hint("find that machine, or choose a free address for spec.vip.address"))
+        }
+        _ => Err(Failure::precondition(doing()).because(said.tail())),
+    }
+}
+
+async fn test(host: &Host, balancer: &Balancer, interface: &str) -> Result<(), Failure> {
+    let doing = || format!("cannot test the configuration of {}", balancer.name);
+    let transport = |e: remote::Error| failure(doing(), &e);
+    let script = RemoteFile::new(SCRIPT, SCRIPT_TEXT).mode(0o755);
+    host.write(&script).await.map_err(transport)?;
+    let text = balancer.instance.text(interface)?;
+    host.write(&RemoteFile::new(CANDIDATE, text.as_bytes())).await.map_err(transport)?;
+    let check = Command::new("/usr/sbin/keepalived").args(["-t", "-f", CANDIDATE]).sudo();
+    let said = host.run(&check).await.map_err(transport)?;
+    host.remove(CANDIDATE).await.map_err(transport)?;
+    if said.success() || crashed(&said) {
+        return Ok(());
+    }
+    Err(Failure::precondition(format!(
+        "keepalived on {} refuses its new configuration; nothing live was touched",
+        balancer.name
+    ))
+    .because(said.tail())
+    .hint(format!("vip-keepalive render {}", balancer.name)))
+}
+
+/// keepalived 2.2.7 (Debian 12) ends `-t` with SIGTERM to itself when a file has a `vrrp_script`, after it has
+/// said all there was to say: silence is consent.
+fn crashed(said: &remote::Output) -> bool {
+    const SIGTERM: i32 = 128 + 15;
+    let told = said.error_text();
+    said.exit == SIGTERM && told.lines().all(|line| line.trim().is_empty() || line.starts_with("Terminated"))
+}
+
+async fn load(host: &Host, balancer: &Balancer, interface: &str, ctx: &Ctx) -> Result<(), Failure> {
+    let doing = || format!("cannot load the configuration of {}", balancer.name);
+    let transport = |e: remote::Error| failure(doing(), &e);
+    let before = host.read(CONFIG).await.map_err(transport)?;
+    host.write(&RemoteFile::new(PENDING, "swapped in, not read yet\n")).await.map_err(transport)?;
+    let text = balancer.instance.text(interface)?;
+    host.write(&RemoteFile::new(CONFIG, text.as_bytes())).await.map_err(transport)?;
+    let reloaded = host.run(&systemctl("reload-or-restart")).await.map_err(transport)?;
+    let proven = match reloaded.success() {
+        true => understood(host, balancer, interface, ctx).await,
+        false => Err(Failure::precondition(doing()).because(reloaded.tail())),
+    };
+    if let Err(wrong) = proven {
+        let log = journal(host).await;
+        restore(host, before).await?;
+        let mut told = Failure::precondition(format!(
+            "keepalived on {} does not run with its new configuration; the old one was put back",
+            balancer.name
+        ));
+        told.causes.push(wrong.doing);
+        told.causes.extend(wrong.causes);
+        return Err(told.because(log).hint(format!("ssh {} sudo journalctl -u keepalived", balancer.name)));
+    }
+    host.remove(PENDING).await.map(drop).map_err(transport)
+}
+
+/// keepalived runs, and what lies on the disk means what was wanted: `keepalived -t` takes a list on one line and
+/// keepalived then reads its first entry alone.
+async fn understood(host: &Host, balancer: &Balancer, interface: &str, ctx: &Ctx) -> Result<(), Failure> {
+    let doing = || format!("cannot ask for keepalived on {}", balancer.name);
+    let what = format!("keepalived on {}", balancer.name);
+    ctx.wait_for(&what, STARTING, async || {
+        let unit = units::unit(host, "keepalived.service").await.map_err(|e| failure(doing(), &e))?;
+        let running = unit.is_active();
+        Ok(if running { Waiting::Seen(()) } else { Waiting::NotYet(format!("it is {}", unit.active)) })
+    })
+    .await?;
+    let installed = host.read(CONFIG).await.map_err(|e| failure(doing(), &e))?.unwrap_or_default();
+    let understood = Config::read(&String::from_utf8_lossy(&installed));
+    match understood.differs(&balancer.instance.config(interface)) {
+        None => Ok(()),
+        Some(why) => {
+            Err(Failure::precondition(format!("{CONFIG} says something else than is wanted")).because(why))
+        }
+    }
+}
+
+async fn journal(host: &Host) -> String {
+    let tail = ["-u", "keepalived", "-n", "10", "--no-pager", "-o", "cat"];
+    match host.run(&Command::new("journalctl").args(tail).sudo()).await {
+        Ok(output) => output.text().trim().to_owned(),
+        Err(e) => format!("its log cannot be read: {e}"),
+    }
+}
+
+async fn restore(host: &Host, before: Option<Vec<u8>>) -> Result<(), Failure> {
+    let doing = || format!("cannot put the old configuration of {} back", host.name());
+    let transport = |e: remote::Error| failure(doing(), &e);
+    let verb = match before {
+        Some(content) => {
+            host.write(&RemoteFile::new(CONFIG, content)).await.map_err(transport)?;
+            "reload-or-restart"
+        }
+        None => {
+            host.remove(CONFIG).await.map_err(transport)?;
+            "stop"
+        }
+    };
+    // The old one may not have run either: the failure that is being told matters more.
+    let again = host.run(&systemctl(verb)).await.map_err(transport)?;
+    tracing::debug!(host = host.name(), exit = again.exit, "{verb} with the old configuration");
+    host.remove(PENDING).await.map(drop).map_err(transport)
+}
+
+/// Waits for exactly one holder, then for a connection through the address from a machine that does not hold it.
+async fn prove(
+    hosts: &[&Host],
+    vip: Ipv4Addr,
+    port: Option<u16>,
+    elsewhere: bool,
+    monitor: &str,
+    ctx: &Ctx,
+) -> Result<(), Failure> {
+    let doing = || format!("cannot prove who holds {vip}");
+    let look = async || -> Result<Waiting<()>, Failure> {
+        let asked = futures::future::try_join_all(hosts.iter().map(|host| addresses(host))).await;
+        let asked = asked.map_err(|e| failure(doing(), &e))?;
+        let (holders, others): (Vec<_>, Vec<_>) =
+            hosts.iter().zip(&asked).partition(|(_, addresses)| addresses.contains_key(&vip));
+        let names: Vec<&str> = holders.iter().map(|(host, _)| host.name()).collect();
+        match names.as_slice() {
+            [_] => {}
+            [] if elsewhere => {}
+            [] => return Ok(Waiting::NotYet("nobody holds it".to_owned())),
+            many => return Ok(Waiting::NotYet(format!("{} hold it at once", many.join(" and ")))),
+        }
+        let Some(port) = port else { return Ok(Waiting::Seen(())) };
+        let Some((client, _)) = others.first().or(holders.first()) else { return Ok(Waiting::Seen(())) };
+        let connect = Command::sh(CONNECT).args([vip.to_string(), port.to_string()]);
+        let said = client.run(&connect).await.map_err(|e| failure(doing(), &e))?;
+        let missing = format!("{} gets no connection to {vip}:{port}", client.name());
+        Ok(if said.success() { Waiting::Seen(()) } else { Waiting::NotYet(missing) })
+    };
+    let result = ctx.wait_for(&format!("one machine that holds {vip} and serves"), ELECTING, look).await;
+    let Err(mut wrong) = result else { return Ok(()) };
+    let mut silent = Vec::new();
+    for host in hosts {
+        let check = Command::new(SCRIPT).arg(monitor);
+        if host.run(&check).await.is_ok_and(|said| !said.success()) {
+            silent.push(host.name());
+        }
+    }
+    if !silent.is_empty() {
+        let why = format!("HAProxy does not answer at {monitor} on {}", silent.join(", "));
+        wrong = wrong.because(why).hint("lb-render check; a machine without HAProxy never holds the address");
+    }
+    Err(wrong)
+}
+
+async fn retire(host: &Host) -> Result<(), Failure> {
+    let doing = || format!("cannot stop keepalived on {}", host.name());
+    let transport = |e: remote::Error| failure(doing(), &e);
+    let stop = Command::new("systemctl").args(["disable", "--now", "keepalived"]).sudo();
+    host.ok(&stop).await.map_err(transport)?;
+    for path in [CONFIG, SCRIPT, PENDING] {
+        host.remove(path).await.map_err(transport)?;
+    }
+    Ok(())
+}

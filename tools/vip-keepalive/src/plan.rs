@@ -1,0 +1,258 @@
+//! What is to be done; pure.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use cluster_doc::spec::PackageSource;
+use serde::{Deserialize, Serialize};
+use stage::{HeldKind, Plan, StepId};
+
+use crate::config::{CONFIG, Config, HEADER, SCRIPT, SCRIPT_TEXT};
+use crate::seen::{MachineSeen, Seen};
+use crate::want::{Balancer, Want};
+
+/// One change, or one proof.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case")]
+pub enum Step {
+    /// Gives the address up for good: stops and disables keepalived, and removes what is ours.
+    Retire {
+        /// The machine.
+        machine: String,
+    },
+    /// Installs keepalived and arping.
+    Install {
+        /// The machine.
+        machine: String,
+    },
+    /// Makes the unit start at boot.
+    Enable {
+        /// The machine.
+        machine: String,
+    },
+    /// Asks the segment whether somebody has the address already.
+    Probe {
+        /// The machine that asks.
+        machine: String,
+        /// Its interface.
+        interface: String,
+        /// The address.
+        address: Ipv4Addr,
+    },
+    /// Installs the check, writes the configuration beside the live one and lets keepalived test it.
+    Test {
+        /// The machine.
+        machine: String,
+        /// The interface that carries the address.
+        interface: String,
+    },
+    /// Swaps the configuration in, reloads or starts keepalived, reads back what it understands.
+    Load {
+        /// The machine.
+        machine: String,
+        /// The interface that carries the address.
+        interface: String,
+    },
+    /// Waits until exactly one machine holds the address and it takes connections.
+    Prove {
+        /// The machines that are asked.
+        machines: Vec<String>,
+        /// The address.
+        address: Ipv4Addr,
+        /// A port that HAProxy listens on.
+        port: Option<u16>,
+        /// True when the holder may be a machine that cannot be reached.
+        elsewhere: bool,
+    },
+}
+
+impl Step {
+    /// The machine that it changes; none for a proof.
+    pub fn machine(&self) -> Option<&str> {
+        match self {
+            Step::Retire { machine }
+            | Step::Install { machine }
+            | Step::Enable { machine }
+            | Step::Probe { machine, .. }
+            | Step::Test { machine, .. }
+            | Step::Load { machine, .. } => Some(machine),
+            Step::Prove { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::Retire { machine } => write!(f, "stop keepalived for good on {machine}"),
+            Step::Install { machine } => write!(f, "install keepalived and arping on {machine}"),
+            Step::Enable { machine } => write!(f, "enable keepalived on {machine}"),
+            Step::Probe { machine, address, .. } => {
+                write!(f, "probe from {machine} that nobody has {address}")
+            }
+            Step::Test { machine, interface } => {
+                write!(f, "write and test the configuration for {interface} on {machine}")
+            }
+            Step::Load { machine, interface } => {
+                write!(f, "load the configuration for {interface} on {machine}")
+            }
+            Step::Prove { address, .. } => write!(f, "prove that one machine holds {address}"),
+        }
+    }
+}
+
+/// What `apply` does: machines that leave stop first; everything is tested on every machine before anything live
+/// is touched; then one machine after the other loads it, the holder of the address last.
+pub fn plan(want: &Want, seen: &Seen) -> Plan<Step> {
+    let vip = want.vip.address;
+    let mut plan = Plan::new();
+    for (name, why) in &seen.unreachable {
+        plan.hold(HeldKind::Unreachable, name, why, None);
+    }
+    let mut ready: Vec<StepId> = retire(&mut plan, want, seen);
+    let mut loads: Vec<(&Balancer, &MachineSeen, String, String)> = Vec::new();
+    let mut installs: Vec<(String, StepId)> = Vec::new();
+    let first_use = seen.holders(vip).is_empty() && !seen.machines.values().any(in_use);
+    for balancer in &want.balancers {
+        let name = &balancer.name;
+        let Some(machine) = seen.machines.get(name) else { continue };
+        let Some(interface) = held(&mut plan, want, balancer, machine) else { continue };
+        if machine.version.is_none() || !machine.arping {
+            let why = if machine.version.is_none() { "keepalived is not installed" } else { "arping is not" };
+            installs.push((name.clone(), plan.step(Step::Install { machine: name.clone() }, why)));
+        } else if !machine.unit.is_enabled() {
+            let why = format!("it is {} and would not start at boot", machine.unit.enabled);
+            ready.push(plan.step(Step::Enable { machine: name.clone() }, why));
+        }
+        if let Some(why) = due(balancer, machine, &interface) {
+            loads.push((balancer, machine, interface, why));
+        }
+    }
+    ready.extend(installs.iter().map(|(_, id)| *id));
+    if let (true, Some((balancer, _, interface, _))) = (first_use, loads.first()) {
+        let of =
+            |name: &str| installs.iter().filter(|(n, _)| n == name).map(|(_, id)| *id).collect::<Vec<_>>();
+        let step = Step::Probe { machine: balancer.name.clone(), interface: interface.clone(), address: vip };
+        ready.push(plan.step_after(&of(&balancer.name), step, "its first use: it must be free"));
+    }
+    let tested = ready.clone();
+    for (balancer, _, interface, why) in &loads {
+        let step = Step::Test { machine: balancer.name.clone(), interface: interface.clone() };
+        ready.push(plan.step_after(&tested, step, why.clone()));
+    }
+    loads.sort_by_key(|(_, machine, ..)| machine.addresses.contains_key(&vip));
+    for (balancer, machine, interface, why) in loads {
+        let holds = machine.addresses.contains_key(&vip);
+        let why = if holds { format!("{why}; last, for it holds {vip}") } else { why };
+        let step = Step::Load { machine: balancer.name.clone(), interface };
+        ready = vec![plan.step_after(&ready, step, why)];
+    }
+    prove(&mut plan, want, seen, &ready);
+    plan
+}
+
+/// True when keepalived runs there already.
+fn in_use(machine: &MachineSeen) -> bool {
+    machine.unit.is_active()
+}
+
+fn retire(plan: &mut Plan<Step>, want: &Want, seen: &Seen) -> Vec<StepId> {
+    let leaving = want.leaving.iter().filter_map(|name| Some((name, seen.machines.get(name)?)));
+    let due: Vec<&String> = leaving.filter(|(_, m)| in_use(m) || ours(m)).map(|(name, _)| name).collect();
+    let step = |name: &String| Step::Retire { machine: name.clone() };
+    due.into_iter().map(|name| plan.step(step(name), "it leaves, and its peers no longer know it")).collect()
+}
+
+fn ours(machine: &MachineSeen) -> bool {
+    machine.config.as_ref().is_some_and(|text| text.starts_with(HEADER))
+}
+
+/// The machine's interface, unless something keeps it from being touched.
+fn held(plan: &mut Plan<Step>, want: &Want, balancer: &Balancer, machine: &MachineSeen) -> Option<String> {
+    let name = &balancer.name;
+    let own = balancer.instance.source;
+    let interface = balancer.interface.clone().or_else(|| machine.addresses.get(&own).cloned());
+    let present = want.packages.source == PackageSource::Present;
+    let (why, hint) = if machine.config.is_some() && !ours(machine) {
+        (
+            format!("{CONFIG} is somebody's own"),
+            format!("keep what you need of it, then: ssh {name} sudo mv {CONFIG} {CONFIG}.mine"),
+        )
+    } else if machine.unit.is_masked() {
+        ("keepalived.service is masked".to_owned(), format!("ssh {name} sudo systemctl unmask keepalived"))
+    } else if present && (machine.version.is_none() || !machine.arping) {
+        (
+            "keepalived or arping is not installed, and spec.packages.source is \"present\"".to_owned(),
+            format!("ssh {name} sudo apt-get install keepalived iputils-arping"),
+        )
+    } else if interface.is_none() {
+        (
+            format!("no interface of it has the address {own}"),
+            "name the interface that carries the shared address in spec.vip.interface".to_owned(),
+        )
+    } else {
+        return interface;
+    };
+    plan.hold(HeldKind::Unmet, name, why, Some(hint));
+    None
+}
+
+/// Why a machine is to load its configuration.
+fn due(balancer: &Balancer, machine: &MachineSeen, interface: &str) -> Option<String> {
+    let instance = &balancer.instance;
+    let Some(text) = &machine.config else { return Some("it has no configuration".to_owned()) };
+    if instance.text(interface).ok().as_ref() != Some(text) {
+        let why = Config::read(text).differs(&instance.config(interface));
+        return Some(why.unwrap_or_else(|| "its text differs".to_owned()));
+    }
+    if machine.script.as_deref() != Some(SCRIPT_TEXT) {
+        return Some(format!("{SCRIPT} is not the one that is due"));
+    }
+    if machine.script_mode != "755 root" {
+        return Some(format!("{SCRIPT} is {}; keepalived would not trust it", machine.script_mode));
+    }
+    if !machine.unit.is_active() {
+        return Some(format!("keepalived is {}", machine.unit.active));
+    }
+    machine.pending.then(|| "keepalived has not read its configuration yet".to_owned())
+}
+
+fn prove(plan: &mut Plan<Step>, want: &Want, seen: &Seen, after: &[StepId]) {
+    let holders = seen.holders(want.vip.address);
+    let running = |name: &String| seen.machines.contains_key(name) && !is_held(plan, name);
+    let machines: Vec<String> =
+        want.balancers.iter().map(|b| b.name.clone()).filter(|name| running(name)).collect();
+    let elsewhere = !seen.unreachable.is_empty();
+    let lost = holders.len() > 1 || (holders.is_empty() && !elsewhere);
+    if machines.is_empty() || (plan.is_empty() && !lost) {
+        return;
+    }
+    let why = match holders.as_slice() {
+        [] => "nobody holds it".to_owned(),
+        [one] => format!("{one} holds it, and what it depends on changes"),
+        many => format!("{} hold it at once", many.join(" and ")),
+    };
+    let step = Step::Prove { machines, address: want.vip.address, port: want.port, elsewhere };
+    plan.step_after(after, step, why);
+}
+
+fn is_held(plan: &Plan<Step>, name: &str) -> bool {
+    plan.held().iter().any(|held| held.what == name)
+}
+
+/// What `destroy` does: the holder of the address stops last, so that it does not wander.
+pub fn teardown(want: &Want, seen: &Seen) -> Plan<Step> {
+    let mut plan = Plan::new();
+    for (name, why) in &seen.unreachable {
+        plan.hold(HeldKind::Unreachable, name, why, None);
+    }
+    let names = want.balancers.iter().map(|b| &b.name).chain(&want.leaving);
+    let mut due: Vec<(&String, &MachineSeen)> =
+        names.filter_map(|name| Some((name, seen.machines.get(name)?))).filter(|(_, m)| ours(m)).collect();
+    due.sort_by_key(|(_, machine)| machine.addresses.contains_key(&want.vip.address));
+    let mut last = Vec::new();
+    for (name, _) in due {
+        last = vec![plan.step_after(&last, Step::Retire { machine: name.clone() }, "it is ours")];
+    }
+    plan
+}
