@@ -25,4 +25,4 @@ pub use lease::guard;
 pub use plan::{Recreated, Step, hold_lost, plan, teardown};
 pub use ready::Ready;
 pub use seen::{Left, Offline, Seen, findings, observe};
-pub use set::{Addon, Once, rendered};
+pub use set::{Addon, Once, digest, rendered};

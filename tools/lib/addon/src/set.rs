@@ -183,6 +183,16 @@ fn masked(object: &Value) -> Value {
     object
 }
 
+/// A digest of some texts, for a pod's annotation: pods that do not read a changed file again are replaced.
+pub fn digest<'a>(texts: impl IntoIterator<Item = &'a String>) -> String {
+    let mut hash = Sha256::new();
+    for text in texts {
+        hash.update(text.len().to_le_bytes());
+        hash.update(text);
+    }
+    hex(&hash.finalize())
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

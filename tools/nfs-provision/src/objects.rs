@@ -1,0 +1,26 @@
+//! The objects: one provisioner and one class an export.
+
+use addon::Addon;
+use render::Template;
+use serde::Serialize;
+use stage::{Failure, Tool as _};
+
+use crate::NfsProvision;
+use crate::want::Class;
+
+#[derive(Serialize)]
+struct Nothing {}
+
+const BASE: Template<Nothing> = Template::new("base.yaml", include_str!("templates/base.yaml.j2"));
+const EXPORT: Template<Class> = Template::new("export.yaml", include_str!("templates/export.yaml.j2"));
+
+pub(crate) fn addon(classes: &[Class], registry: Option<&String>) -> Result<Addon, Failure> {
+    let fail = |e: render::Error| Failure::internal(e.to_string()).caused_by(&e);
+    let mut addon = Addon::new(NfsProvision::NAME);
+    addon.wave().add("base.yaml", &BASE.render(&Nothing {}).map_err(fail)?)?;
+    for class in classes {
+        addon.add(&class.name, &EXPORT.render(class).map_err(fail)?)?;
+    }
+    addon.until_workloads().mirror(registry);
+    Ok(addon)
+}
