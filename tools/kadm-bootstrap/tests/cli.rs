@@ -182,7 +182,7 @@ async fn never_a_second_cluster() {
     assert!(ran.err.contains("--new-cluster") && site.kube.clusters().is_empty(), "{}", ran.err);
     let boot = site.hosts.find("cp-3").unwrap().machine().boot.clone();
     lab::world::Machines::power_on(&site.hosts, boot);
-    site.until("cp-3 is up", || site.hosts.find("cp-3").unwrap().machine().up).await;
+    site.answers("cp-3", 23).await;
     // A kubeconfig speaks of one.
     std::fs::create_dir_all(site.path("out")).unwrap();
     std::fs::write(site.path("out/kubeconfig"), "apiVersion: v1\nkind: Config\n").unwrap();
@@ -209,7 +209,7 @@ async fn a_blank_machine_takes_its_place_again() {
     let site = Site::new(3, 1).await;
     let document = site.document();
     assert_eq!(site.run(&[], &document).await.exit, Exit::Done);
-    for name in ["cp-1", "w-1"] {
+    for (name, last) in [("cp-1", 21), ("w-1", 31)] {
         let (vmid, mut boot) = {
             let host = site.hosts.find(name).unwrap();
             let machine = host.machine();
@@ -217,9 +217,10 @@ async fn a_blank_machine_takes_its_place_again() {
             (host.vmid, lab::world::Boot { host_keys: vec![key], ..machine.boot.clone() })
         };
         lab::world::Machines::power_off(&site.hosts, vmid);
+        site.silent(name, last).await;
         boot.generation += 1;
         lab::world::Machines::power_on(&site.hosts, boot);
-        site.until("it is up", || site.hosts.find(name).unwrap().machine().up).await;
+        site.answers(name, last).await;
         let ran = site.run(&[], &document).await;
         assert_eq!(ran.exit, Exit::Done, "{name}: {}", ran.err);
         let picture = site.picture();
