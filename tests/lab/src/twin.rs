@@ -8,7 +8,9 @@ use std::path::Path;
 use russh::keys::ssh_key::LineEnding;
 use russh::keys::{Algorithm, PrivateKey};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
+use crate::hosts::packages::RELEASE_KEY;
 use crate::lab::Lab;
 
 /// The template that the lab's Proxmox has on each node.
@@ -54,12 +56,19 @@ pub(crate) fn document(lab: &Lab) -> Value {
     let at = |last: u8| lab.world.net.host(last).to_string();
     let range = |first: u8, last: u8| format!("{}-{}", at(first), at(last));
     let key = std::fs::read_to_string(dir.join("id_ed25519.pub")).unwrap_or_default();
-    let artefacts: Vec<Value> = lab
+    let mut artefacts: Vec<Value> = lab
         .artefacts
         .all()
         .iter()
-        .map(|(name, artefact)| json!({ "name": name.trim_end_matches(".yaml"), "url": artefact.url, "sha256": artefact.sha256 }))
+        .map(|(name, one)| json!({ "name": name.trim_end_matches(".yaml"), "url": one.url, "sha256": one.sha256 }))
         .collect();
+    // The lab signs nothing with the real repository's key.
+    let key_digest: String = Sha256::digest(RELEASE_KEY).iter().map(|b| format!("{b:02x}")).collect();
+    artefacts.push(json!({
+        "name": "kubernetes-apt-key",
+        "url": "https://pkgs.k8s.io/core:/stable:/v1.36/deb/Release.key",
+        "sha256": key_digest
+    }));
     let others = [202, 203].map(|n| lab.endpoint().replace(&at(201), &at(n)));
     json!({
         "apiVersion": "kubeline/v1",

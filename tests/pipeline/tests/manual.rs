@@ -1,4 +1,5 @@
 //! The manual against the programs: every flag, verb and field stands in its page, and the pages invent none.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test may")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

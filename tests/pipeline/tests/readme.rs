@@ -3,6 +3,7 @@
 //! A `sh` block needs no lab: it uses the programs offline only. What needs a lab, hardware or root is fenced `console`.
 //! `<!-- exit N -->` before a block is the exit code that it ends in, 0 unless said; a block fenced `text`
 //! right after it is exactly what it prints.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test may")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

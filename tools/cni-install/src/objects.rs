@@ -7,7 +7,8 @@ use stage::{Failure, Tool as _};
 use crate::CniInstall;
 use crate::want::Settings;
 
-const ENDPOINT: Template<Settings> = Template::new("endpoint.yaml", include_str!("templates/endpoint.yaml.j2"));
+const ENDPOINT: Template<Settings> =
+    Template::new("endpoint.yaml", include_str!("templates/endpoint.yaml.j2"));
 const INSTALLATION: Template<Settings> =
     Template::new("installation.yaml", include_str!("templates/installation.yaml.j2"));
 

@@ -22,8 +22,14 @@ pub(crate) fn plan(want: &Want, seen: &Seen) -> Plan<Step> {
 /// Why this cluster cannot have this Calico.
 fn unfit(want: &Want, seen: &Seen) -> Option<(String, String)> {
     if let Some(subnet) = seen.pod_subnet.as_ref().filter(|subnet| **subnet != want.settings.pod_cidr) {
-        let why = format!("the cluster was made with the pod network {subnet}, the document says {}", want.settings.pod_cidr);
-        return Some((why, format!("write \"podCidr\": \"{subnet}\"; a cluster's pod network cannot be changed")));
+        let why = format!(
+            "the cluster was made with the pod network {subnet}, the document says {}",
+            want.settings.pod_cidr
+        );
+        return Some((
+            why,
+            format!("write \"podCidr\": \"{subnet}\"; a cluster's pod network cannot be changed"),
+        ));
     }
     let version = seen.version.as_ref().filter(|_| want.pinned)?;
     let minor: u16 = version.trim_start_matches('v').split('.').nth(1)?.parse().ok()?;

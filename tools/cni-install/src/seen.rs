@@ -26,8 +26,10 @@ pub(crate) async fn observe(world: &World, want: &Want, ctx: &Ctx) -> Result<See
         let cluster = world.cluster()?;
         let fail = |error| addon::failure("cannot ask the cluster for its settings", &error);
         seen.version = Some(cluster.version().await.map_err(fail)?);
-        let config = cluster.get("v1", "ConfigMap", Some("kube-system"), "kubeadm-config").await.map_err(fail)?;
-        let config = config.as_ref().and_then(|map| map.pointer("/data/ClusterConfiguration")).and_then(Value::as_str);
+        let config =
+            cluster.get("v1", "ConfigMap", Some("kube-system"), "kubeadm-config").await.map_err(fail)?;
+        let config =
+            config.as_ref().and_then(|map| map.pointer("/data/ClusterConfiguration")).and_then(Value::as_str);
         seen.pod_subnet = config.and_then(pod_subnet);
     }
     Ok(seen)

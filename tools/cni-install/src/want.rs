@@ -107,7 +107,10 @@ pub(crate) fn want(flags: &Flags, doc: &Document, site: &Site) -> Result<Want, F
     }
     // 1280 is the least that IPv6 takes (RFC 8200); more than 9216 no common switch carries.
     if cni.mtu.is_some_and(|mtu| !(1280..=9216).contains(&mtu)) {
-        wrong.add(at("cni", "mtu"), "is no size of a packet that networks carry; write 1280 to 9216, or leave it out");
+        wrong.add(
+            at("cni", "mtu"),
+            "is no size of a packet that networks carry; write 1280 to 9216, or leave it out",
+        );
     }
     if !wrong.is_empty() {
         return Err(doc.locate(wrong).into());

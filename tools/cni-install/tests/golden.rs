@@ -1,5 +1,7 @@
 //! Documents and what is seen, against the plan, the manifests and the status that follow.
 
+#![allow(clippy::expect_used)] // A test says what it expects.
+
 use addon::Texts;
 use cni_install::{CniInstall, Want};
 use stage::Failure;
@@ -14,6 +16,7 @@ fn complete(want: &mut Want) -> Result<(), Failure> {
 
 #[test]
 fn golden() {
-    let count = manifests::cases::<CniInstall>(env!("CARGO_MANIFEST_DIR"), complete).unwrap_or_else(|e| panic!("{e}"));
+    let count = manifests::cases::<CniInstall>(env!("CARGO_MANIFEST_DIR"), complete)
+        .unwrap_or_else(|e| panic!("{e}"));
     assert!(count >= 5, "{count}");
 }

@@ -102,10 +102,12 @@ pub(crate) fn addon(
     }
     addon.until_workloads();
     if settings.vault.is_some() || settings.acme.is_some() {
-        addon.until(["ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"].map(|kind| Ready::Webhook {
-            kind: kind.to_owned(),
-            name: "cert-manager-webhook".to_owned(),
-        }));
+        addon.until(
+            ["ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"].map(|kind| Ready::Webhook {
+                kind: kind.to_owned(),
+                name: "cert-manager-webhook".to_owned(),
+            }),
+        );
         addon.wave().add("issuers.yaml", &filled(&ISSUERS, settings)?)?;
         if let Some(secret_id) = secret_id {
             let data = AppRoleSecret { secret_id: STANDARD.encode(secret_id) };

@@ -114,7 +114,8 @@ pub(crate) fn want(flags: &Flags, doc: &Document, site: &Site) -> Result<Want, F
         vault: vault.map(|vault| issuer(vault, site)).transpose()?,
         acme: acme.map(|acme| AcmeIssuer { server: acme.server.clone(), email: acme.email.clone() }),
     };
-    let secret_id_file = vault.and_then(|v| v.auth.app_role.as_ref()).map(|login| login.secret_id_file.clone());
+    let secret_id_file =
+        vault.and_then(|v| v.auth.app_role.as_ref()).map(|login| login.secret_id_file.clone());
     Ok(Want {
         access,
         settings,
@@ -138,16 +139,26 @@ fn check_acme(acme: &Acme, at: &Pointer, wrong: &mut Refusals) {
 fn check_vault(vault: &Vault, at: &Pointer, wrong: &mut Refusals) {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
     for (field, value) in [("mount", &vault.mount), ("role", &vault.role)] {
-        if value.is_empty() || !value.chars().all(plain) || value.split('/').any(|part| part.is_empty() || part == "..") {
-            wrong.add(at.key(field), format!("\"{value}\" is no path at Vault; write for example \"pki_int\""));
+        if value.is_empty()
+            || !value.chars().all(plain)
+            || value.split('/').any(|part| part.is_empty() || part == "..")
+        {
+            wrong.add(
+                at.key(field),
+                format!("\"{value}\" is no path at Vault; write for example \"pki_int\""),
+            );
         }
     }
 }
 
 fn issuer(vault: &Vault, site: &Site) -> Result<VaultIssuer, Failure> {
     let ca = vault.ca_file.as_ref().map(|path| site.file("Vault's CA", path)).transpose()?;
-    if ca.as_ref().is_some_and(|ca| !ca.starts_with(b"-----BEGIN") && !ca.windows(11).any(|w| w == b"-----BEGIN ")) {
-        return Err(Failure::precondition("cannot use Vault's CA").because("the file holds no certificate in PEM form"));
+    if ca
+        .as_ref()
+        .is_some_and(|ca| !ca.starts_with(b"-----BEGIN") && !ca.windows(11).any(|w| w == b"-----BEGIN "))
+    {
+        return Err(Failure::precondition("cannot use Vault's CA")
+            .because("the file holds no certificate in PEM form"));
     }
     let server = vault.servers.first().map(ToString::to_string).unwrap_or_default();
     Ok(VaultIssuer {

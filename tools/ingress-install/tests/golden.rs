@@ -1,5 +1,7 @@
 //! Documents and what is seen, against the plan, the manifests and the status that follow.
 
+#![allow(clippy::panic)] // A test says what it expects.
+
 use addon::Texts;
 use ingress_install::{IngressInstall, Want};
 use stage::Failure;
@@ -18,9 +20,13 @@ fn complete(want: &mut Want) -> Result<(), Failure> {
         texts.insert(artefact.name.clone(), text.to_owned());
     }
     want.complete(&texts, want.settings.vault.as_ref().and(Some(SECRET)))?;
-    let (_, others) = manifests::check(want.addon.values()).unwrap_or_else(|wrong| panic!("{}", wrong.join("\n")));
+    let (_, others) =
+        manifests::check(want.addon.values()).unwrap_or_else(|wrong| panic!("{}", wrong.join("\n")));
     for other in others {
-        assert!(["traefik.io/v1alpha1 TLSOption", "cert-manager.io/v1 ClusterIssuer"].contains(&other.as_str()), "{other}");
+        assert!(
+            ["traefik.io/v1alpha1 TLSOption", "cert-manager.io/v1 ClusterIssuer"].contains(&other.as_str()),
+            "{other}"
+        );
     }
     Ok(())
 }
@@ -36,6 +42,8 @@ fn golden() {
 fn no_golden_file_holds_the_secret() {
     use base64::Engine as _;
     let encoded = base64::engine::general_purpose::STANDARD.encode(SECRET);
-    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/vault/rendered.txt")).unwrap();
+    let text =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/vault/rendered.txt"))
+            .unwrap();
     assert!(text.contains("vault-approle") && !text.contains(SECRET) && !text.contains(&encoded));
 }

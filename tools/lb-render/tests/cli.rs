@@ -185,3 +185,40 @@ async fn renders_without_ssh_and_refuses_to_apply() {
     assert_eq!(said.exit, Exit::Refused, "{said}");
     assert!(said.stderr.contains("spec.ssh: is missing"), "{said}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_that_comes_to_be_is_verified() {
+    use base64::Engine as _;
+    use std::os::unix::fs::PermissionsExt as _;
+    let case = case().await;
+    let first = run::<LbRender>(&case, &["apply"], &[], &case.document, None).await;
+    assert_eq!(first.exit, Exit::Done, "{first}");
+    let key = rcgen::KeyPair::generate().unwrap();
+    let ca =
+        rcgen::CertificateParams::new(vec!["kubernetes".into()]).unwrap().self_signed(&key).unwrap().pem();
+    let data = base64::engine::general_purpose::STANDARD.encode(&ca);
+    let text = format!("clusters:\n- name: k\n  cluster:\n    certificate-authority-data: {data}\n");
+    let file = case.dir.join("kubeconfig");
+    std::fs::write(&file, text).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let said = run::<LbRender>(&case, &["plan"], &[], &first.stdout, None).await;
+    assert_eq!(said.exit, Exit::Precondition, "a kubeconfig that others can read: {said}");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let said = run::<LbRender>(&case, &["apply"], &[], &first.stdout, None).await;
+    assert_eq!(said.exit, Exit::Done, "{said}");
+    assert_eq!(said.done.len(), 6, "tested and loaded on each of three: {:?}", said.done);
+    let picture = (case.picture)();
+    assert_eq!(picture.matches("verify required ca-file /etc/haproxy/kubeline-ca.pem").count(), 9);
+    assert_eq!(picture.matches(ca.as_str()).count(), 3);
+    let document: Value = serde_json::from_str(&said.stdout).unwrap();
+    assert_eq!(document["status"]["lb-render"]["apiVerified"], true);
+
+    // A file that is there and cannot be read must not switch verification off.
+    std::fs::write(&file, "clusters: []\n").unwrap();
+    let said = run::<LbRender>(&case, &["apply"], &[], &said.stdout, None).await;
+    assert_eq!(said.exit, Exit::Precondition, "{said}");
+    std::fs::remove_file(&file).unwrap();
+    let said = run::<LbRender>(&case, &["apply"], &[], &case.document, None).await;
+    assert_eq!(said.exit, Exit::Done, "{said}");
+    assert!(!(case.picture)().contains("kubeline-ca.pem"));
+}

@@ -18,7 +18,7 @@ pub(super) struct Hub {
     pub world: Shared,
     pub machines: Arc<dyn Machines>,
     pub config: ProxmoxConfig,
-    pub schema: Schema,
+    pub schema: Arc<Schema>,
     pub runtime: Handle,
     pub locks: Locks,
     pub tickets: Tickets,
@@ -34,7 +34,7 @@ impl Hub {
         world: Shared,
         machines: Arc<dyn Machines>,
         config: ProxmoxConfig,
-        schema: Schema,
+        schema: Arc<Schema>,
         runtime: Handle,
         state: State,
     ) -> Hub {

@@ -98,7 +98,7 @@ impl Proxmox {
     /// No runtime, an address in use, a directory that cannot be written.
     pub fn start(world: Shared, machines: Arc<dyn Machines>, config: ProxmoxConfig) -> io::Result<Proxmox> {
         let runtime = Handle::try_current().map_err(io::Error::other)?;
-        let schema = schema::Schema::new(config.generation).map_err(io::Error::other)?;
+        let schema = schema::Schema::shared(config.generation).map_err(io::Error::other)?;
         let authority = tls::Authority::new(&config.cluster).map_err(io::Error::other)?;
         let mut state = State::new(&config);
         let mut servers = BTreeMap::new();

@@ -20,9 +20,15 @@ const SECONDS: i64 = 15;
 /// Exit 5 naming the holder; exit 4 or 5 when there is no cluster.
 pub async fn guard(world: &World, ctx: &Ctx) -> Result<Guard, Failure> {
     let cluster = world.cluster()?.clone();
-    let id = ObjectId::new("coordination.k8s.io/v1", "Lease", Some("kube-system"), &format!("kubeline-{}", ctx.tool()));
+    let id = ObjectId::new(
+        "coordination.k8s.io/v1",
+        "Lease",
+        Some("kube-system"),
+        &format!("kubeline-{}", ctx.tool()),
+    );
     let fail = |error| failure("cannot take the cluster's lock", &error);
-    let held = cluster.get(&id.api_version, &id.kind, id.namespace.as_deref(), &id.name).await.map_err(fail)?;
+    let held =
+        cluster.get(&id.api_version, &id.kind, id.namespace.as_deref(), &id.name).await.map_err(fail)?;
     let me = holder(ctx);
     if let Some(other) = held.as_ref().and_then(|lease| living(lease, OffsetDateTime::now_utc())) {
         return Err(Failure::transient("the cluster is being changed by somebody else")
@@ -74,14 +80,21 @@ async fn write(cluster: &Cluster, id: &ObjectId, holder: &str) -> Result<(), kub
         "metadata": {"name": id.name, "namespace": id.namespace},
         "spec": {"holderIdentity": holder, "leaseDurationSeconds": SECONDS, "renewTime": now},
     });
-    let lease = Object::new(lease).map_err(|why| kube_apply::Error::Manifest { source_name: "lease".into(), why })?;
+    let lease =
+        Object::new(lease).map_err(|why| kube_apply::Error::Manifest { source_name: "lease".into(), why })?;
     cluster.apply_object(&lease).await.map(drop)
 }
 
 /// RFC 3339 with six digits after the second: the API's MicroTime takes no other form.
 fn micro(at: OffsetDateTime) -> String {
     let (date, clock) = (at.date(), at.time());
-    format!("{date}T{:02}:{:02}:{:02}.{:06}Z", clock.hour(), clock.minute(), clock.second(), clock.microsecond())
+    format!(
+        "{date}T{:02}:{:02}:{:02}.{:06}Z",
+        clock.hour(),
+        clock.minute(),
+        clock.second(),
+        clock.microsecond()
+    )
 }
 
 /// The holder of a Lease that is still renewed.

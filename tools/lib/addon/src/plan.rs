@@ -223,7 +223,8 @@ fn due<S>(addon: &Addon, seen: &Seen, id: &ObjectId, plan: &mut Plan<S>) -> Opti
             None
         }
         What::Conflict { fields } => {
-            let each: Vec<String> = fields.iter().map(|(field, by)| format!("{field} belongs to {by}")).collect();
+            let each: Vec<String> =
+                fields.iter().map(|(field, by)| format!("{field} belongs to {by}")).collect();
             let hint = "--force-conflicts takes these fields over".to_owned();
             plan.hold(HeldKind::Unmet, Short(id).to_string(), each.join(", "), Some(hint));
             None
@@ -260,7 +261,12 @@ pub fn teardown<S>(
     match &seen.offline {
         None => {}
         Some(offline @ Offline::NoKubeconfig { .. }) => {
-            plan.hold(HeldKind::Flag, "the cluster", format!("{}: there is none to clean", offline.why()), None);
+            plan.hold(
+                HeldKind::Flag,
+                "the cluster",
+                format!("{}: there is none to clean", offline.why()),
+                None,
+            );
             return Vec::new();
         }
         Some(offline) => {
@@ -279,18 +285,29 @@ pub fn teardown<S>(
     let mut kept = false;
     for wave in addon.waves.iter().rev() {
         let once = wave.once.iter().map(|once| &once.id).filter(|id| !seen.absent.contains(id));
-        let mut objects: Vec<&ObjectId> = wave.objects.iter().filter(|id| exists.contains(id)).chain(once).collect();
+        let mut objects: Vec<&ObjectId> =
+            wave.objects.iter().filter(|id| exists.contains(id)).chain(once).collect();
         objects.sort_by_key(|id| std::cmp::Reverse(kube_apply::Stage::of(id)));
         let mut stages: [Vec<StepId>; 3] = Default::default();
         for id in objects {
             if let Some(why) = data_in(id, seen).filter(|_| !access.prune_data) {
                 kept = true;
-                plan.hold(HeldKind::Flag, Short(id).to_string(), why, Some("--prune-data deletes it".to_owned()));
+                plan.hold(
+                    HeldKind::Flag,
+                    Short(id).to_string(),
+                    why,
+                    Some("--prune-data deletes it".to_owned()),
+                );
                 continue;
             }
             let stage = kube_apply::Stage::of(id) as usize;
-            let after: Vec<StepId> = gate.iter().chain(stages[stage + 1..].iter().flatten()).copied().collect();
-            stages[stage].push(plan.step_after(&after, wrap(Step::Delete { id: id.clone() }), "destroy was asked for"));
+            let after: Vec<StepId> =
+                gate.iter().chain(stages[stage + 1..].iter().flatten()).copied().collect();
+            stages[stage].push(plan.step_after(
+                &after,
+                wrap(Step::Delete { id: id.clone() }),
+                "destroy was asked for",
+            ));
         }
         let done: Vec<StepId> = stages.into_iter().flatten().collect();
         if !done.is_empty() {

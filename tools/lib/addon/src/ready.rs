@@ -90,8 +90,12 @@ impl Ready {
             | Ready::StatefulSet { namespace, name } => (namespace.clone(), name.clone()),
         };
         let (kind, wait) = match self {
-            Ready::Deployment { .. } => ("Deployment", Wait::Deployment { namespace: namespace.clone(), name: name.clone() }),
-            Ready::DaemonSet { .. } => ("DaemonSet", Wait::DaemonSet { namespace: namespace.clone(), name: name.clone() }),
+            Ready::Deployment { .. } => {
+                ("Deployment", Wait::Deployment { namespace: namespace.clone(), name: name.clone() })
+            }
+            Ready::DaemonSet { .. } => {
+                ("DaemonSet", Wait::DaemonSet { namespace: namespace.clone(), name: name.clone() })
+            }
             _ => ("StatefulSet", Wait::StatefulSet { namespace: namespace.clone(), name: name.clone() }),
         };
         match cluster.ready(&wait).await? {
@@ -103,7 +107,8 @@ impl Ready {
 
 /// The nodes that have gone silent, each with the reason: their pods are not counted.
 pub(crate) fn lost(nodes: &[Value]) -> BTreeMap<String, String> {
-    let silent = nodes.iter().filter(|node| condition(node, "Ready").is_some_and(|c| text(c, "/status") == "Unknown"));
+    let silent =
+        nodes.iter().filter(|node| condition(node, "Ready").is_some_and(|c| text(c, "/status") == "Unknown"));
     silent
         .map(|node| {
             let message = condition(node, "Ready").map(|c| text(c, "/message")).unwrap_or_default();
@@ -126,7 +131,8 @@ async fn nodes_ready(cluster: &Cluster) -> Result<Result<(), String>, Error> {
             None => return Ok(Err(format!("node {name} has not reported yet"))),
         }
         // Set by calico-node once the node's routes are there.
-        if let Some(network) = condition(node, "NetworkUnavailable").filter(|c| text(c, "/status") == "True") {
+        if let Some(network) = condition(node, "NetworkUnavailable").filter(|c| text(c, "/status") == "True")
+        {
             return Ok(Err(format!("node {name}: {}", text(network, "/message"))));
         }
     }
@@ -166,7 +172,9 @@ fn enough(kind: &str, workload: &Value, excused: i64) -> bool {
             number("/status/updatedNumberScheduled"),
             number("/status/numberAvailable"),
         ),
-        _ => (number("/spec/replicas"), number("/status/updatedReplicas"), number("/status/availableReplicas")),
+        _ => {
+            (number("/spec/replicas"), number("/status/updatedReplicas"), number("/status/availableReplicas"))
+        }
     };
     number("/status/observedGeneration") == number("/metadata/generation")
         && updated + excused >= wanted
@@ -250,7 +258,8 @@ mod tests {
 
     #[test]
     fn webhooks_need_their_ca() {
-        let hook = |ca: &str| json!({"webhooks": [{"name": "w.example.org", "clientConfig": {"caBundle": ca}}]});
+        let hook =
+            |ca: &str| json!({"webhooks": [{"name": "w.example.org", "clientConfig": {"caBundle": ca}}]});
         assert!(has_ca(Some(&hook("eA=="))).is_ok());
         assert!(has_ca(Some(&hook(""))).is_err() && has_ca(None).is_err());
     }

@@ -51,9 +51,9 @@ impl Offline {
             }
             Offline::NoKubeconfig { .. } => Failure::precondition(doing)
                 .hint("run kadm-bootstrap first: it makes the cluster and writes the kubeconfig"),
-            Offline::NoAnswer { why, .. } => Failure::transient(doing)
-                .because(why.clone())
-                .hint("run again when it answers; kadm-bootstrap check and vip-keepalive check say what is off"),
+            Offline::NoAnswer { why, .. } => Failure::transient(doing).because(why.clone()).hint(
+                "run again when it answers; kadm-bootstrap check and vip-keepalive check say what is off",
+            ),
         }
     }
 }

@@ -39,7 +39,8 @@ impl Route {
     }
 }
 
-fn target(machine: &Machine, ssh: &Ssh, site: &Site) -> Target {
+/// A machine as SSH sees it.
+pub fn target(machine: &Machine, ssh: &Ssh, site: &Site) -> Target {
     let known = machine.known_hosts_file.as_ref().or(ssh.known_hosts_file.as_ref());
     Target {
         port: ssh.port.get(),

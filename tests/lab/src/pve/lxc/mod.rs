@@ -125,6 +125,9 @@ pub(super) async fn create(call: Call) -> Answer {
     let root = Drive::stored(&root.unwrap_or_else(|| "local:4".into()));
     let storage = root.storage().to_owned();
     call.need(&format!("/storage/{storage}"), &["Datastore.AllocateSpace"])?;
+    if call.task_end.is_some() {
+        return Ok(call.work(&node, "vzcreate", &vmid.to_string(), |_| async { Ok(()) }).into());
+    }
     {
         let mut state = call.hub.state();
         if state.volume(&node, &template).is_none_or(|v| v.content != "vztmpl") {
@@ -145,7 +148,6 @@ pub(super) async fn create(call: Call) -> Answer {
     let size = (root.new_disk().map_or(4.0, |(_, gib)| gib) * f64::from(1u32 << 30)) as u64;
     let start = call.flag("start");
     let hub = call.hub.clone();
-    let undo = call.task_end.is_some();
     let upid = call.work(&node.clone(), "vzcreate", &vmid.to_string(), move |_| async move {
         let made = async {
             let _held = hub.locks.guest("lxc", &node, vmid, locks::WORKER).await?;
@@ -170,9 +172,6 @@ pub(super) async fn create(call: Call) -> Answer {
         }
         if start { power::switch_on(&hub, &node, vmid).await } else { Ok(()) }
     });
-    if undo {
-        call.hub.state().guests.remove(&call.vmid());
-    }
     Ok(upid.into())
 }
 
@@ -213,6 +212,9 @@ pub(super) fn clone(call: &Call) -> Answer {
     let pool = call.text("pool").map(str::to_owned);
     let hostname = call.text("hostname").map(str::to_owned);
     let description = call.text("description").map(str::to_owned);
+    if call.task_end.is_some() {
+        return Ok(call.work(&node, "vzclone", &from.to_string(), |_| async { Ok(()) }).into());
+    }
     let (source, storage) = {
         let mut state = call.hub.state();
         let source = state.guest(Kind::Lxc, &node, from)?.clone();

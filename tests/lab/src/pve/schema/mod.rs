@@ -22,7 +22,7 @@ mod qemu_table;
 mod site_table;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use regex::Regex;
 
@@ -146,6 +146,20 @@ impl Schema {
         }
         reader.finish();
         Ok(Schema { routes: reader.routes, props: reader.props })
+    }
+
+    /// The tables of a generation, read once in a process: many labs share them.
+    ///
+    /// # Errors
+    /// A mistake in the tables, with its line.
+    pub fn shared(generation: Generation) -> Result<Arc<Schema>, String> {
+        static EIGHT: OnceLock<Result<Arc<Schema>, String>> = OnceLock::new();
+        static NINE: OnceLock<Result<Arc<Schema>, String>> = OnceLock::new();
+        let slot = match generation {
+            Generation::V8 => &EIGHT,
+            Generation::V9 => &NINE,
+        };
+        slot.get_or_init(|| Schema::new(generation).map(Arc::new)).clone()
     }
 
     /// The route for a method and a path (without `/api2/json`), already percent-decoded by segment.

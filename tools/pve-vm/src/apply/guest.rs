@@ -1,0 +1,237 @@
+//! Looking at one guest, and changing it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use stage::{Ctx, Failure, Waiting};
+
+use super::persist::{Look, persist};
+use crate::mark::Mark;
+use crate::observe::options;
+use crate::options::{Options, disks, is_drive, net_moved};
+use crate::pve::{Class, Error, Request, list, number, text};
+use crate::step::{At, Net};
+use crate::world::World;
+
+/// How long a clone that is being made by a task that we lost sight of may take.
+const CLONING: Duration = Duration::from_secs(3600);
+/// How long a started machine may take to run; with HA, its manager starts it (10 to 20 s).
+const STARTING: Duration = Duration::from_secs(120);
+
+/// The path of a guest's power switch.
+pub fn status(at: &At, what: &str) -> String {
+    format!("/nodes/{}/qemu/{}/status/{what}", at.node, at.vmid)
+}
+
+fn config_path(at: &At) -> String {
+    format!("/nodes/{}/qemu/{}/config", at.node, at.vmid)
+}
+
+/// The guest's options.
+pub async fn config(world: &World, at: &At) -> Result<Options, Error> {
+    world.client.read(Request::get(config_path(at))).await.map(|c| options(&c))
+}
+
+/// Refuses unless the guest bears our mark: what moved in meanwhile is not touched.
+pub async fn own(world: &World, at: &At, cluster: &str, doing: &str) -> Result<(), Failure> {
+    let config = config(world, at).await.map_err(|e| e.failure(doing, &world.client.grantee()))?;
+    if ours(&config, at, cluster) {
+        return Ok(());
+    }
+    Err(Failure::precondition(doing).because(format!(
+        "guest {} on node {} does not bear the mark of {}; it was left untouched",
+        at.vmid, at.node, at.machine
+    )))
+}
+
+fn ours(config: &Options, at: &At, cluster: &str) -> bool {
+    let mark = config.get("description").and_then(|d| Mark::read(d));
+    mark.is_some_and(|m| m.cluster == cluster && m.machine == at.machine && m.vmid == at.vmid)
+}
+
+/// Whether the clone is there, unlocked and marked. While it is being made it has a lock, and for a login whose
+/// rights come from the pool it cannot be read at all: the pool is joined last (qemu-server, API2/Qemu.pm).
+pub async fn cloned(world: &World, ctx: &Ctx, at: &At, cluster: &str) -> Result<Look, Error> {
+    let end = tokio::time::Instant::now() + CLONING;
+    let mut pause = Duration::from_millis(100);
+    let mut unseen = false;
+    loop {
+        match config(world, at).await {
+            Ok(config) if !config.contains_key("lock") => {
+                return Ok(match ours(&config, at, cluster) {
+                    true => Look::Done,
+                    false => Look::Foreign(format!(
+                        "guest {} on node {} is there and does not bear our mark; it was left untouched",
+                        at.vmid, at.node
+                    )),
+                });
+            }
+            Ok(_) => {}
+            Err(error) if error.is_absent() => return elsewhere(world, at).await,
+            Err(error) if error.status() == Some(403) => {
+                if free(world, at.vmid).await? {
+                    return Ok(Look::NotYet);
+                }
+                // It may have ended between the two looks: only what is refused after that is hidden from us.
+                if !cloning(world, &at.node).await {
+                    if unseen {
+                        return Ok(Look::Foreign(format!(
+                            "a guest with the id {} that the login may not see is there; it was left untouched",
+                            at.vmid
+                        )));
+                    }
+                    unseen = true;
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        if tokio::time::Instant::now() > end {
+            return Ok(Look::NotYet);
+        }
+        ctx.waiting(format!("the clone {at}, which is locked"));
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(2));
+    }
+}
+
+async fn cloning(world: &World, node: &str) -> bool {
+    let request = Request::get(format!("/nodes/{node}/tasks")).with("source", "active").with("limit", 500);
+    let tasks = world.client.read(request).await.unwrap_or_default();
+    list(&tasks).iter().any(|t| text(t, "type").as_deref() == Some("qmclone"))
+}
+
+/// Whether no guest has the id. To a login whose rights come from the pool, one that is not there and one that
+/// is hidden look the same elsewhere: the rights are checked before the guest is looked for.
+pub async fn free(world: &World, vmid: u32) -> Result<bool, Error> {
+    match world.client.read(Request::get("/cluster/nextid").with("vmid", vmid)).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.class() == Class::Exists => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The id may be taken on another node, which a clone finds only at its end.
+async fn elsewhere(world: &World, at: &At) -> Result<Look, Error> {
+    let all = world.client.read(Request::get("/cluster/resources").with("type", "vm")).await?;
+    let there = list(&all).iter().find(|g| number(g, "vmid") == Some(u64::from(at.vmid)));
+    Ok(match there.and_then(|g| text(g, "node")).filter(|n| *n != at.node) {
+        Some(node) => Look::Foreign(format!(
+            "guest {} is there already, on node {node}; it was left untouched",
+            at.vmid
+        )),
+        None => Look::NotYet,
+    })
+}
+
+/// Whether the guest is in the pool.
+pub async fn in_pool(world: &World, at: &At, pool: &str) -> Result<Look, Error> {
+    let value = world.client.read(Request::get("/pools").with("poolid", pool)).await?;
+    let value = list(&value).first().cloned().unwrap_or(value);
+    let members = value.get("members").map(list).unwrap_or_default();
+    let there = members.iter().any(|m| number(m, "vmid") == Some(u64::from(at.vmid)));
+    Ok(if there { Look::Done } else { Look::NotYet })
+}
+
+/// Sets what is still to be set. A drive that an earlier attempt made is not made again.
+pub async fn configure(
+    world: &World,
+    ctx: &Ctx,
+    at: &At,
+    set: &BTreeMap<String, String>,
+    net: Option<&Net>,
+    delete: &[String],
+) -> Result<(), Error> {
+    let have = config(world, at).await?;
+    let due = |(option, _): &(&String, &String)| !(is_drive(option) && have.contains_key(*option));
+    let mut request = Request::post(config_path(at)).with_all(set.iter().filter(due));
+    if let Some(net) = net {
+        request =
+            request.with("net0", net_moved(have.get("net0").map(String::as_str), &net.bridge, net.vlan));
+    }
+    let gone: Vec<String> = delete.iter().filter(|d| have.contains_key(*d)).cloned().collect();
+    if !gone.is_empty() {
+        request = request.with("delete", gone.join(","));
+    }
+    if request.is_bare() {
+        return Ok(());
+    }
+    world.client.run(ctx, &request).await
+}
+
+/// Whether the disk is that large.
+pub async fn sized(world: &World, at: &At, disk: &str, gib: u64) -> Result<Look, Error> {
+    let config = config(world, at).await?;
+    let size = disks(&config).into_iter().find(|d| d.slot == disk).and_then(|d| d.size);
+    Ok(if size.is_some_and(|s| s >= gib << 30) { Look::Done } else { Look::NotYet })
+}
+
+/// Whether the guest runs.
+pub async fn runs(world: &World, at: &At, yes: Look, no: Look) -> Result<Look, Error> {
+    let status = world.client.read(Request::get(status(at, "current"))).await?;
+    Ok(if text(&status, "status").as_deref() == Some("running") { yes } else { no })
+}
+
+/// Whether the guest is gone.
+pub async fn absent(world: &World, at: &At) -> Result<Look, Error> {
+    match config(world, at).await {
+        Ok(_) => Ok(Look::NotYet),
+        Err(error) if error.is_absent() => Ok(Look::Done),
+        Err(error) if error.status() == Some(403) && free(world, at.vmid).await? => Ok(Look::Done),
+        Err(error) => Err(error),
+    }
+}
+
+/// Switches it on and waits until it runs.
+pub async fn start(world: &World, ctx: &Ctx, at: &At, doing: &str) -> Result<(), Failure> {
+    let request = Request::post(status(at, "start"));
+    let look = || runs(world, at, Look::Done, Look::NotYet);
+    persist(world, ctx, doing, || world.client.run(ctx, &request), look).await?;
+    ctx.wait_for(&format!("{at} to run"), STARTING, || async {
+        match look().await {
+            Ok(Look::Done) => Ok(Waiting::Seen(())),
+            Ok(_) => Ok(Waiting::NotYet("it is off".to_owned())),
+            Err(error) if crate::pve::passing(&error) => Ok(Waiting::NotYet(error.to_string())),
+            Err(error) => Err(error.failure(doing, &world.client.grantee())),
+        }
+    })
+    .await
+}
+
+/// Writes the host keys into the guest's mark.
+pub async fn note_keys(
+    world: &World,
+    ctx: &Ctx,
+    at: &At,
+    keys: &[String],
+    cluster: &str,
+    doing: &str,
+) -> Result<(), Failure> {
+    own(world, at, cluster, doing).await?;
+    let attempt = || async {
+        let have = config(world, at).await?;
+        let description = have.get("description").map(String::as_str).unwrap_or_default();
+        let Some(mut mark) = Mark::read(description).filter(|m| m.host_keys != keys) else { return Ok(()) };
+        mark.host_keys = keys.to_vec();
+        let request = Request::put(config_path(at)).with("description", mark.write(description));
+        world.client.run(ctx, &request).await
+    };
+    persist(world, ctx, doing, attempt, || async { Ok(Look::NotYet) }).await
+}
+
+/// The addresses that the guest agent tells, without those of the loopback.
+pub fn addresses(interfaces: &serde_json::Value) -> Vec<String> {
+    let empty = serde_json::Value::Null;
+    let all = list(interfaces.get("result").unwrap_or(&empty)).iter();
+    let of = |i: &serde_json::Value| -> Vec<String> {
+        let all = i.get("ip-addresses").map(list).unwrap_or_default();
+        all.iter().filter_map(|a| text(a, "ip-address")).collect()
+    };
+    all.flat_map(of).filter(|a| !a.starts_with("127.") && a != "::1" && !a.starts_with("fe80")).collect()
+}
+
+/// The public key in a line of a key file: type and key without the comment.
+pub fn public_key(line: &str) -> Option<String> {
+    let mut words = line.split_whitespace();
+    let (kind, key) = (words.next()?, words.next()?);
+    (kind.starts_with("ssh-") || kind.starts_with("ecdsa-")).then(|| format!("{kind} {key}"))
+}

@@ -1,0 +1,118 @@
+//! Does one step and waits until it is seen. No choice is made here: a step carries all it needs.
+
+mod guest;
+mod persist;
+mod ready;
+mod template;
+
+use stage::{Ctx, Failure};
+
+use crate::pve::Request;
+use crate::step::Step;
+use crate::want::Want;
+use crate::world::World;
+
+use persist::{Look, persist};
+
+/// Does the step.
+///
+/// # Errors
+/// What went wrong, with the exit that it means.
+pub async fn apply(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result<(), Failure> {
+    let doing = format!("cannot {step}");
+    match step {
+        Step::MakePool { pool, comment } => {
+            let request = Request::post("/pools").with("poolid", pool).with("comment", comment);
+            let look = || pool_is(world, pool, Look::Done, Look::NotYet);
+            persist(world, ctx, &doing, || world.client.run(ctx, &request), look).await
+        }
+        Step::DropPool { pool } => {
+            let request = Request::delete("/pools").with("poolid", pool);
+            let look = || pool_is(world, pool, Look::NotYet, Look::Done);
+            persist(world, ctx, &doing, || world.client.run(ctx, &request), look).await
+        }
+        Step::Download { node, storage, url, file, algorithm, digest } => {
+            // With a digest, a file that is there already and right is no error (pve-common, Tools.pm).
+            let request = Request::post(format!("/nodes/{node}/storage/{storage}/download-url"))
+                .with("content", "import")
+                .with("url", url)
+                .with("filename", file)
+                .with("checksum-algorithm", algorithm)
+                .with("checksum", digest);
+            persist(world, ctx, &doing, || world.client.run(ctx, &request), || async { Ok(Look::NotYet) })
+                .await
+        }
+        Step::MakeTemplate { vmid, node, options, .. } => {
+            template::make(world, ctx, *vmid, node, options, &doing).await
+        }
+        Step::Clone { at, template, source, full, pool, description } => {
+            let mut request = Request::post(format!("/nodes/{source}/qemu/{template}/clone"))
+                .with("newid", at.vmid)
+                .with("name", &at.machine)
+                .with("description", description)
+                .with("full", u8::from(full.is_some()));
+            for (field, value) in [("pool", pool), ("storage", full)] {
+                if let Some(value) = value {
+                    request = request.with(field, value);
+                }
+            }
+            if *source != at.node {
+                request = request.with("target", &at.node);
+            }
+            let look = || guest::cloned(world, ctx, at, &want.design.cluster);
+            persist(world, ctx, &doing, || world.client.run(ctx, &request), look).await
+        }
+        Step::Join { at, pool } => {
+            let request =
+                Request::put("/pools").with("poolid", pool).with("vms", at.vmid).with("allow-move", 1);
+            let look = || guest::in_pool(world, at, pool);
+            persist(world, ctx, &doing, || world.client.run(ctx, &request), look).await
+        }
+        Step::Configure { at, set, net, delete } => {
+            guest::own(world, at, &want.design.cluster, &doing).await?;
+            let attempt = || guest::configure(world, ctx, at, set, net.as_ref(), delete);
+            let look = || async { Ok(Look::NotYet) };
+            persist(world, ctx, &doing, attempt, look).await
+        }
+        Step::Resize { at, disk, gib } => {
+            let request = Request::put(format!("/nodes/{}/qemu/{}/resize", at.node, at.vmid))
+                .with("disk", disk)
+                .with("size", format!("{gib}G"));
+            let look = || guest::sized(world, at, disk, *gib);
+            persist(world, ctx, &doing, || world.client.run(ctx, &request), look).await
+        }
+        Step::Start { at } => guest::start(world, ctx, at, &doing).await,
+        Step::Ready { at, address, keys } => ready::ready(world, want, ctx, at, *address, keys, &doing).await,
+        Step::Restart { at } => {
+            guest::own(world, at, &want.design.cluster, &doing).await?;
+            // Without an answer of the guest Proxmox switches it off after the time-out.
+            let request =
+                Request::post(guest::status(at, "shutdown")).with("timeout", 120).with("forceStop", 1);
+            let look = || guest::runs(world, at, Look::NotYet, Look::Done);
+            persist(world, ctx, &doing, || world.client.run(ctx, &request), look).await?;
+            guest::start(world, ctx, at, &doing).await
+        }
+        Step::Stop { at } => {
+            guest::own(world, at, &want.design.cluster, &doing).await?;
+            let request = Request::post(guest::status(at, "stop"));
+            let look = || guest::runs(world, at, Look::NotYet, Look::Done);
+            persist(world, ctx, &doing, || world.client.run(ctx, &request), look).await
+        }
+        Step::Destroy { at } => {
+            guest::own(world, at, &want.design.cluster, &doing).await?;
+            let request = Request::delete(format!("/nodes/{}/qemu/{}", at.node, at.vmid))
+                .with("purge", 1)
+                .with("destroy-unreferenced-disks", 1);
+            let look = || guest::absent(world, at);
+            persist(world, ctx, &doing, || world.client.run(ctx, &request), look).await
+        }
+    }
+}
+
+async fn pool_is(world: &World, pool: &str, there: Look, gone: Look) -> Result<Look, crate::pve::Error> {
+    match world.client.read(Request::get("/pools").with("poolid", pool)).await {
+        Ok(_) => Ok(there),
+        Err(error) if error.to_string().contains("does not exist") => Ok(gone),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,75 @@
+//! Trying again, and only after looking: a request that got no answer may have been done.
+
+use std::time::Duration;
+
+use stage::{Ctx, Failure};
+use tokio::time::Instant;
+
+use crate::pve::{Class, Error};
+use crate::world::World;
+
+/// How long locks and trouble of a node are waited out.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// What a look found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// It is as the step wants it.
+    Done,
+    /// It is not.
+    NotYet,
+    /// Somebody else's is in the place.
+    Foreign(String),
+}
+
+/// Runs `attempt` until `look` finds its work done. An error that is final ends it, unless the work is done all
+/// the same; after any other, and after success, only what is seen counts.
+///
+/// # Errors
+/// The last error, as `doing`; exit 4 when somebody else's guest is in the place.
+pub async fn persist<A, AF, L, LF>(
+    world: &World,
+    ctx: &Ctx,
+    doing: &str,
+    attempt: A,
+    look: L,
+) -> Result<(), Failure>
+where
+    A: Fn() -> AF,
+    AF: Future<Output = Result<(), Error>>,
+    L: Fn() -> LF,
+    LF: Future<Output = Result<Look, Error>>,
+{
+    let failure = |error: &Error| error.failure(doing, &world.client.grantee());
+    let mut end: Option<Instant> = None;
+    let mut pause = Duration::from_millis(200);
+    loop {
+        let error = match attempt().await {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        let class = error.class();
+        if class == Class::Done {
+            return Ok(());
+        }
+        match look().await {
+            Ok(Look::Done) => return Ok(()),
+            Ok(Look::Foreign(why)) => return Err(Failure::precondition(doing).because(why)),
+            Ok(Look::NotYet) if class == Class::Fatal => return Err(failure(&error)),
+            Ok(Look::NotYet) => {}
+            Err(_) if class == Class::Fatal => return Err(failure(&error)),
+            Err(unseen) if unseen.class() == Class::Fatal => return Err(failure(&unseen)),
+            Err(_) => {}
+        }
+        if class == Class::Moved {
+            return Err(failure(&error).hint("somebody moved or removed it meanwhile; run again"));
+        }
+        let end = *end.get_or_insert_with(|| Instant::now() + PATIENCE);
+        if Instant::now() + pause > end {
+            return Err(failure(&error).because(format!("tried for {} s", PATIENCE.as_secs())));
+        }
+        ctx.waiting(format!("{error}; trying again"));
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(15));
+    }
+}

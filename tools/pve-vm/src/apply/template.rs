@@ -1,0 +1,64 @@
+//! Makes a template of an image, or goes on where the making broke off.
+
+use std::collections::BTreeMap;
+
+use stage::{Ctx, Failure};
+
+use super::guest::{config, free};
+use super::persist::{Look, persist};
+use crate::pve::{Error, Request};
+use crate::step::At;
+use crate::world::World;
+
+/// Makes the machine with the imported disk, then the template of it.
+pub async fn make(
+    world: &World,
+    ctx: &Ctx,
+    vmid: u32,
+    node: &str,
+    options: &BTreeMap<String, String>,
+    doing: &str,
+) -> Result<(), Failure> {
+    let at = At { machine: options.get("name").cloned().unwrap_or_default(), vmid, node: node.to_owned() };
+    let mark = options.get("description").map(String::as_str).unwrap_or_default();
+    let made = || async {
+        match config(world, &at).await {
+            Ok(config) if config.contains_key("lock") => Err(locked(&at)),
+            Ok(config) if config.get("description").is_some_and(|d| d.trim_end() == mark) => Ok(Look::Done),
+            Ok(_) => {
+                Ok(Look::Foreign(format!("guest {vmid} on node {node} is not ours; it was left untouched")))
+            }
+            Err(error) if error.is_absent() => Ok(Look::NotYet),
+            Err(error) if error.status() == Some(403) && free(world, vmid).await? => Ok(Look::NotYet),
+            Err(error) => Err(error),
+        }
+    };
+    let create = || async {
+        if made().await? == Look::Done {
+            return Ok(());
+        }
+        let request = Request::post(format!("/nodes/{node}/qemu")).with("vmid", vmid).with_all(options);
+        world.client.run(ctx, &request).await
+    };
+    persist(world, ctx, doing, create, made).await?;
+    let ready = || async {
+        let config = config(world, &at).await?;
+        let done = crate::options::on(&config, "template") && !config.contains_key("lock");
+        Ok(if done { Look::Done } else { Look::NotYet })
+    };
+    let convert = || async {
+        if ready().await? == Look::Done {
+            return Ok(());
+        }
+        world.client.run(ctx, &Request::post(format!("/nodes/{node}/qemu/{vmid}/template"))).await
+    };
+    persist(world, ctx, doing, convert, ready).await
+}
+
+fn locked(at: &At) -> Error {
+    Error::Task {
+        kind: "qmcreate".to_owned(),
+        node: at.node.clone(),
+        exit: format!("VM {} is locked (create)", at.vmid),
+    }
+}

@@ -1,0 +1,94 @@
+//! Cloud images: which file a template is made from, and its digest.
+
+use cluster_doc::spec::Image;
+use stage::Failure;
+
+use crate::pve::Trust;
+use crate::roster::{Roster, State};
+use crate::seen::Seen;
+use crate::template;
+use crate::want::{Design, Want};
+
+/// A list of digests larger than this is none.
+const LARGEST: usize = 1 << 20;
+
+/// A digest with its algorithm in front, such as `sha512:ab12...`.
+///
+/// # Errors
+/// A sentence that says what would do.
+pub fn digest(text: &str) -> Result<(String, String), String> {
+    let wrong = || "is no digest; write sha256: or sha512: and the hex digits".to_owned();
+    let (algorithm, hex) = text.split_once(':').ok_or_else(wrong)?;
+    let hex = hex.to_ascii_lowercase();
+    match (algorithm, hex.len(), hex.bytes().all(|b| b.is_ascii_hexdigit())) {
+        ("sha256", 64, true) | ("sha512", 128, true) => Ok((algorithm.to_owned(), hex)),
+        _ => Err(wrong()),
+    }
+}
+
+/// The digest of a file in a list such as `SHA512SUMS`; the algorithm follows from its length.
+pub fn listed(list: &str, file: &str) -> Option<(String, String)> {
+    let line = list.lines().find_map(|line| {
+        let (hex, name) = line.split_once(char::is_whitespace)?;
+        (name.trim().trim_start_matches('*').trim_start_matches("./") == file).then_some(hex)
+    })?;
+    let algorithm = if line.len() == 64 { "sha256" } else { "sha512" };
+    digest(&format!("{algorithm}:{line}")).ok()
+}
+
+/// The last part of the image's address.
+fn file_of(image: &Image) -> Option<&str> {
+    image.url.as_deref()?.rsplit('/').next().filter(|f| !f.is_empty())
+}
+
+/// Finds out the image's digest, where a template is to be made of it.
+///
+/// # Errors
+/// Exit 5 when the list cannot be fetched, 4 when it does not name the image.
+pub async fn observe(want: &Want, seen: &mut Seen) -> Result<(), Failure> {
+    let Some(image) = &want.design.image else { return Ok(()) };
+    if let Some(checksum) = &image.checksum {
+        seen.digest = digest(checksum).ok();
+        return Ok(());
+    }
+    let (Some(url), Some(file)) = (&image.checksum_url, file_of(image)) else { return Ok(()) };
+    if !needed(&want.design, seen) {
+        return Ok(());
+    }
+    let doing = format!("cannot fetch the digests of the image from {url}");
+    let hint = "give the digest in spec.proxmox.template.image.checksum";
+    let list = crate::pve::fetch(url, &Trust::System, LARGEST).await;
+    let list = list.map_err(|why| Failure::transient(&doing).because(why).hint(hint))?;
+    match listed(&list, file) {
+        Some(found) => seen.digest = Some(found),
+        None => {
+            let why = format!("it does not name {file}");
+            return Err(Failure::precondition(doing).because(why).hint(hint));
+        }
+    }
+    Ok(())
+}
+
+/// True when machines are missing and a node has no template.
+fn needed(design: &Design, seen: &Seen) -> bool {
+    let missing =
+        Roster::of(design, seen).machines.iter().any(|(_, state)| matches!(state, State::Missing(_)));
+    let online = |node: &&String| seen.nodes.get(*node).is_some_and(|n| n.online);
+    missing && design.nodes.iter().filter(online).any(|n| template::existing(design, seen, n).is_err())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digests_are_found_in_lists() {
+        let hex = "ab".repeat(64);
+        let list = format!("{}  other.qcow2\n{hex}  image.qcow2\n", "cd".repeat(64));
+        assert_eq!(listed(&list, "image.qcow2"), Some(("sha512".to_owned(), hex)));
+        let short = format!("{} *image.img\n", "ab".repeat(32));
+        assert_eq!(listed(&short, "image.img").unwrap().0, "sha256");
+        assert_eq!(listed(&list, "none"), None);
+        assert!(digest("md5:abc").is_err() && digest("sha256:zz").is_err());
+    }
+}

@@ -1,0 +1,324 @@
+//! The plan: from what shall be and what is there to steps with reasons; pure.
+
+use std::collections::BTreeMap;
+
+use stage::{HeldKind, Plan, StepId};
+
+use crate::change::{Change, Running, difference};
+use crate::homes::settle;
+use crate::mark::{Mark, pool_mark};
+use crate::preflight::{impossible, names};
+use crate::privileges;
+use crate::roster::{Roster, State};
+use crate::seen::{Guest, Seen, SshSeen};
+use crate::step::{At, Step};
+use crate::template::{Source, cloned, source};
+use crate::want::{Design, Machine};
+
+/// How many linked clones run side by side on one storage: each holds its lock for seconds, and others wait for
+/// ten (pve-storage); a full clone holds it for long.
+const LINKED_LANES: usize = 4;
+/// How long after its start a machine that does not answer may still be booting, in seconds.
+const BOOTING: u64 = 300;
+
+/// What is to be done.
+pub fn plan(design: &Design, seen: &Seen) -> Plan<Step> {
+    let roster = Roster::of(design, seen);
+    let stopped = impossible(design, seen, &roster);
+    if !stopped.held().is_empty() {
+        return stopped;
+    }
+    let mut planner = Planner {
+        design,
+        seen,
+        plan: Plan::new(),
+        lanes: BTreeMap::new(),
+        restarts: BTreeMap::new(),
+        pool: None,
+        templates: BTreeMap::new(),
+    };
+    planner.pool();
+    let homes = planner.homes(&roster);
+    for (machine, state) in &roster.machines {
+        match state {
+            State::Ours(guest, mark) => planner.converge(machine, guest, mark),
+            State::Silent(guest) => planner.plan.hold(
+                HeldKind::Unreachable,
+                machine.name.as_str(),
+                format!("its Proxmox node {} is off", guest.node),
+                Some(format!("switch {} on, then run again", guest.node)),
+            ),
+            State::Missing(vmid) => {
+                if let Some(conflict) = roster.conflict(&machine.name) {
+                    planner.plan.hold(
+                        HeldKind::Unreachable,
+                        machine.name.as_str(),
+                        conflict.why.clone(),
+                        conflict.hint.clone(),
+                    );
+                } else if let Some((node, source)) = homes.get(&machine.name) {
+                    planner.build(machine, *vmid, node, source);
+                }
+            }
+            State::NoId => {}
+        }
+    }
+    for (guest, mark) in &roster.leaving {
+        planner.plan.hold(
+            HeldKind::Flag,
+            mark.machine.as_str(),
+            format!(
+                "the document does not have it any more; it is left running as guest {} on {}",
+                guest.vmid, guest.node
+            ),
+            Some("once it has left the cluster: pve-vm destroy --prune".to_owned()),
+        );
+    }
+    privileges::checked(design, seen, planner.plan)
+}
+
+struct Planner<'d> {
+    design: &'d Design,
+    seen: &'d Seen,
+    plan: Plan<Step>,
+    /// The clones in hand by node (none for shared storage) and storage.
+    lanes: BTreeMap<(String, bool), Vec<StepId>>,
+    /// The last restart of each pool: one machine at a time.
+    restarts: BTreeMap<String, StepId>,
+    pool: Option<StepId>,
+    /// Templates that are being made, by id.
+    templates: BTreeMap<u32, StepId>,
+}
+
+impl Planner<'_> {
+    fn pool(&mut self) {
+        if let (Some(pool), Some(seen)) = (&self.design.pool, &self.seen.pool)
+            && !seen.exists
+        {
+            let step = Step::MakePool { pool: pool.clone(), comment: pool_mark(&self.design.cluster) };
+            self.pool = Some(self.plan.step(step, "it does not exist"));
+        }
+    }
+
+    /// A node and a source for each missing machine; what has none is held.
+    fn homes(&mut self, roster: &Roster<'_>) -> BTreeMap<String, (String, Source)> {
+        let (homes, homeless) = settle(self.design, self.seen, roster);
+        for one in homeless {
+            let hint = Some("switch the node on, then run again".to_owned());
+            self.plan.hold(HeldKind::Unreachable, one.machine, one.why, hint);
+        }
+        let with = |(machine, node): (String, String)| {
+            let source = source(self.design, self.seen, &node).ok()?;
+            Some((machine, (node, source)))
+        };
+        homes.into_iter().filter_map(with).collect()
+    }
+
+    fn build(&mut self, machine: &Machine, vmid: u32, node: &str, source: &Source) {
+        let design = self.design;
+        let at = At { machine: machine.name.clone(), vmid, node: node.to_owned() };
+        let mark = Mark {
+            cluster: design.cluster.clone(),
+            machine: machine.name.clone(),
+            vmid,
+            role: machine.role,
+            pool: machine.pool.clone(),
+            host_keys: Vec::new(),
+        };
+        let description = mark.write("");
+        let lane = self.lanes.entry((source.node.clone(), source.linked)).or_default();
+        let width = if source.linked { LINKED_LANES } else { 1 };
+        let mut after: Vec<StepId> =
+            lane.len().checked_sub(width).and_then(|n| lane.get(n)).copied().into_iter().collect();
+        after.extend(self.pool);
+        after.extend(self.template(source));
+        let step = Step::Clone {
+            at: at.clone(),
+            template: source.vmid,
+            source: source.node.clone(),
+            full: (!source.linked).then(|| design.storage.clone()),
+            pool: design.pool.clone(),
+            description: description.clone(),
+        };
+        let cloned_by = self.plan.step_after(&after, step, format!("there is no {}", machine.name));
+        self.lanes.entry((source.node.clone(), source.linked)).or_default().push(cloned_by);
+        let options = cloned(source, &machine.name, &description);
+        let change = difference(design, machine, &mark, &options, self.seen.version, None);
+        let mut last = self.changes(Some(cloned_by), &at, &change);
+        last = Some(self.plan.step_after(&list(last), Step::Start { at: at.clone() }, "it is new"));
+        let ready = Step::Ready { at, address: machine.address, keys: Vec::new() };
+        self.plan.step_after(&list(last), ready, "its SSH host key is not known yet");
+    }
+
+    /// The step that makes the source, once for each node, when it is not there.
+    fn template(&mut self, source: &Source) -> Option<StepId> {
+        let made = source.made.as_ref()?;
+        if let Some(step) = self.templates.get(&source.vmid) {
+            return Some(*step);
+        }
+        let (algorithm, digest) = made.digest.clone();
+        let download = Step::Download {
+            node: source.node.clone(),
+            storage: made.storage.clone(),
+            url: made.url.clone(),
+            file: made.file.clone(),
+            algorithm,
+            digest,
+        };
+        let download =
+            self.plan.step(download, format!("{} has no template {}", source.node, self.design.template));
+        let mut options = source.options.clone();
+        options.extend(self.design.pool.iter().map(|p| ("pool".to_owned(), p.clone())));
+        let make = Step::MakeTemplate {
+            name: self.design.template.clone(),
+            vmid: source.vmid,
+            node: source.node.clone(),
+            options,
+        };
+        let mut after = vec![download];
+        after.extend(self.pool);
+        let step = self.plan.step_after(&after, make, "the image is there then");
+        self.templates.insert(source.vmid, step);
+        Some(step)
+    }
+
+    /// Configure and resize; gives the last step.
+    fn changes(&mut self, after: Option<StepId>, at: &At, change: &Change) -> Option<StepId> {
+        let mut last = after;
+        if change.configures() {
+            let step = Step::Configure {
+                at: at.clone(),
+                set: change.set.clone(),
+                net: change.net.clone(),
+                delete: change.delete.clone(),
+            };
+            let why = if after.is_some() { "it is new".to_owned() } else { reason(change) };
+            last = Some(self.plan.step_after(&list(last), step, why));
+        }
+        for (disk, gib) in &change.grow {
+            let step = Step::Resize { at: at.clone(), disk: disk.clone(), gib: *gib };
+            last = Some(self.plan.step_after(&list(last), step, "it is smaller"));
+        }
+        last
+    }
+
+    fn converge(&mut self, machine: &Machine, guest: &Guest, mark: &Mark) {
+        let design = self.design;
+        let at = At { machine: machine.name.clone(), vmid: guest.vmid, node: guest.node.clone() };
+        let empty = BTreeMap::new();
+        let options = guest.config.as_ref().unwrap_or(&empty);
+        if let Some(lock @ ("clone" | "create" | "migrate" | "rollback")) = guest.option("lock") {
+            let hint =
+                format!("look at the tasks of node {}; when none runs: qm unlock {}", guest.node, guest.vmid);
+            self.plan.hold(
+                HeldKind::Unmet,
+                machine.name.as_str(),
+                format!("it is locked ({lock})"),
+                Some(hint),
+            );
+            return;
+        }
+        let wanted = Mark { role: machine.role, pool: machine.pool.clone(), ..mark.clone() };
+        let booted = match (guest.running, mark.host_keys.is_empty()) {
+            (true, _) => Some(Running::Yes),
+            (false, false) => Some(Running::No),
+            (false, true) => None,
+        };
+        let change = difference(design, machine, &wanted, options, self.seen.version, booted);
+        self.hold_frozen(machine, &change);
+        let mut last = self.changes(None, &at, &change);
+        if let Some(pool) = design.pool.as_ref().filter(|p| guest.pool.as_ref() != Some(p)) {
+            let why = match &guest.pool {
+                Some(other) => format!("it is in the pool {other}"),
+                None => "it is in no pool".to_owned(),
+            };
+            let step = Step::Join { at: at.clone(), pool: pool.clone() };
+            last = Some(self.plan.step_after(&list(last.or(self.pool)), step, why));
+        }
+        let ready = Step::Ready { at: at.clone(), address: machine.address, keys: mark.host_keys.clone() };
+        if !guest.running {
+            last = Some(self.plan.step_after(&list(last), Step::Start { at }, "it is off"));
+            let why =
+                if mark.host_keys.is_empty() { "its SSH host key is not known yet" } else { "it is off" };
+            self.plan.step_after(&list(last), ready, why);
+            return;
+        }
+        let mut waiting = guest.pending.clone();
+        waiting.extend(change.restart.iter().filter(|r| !guest.pending.contains(r)).cloned());
+        if !waiting.is_empty() && design.restart {
+            let mut after = list(last);
+            after.extend(self.restarts.get(&machine.pool));
+            let why = format!("{} wait for it", waiting.join(", "));
+            let restart = self.plan.step_after(&after, Step::Restart { at }, why);
+            let proven = self.plan.step_after(&[restart], ready, "it was restarted");
+            self.restarts.insert(machine.pool.clone(), proven);
+            return;
+        }
+        if !waiting.is_empty() {
+            let why = format!("changes of {} wait for a restart", waiting.join(", "));
+            self.plan.hold(HeldKind::Flag, machine.name.as_str(), why, Some("pve-vm --restart".to_owned()));
+        }
+        self.answers(machine, guest, mark, ready, last);
+    }
+
+    fn answers(&mut self, machine: &Machine, guest: &Guest, mark: &Mark, ready: Step, last: Option<StepId>) {
+        match &guest.ssh {
+            _ if mark.host_keys.is_empty() => {
+                self.plan.step_after(&list(last), ready, "its SSH host key is not known yet");
+            }
+            None | Some(SshSeen::Answers) => {}
+            Some(SshSeen::Silent(_)) if guest.uptime < BOOTING => {
+                self.plan.step_after(&list(last), ready, "it was started a moment ago");
+            }
+            Some(SshSeen::Silent(why)) => self.plan.hold(
+                HeldKind::Unreachable,
+                machine.name.as_str(),
+                format!("it runs and does not answer: {why}"),
+                Some(format!("look at its console: guest {} on node {}", guest.vmid, guest.node)),
+            ),
+            Some(SshSeen::Refuses(why, hint)) => {
+                self.plan.hold(HeldKind::Unmet, machine.name.as_str(), why.clone(), hint.clone());
+            }
+        }
+    }
+
+    fn hold_frozen(&mut self, machine: &Machine, change: &Change) {
+        if !change.frozen.is_empty() {
+            let (address, rest): (Vec<&String>, Vec<&String>) =
+                change.frozen.iter().partition(|o| *o == "ipconfig0");
+            if !address.is_empty() {
+                self.plan.hold(
+                    HeldKind::Unmet,
+                    machine.name.as_str(),
+                    "its address is not the document's, and is fixed since its first boot".to_owned(),
+                    Some(
+                        "give the pool its old address back, or destroy the machine and run again".to_owned(),
+                    ),
+                );
+            }
+            if !rest.is_empty() {
+                self.plan.hold(
+                    HeldKind::Flag,
+                    machine.name.as_str(),
+                    format!(
+                        "settings of its first boot differ ({}): the document's are for new machines",
+                        names(rest)
+                    ),
+                    None,
+                );
+            }
+        }
+        if !change.larger.is_empty() {
+            let why = format!("{} is larger than the document says; disks only grow", names(&change.larger));
+            self.plan.hold(HeldKind::Flag, machine.name.as_str(), why, None);
+        }
+    }
+}
+
+fn list(last: Option<StepId>) -> Vec<StepId> {
+    last.into_iter().collect()
+}
+
+fn reason(change: &Change) -> String {
+    if change.why.is_empty() { "it differs from the document".to_owned() } else { change.why.join("; ") }
+}

@@ -1,0 +1,207 @@
+//! The steps: each carries every id, name and value that it needs.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use serde::Serialize;
+
+/// A guest that a step works on.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct At {
+    /// The machine's name.
+    pub machine: String,
+    /// Its id at Proxmox.
+    pub vmid: u32,
+    /// The Proxmox node that it is on.
+    pub node: String,
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({} on {})", self.machine, self.vmid, self.node)
+    }
+}
+
+/// The bridge and VLAN that a network card is put on; its MAC address stays.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Net {
+    /// The bridge.
+    pub bridge: String,
+    /// The VLAN.
+    pub vlan: Option<u16>,
+}
+
+/// One change at Proxmox.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "do", rename_all = "kebab-case", rename_all_fields = "camelCase")]
+pub enum Step {
+    /// Makes the resource pool.
+    MakePool {
+        /// Its name.
+        pool: String,
+        /// The comment that says whose it is.
+        comment: String,
+    },
+    /// Lets a node download a cloud image.
+    Download {
+        /// The Proxmox node.
+        node: String,
+        /// The storage for images.
+        storage: String,
+        /// Where from.
+        url: String,
+        /// The file's name there.
+        file: String,
+        /// The digest's algorithm.
+        algorithm: String,
+        /// The digest.
+        digest: String,
+    },
+    /// Makes a template from an image.
+    MakeTemplate {
+        /// Its name.
+        name: String,
+        /// Its id.
+        vmid: u32,
+        /// The Proxmox node.
+        node: String,
+        /// Options of the machine that becomes the template.
+        options: BTreeMap<String, String>,
+    },
+    /// Clones a template.
+    Clone {
+        /// The new machine.
+        at: At,
+        /// The template's id.
+        template: u32,
+        /// The node that has the template.
+        source: String,
+        /// A copy rather than shared blocks, and the storage for it.
+        full: Option<String>,
+        /// The resource pool that it joins.
+        pool: Option<String>,
+        /// The description with the mark.
+        description: String,
+    },
+    /// Puts a guest into the resource pool.
+    Join {
+        /// The machine.
+        at: At,
+        /// The pool.
+        pool: String,
+    },
+    /// Sets options.
+    Configure {
+        /// The machine.
+        at: At,
+        /// Options and their values.
+        set: BTreeMap<String, String>,
+        /// Where the first network card shall be.
+        net: Option<Net>,
+        /// Options that go.
+        delete: Vec<String>,
+    },
+    /// Grows a disk.
+    Resize {
+        /// The machine.
+        at: At,
+        /// The option that holds the disk.
+        disk: String,
+        /// Its new size.
+        gib: u64,
+    },
+    /// Switches a machine on.
+    Start {
+        /// The machine.
+        at: At,
+    },
+    /// Waits until a machine answers over SSH, with its known host key or with the one that its agent shows,
+    /// which is then noted in its mark.
+    Ready {
+        /// The machine.
+        at: At,
+        /// Its address.
+        address: Ipv4Addr,
+        /// Its host keys; none: they are read over the guest agent.
+        keys: Vec<String>,
+    },
+    /// Shuts a machine down and switches it on again.
+    Restart {
+        /// The machine.
+        at: At,
+    },
+    /// Switches a machine off.
+    Stop {
+        /// The machine.
+        at: At,
+    },
+    /// Deletes a machine with its disks.
+    Destroy {
+        /// The machine.
+        at: At,
+    },
+    /// Deletes the empty resource pool.
+    DropPool {
+        /// Its name.
+        pool: String,
+    },
+}
+
+impl Step {
+    /// The guest that the step works on.
+    pub fn at(&self) -> Option<&At> {
+        match self {
+            Step::MakePool { .. }
+            | Step::DropPool { .. }
+            | Step::Download { .. }
+            | Step::MakeTemplate { .. } => None,
+            Step::Clone { at, .. }
+            | Step::Join { at, .. }
+            | Step::Configure { at, .. }
+            | Step::Resize { at, .. }
+            | Step::Start { at }
+            | Step::Ready { at, .. }
+            | Step::Restart { at }
+            | Step::Stop { at }
+            | Step::Destroy { at } => Some(at),
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::MakePool { pool, .. } => write!(f, "make the pool {pool}"),
+            Step::Download { node, storage, file, .. } => write!(f, "download {file} to {storage} on {node}"),
+            Step::MakeTemplate { name, vmid, node, .. } => {
+                write!(f, "make the template {name} ({vmid} on {node})")
+            }
+            Step::Clone { at, template, source, full, .. } => {
+                let from = if *source == at.node { String::new() } else { format!(" of {source}") };
+                let how = if full.is_some() { "copy" } else { "clone" };
+                write!(f, "{how} template {template}{from} to {at}")
+            }
+            Step::Join { at, pool } => write!(f, "put {at} into the pool {pool}"),
+            Step::Configure { at, set, net, delete } => {
+                let net = net.iter().map(|_| "net0".to_owned());
+                let gone = delete.iter().map(|d| format!("no {d}"));
+                let mut what: Vec<String> = set.keys().cloned().chain(net).collect();
+                what.sort();
+                what.extend(gone);
+                if what.len() > 6 {
+                    return write!(f, "configure {at}");
+                }
+                write!(f, "configure {at}: {}", what.join(", "))
+            }
+            Step::Resize { at, disk, gib } => write!(f, "grow {disk} of {at} to {gib}G"),
+            Step::Start { at } => write!(f, "start {at}"),
+            Step::Ready { at, keys, .. } if keys.is_empty() => write!(f, "learn the host key of {at}"),
+            Step::Ready { at, .. } => write!(f, "wait for {at} to answer"),
+            Step::Restart { at } => write!(f, "restart {at}"),
+            Step::Stop { at } => write!(f, "stop {at}"),
+            Step::Destroy { at } => write!(f, "destroy {at}"),
+            Step::DropPool { pool } => write!(f, "delete the pool {pool}"),
+        }
+    }
+}

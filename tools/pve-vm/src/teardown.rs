@@ -1,0 +1,92 @@
+//! What `destroy` does; pure.
+
+use std::collections::BTreeSet;
+
+use cluster_doc::spec::Role;
+use stage::{HeldKind, Plan, StepId};
+
+use crate::mark::{Mark, pool_mark};
+use crate::options::{boot_disk, disks, on};
+use crate::privileges;
+use crate::roster::{Roster, State};
+use crate::seen::{Guest, Owner, Seen};
+use crate::step::{At, Step};
+use crate::want::Design;
+
+/// Our machines go, and nothing else; with `--prune` only those that the document no longer has.
+pub fn teardown(design: &Design, seen: &Seen) -> Plan<Step> {
+    let roster = Roster::of(design, seen);
+    let mut plan = Plan::new();
+    let mut gone: BTreeSet<u32> = BTreeSet::new();
+    let mut last: Vec<StepId> = Vec::new();
+    let ours = seen.guests.iter().filter_map(|g| match g.owner(&design.cluster) {
+        Owner::Ours(mark) => Some((g, mark)),
+        _ => None,
+    });
+    for (guest, mark) in ours {
+        let leaving = roster.leaving.iter().any(|(g, _)| g.vmid == guest.vmid);
+        if design.prune && !leaving {
+            continue;
+        }
+        if let Some((why, hint)) = protected(design, guest, &mark, leaving) {
+            plan.hold(HeldKind::Unmet, mark.machine.as_str(), why, Some(hint));
+            continue;
+        }
+        let at = At { machine: mark.machine.clone(), vmid: guest.vmid, node: guest.node.clone() };
+        let why = if leaving { "the document does not have it any more" } else { "the cluster goes" };
+        let stopped = guest.running.then(|| plan.step(Step::Stop { at: at.clone() }, why));
+        let after: Vec<StepId> = stopped.into_iter().collect();
+        last.push(plan.step_after(&after, Step::Destroy { at }, why));
+        gone.insert(guest.vmid);
+    }
+    for (machine, state) in &roster.machines {
+        if let (State::Silent(guest), false) = (state, design.prune) {
+            plan.hold(
+                HeldKind::Unreachable,
+                machine.name.as_str(),
+                format!("its Proxmox node {} is off: guest {} is left there", guest.node, guest.vmid),
+                Some(format!("switch {} on, then run again", guest.node)),
+            );
+        }
+    }
+    pool(design, seen, &gone, &last, &mut plan);
+    privileges::checked(design, seen, plan)
+}
+
+/// The pool goes when it is ours and empty.
+fn pool(design: &Design, seen: &Seen, gone: &BTreeSet<u32>, last: &[StepId], plan: &mut Plan<Step>) {
+    let (Some(name), Some(pool), false) = (&design.pool, &seen.pool, design.prune) else { return };
+    let ours = pool.exists && pool.comment == pool_mark(&design.cluster);
+    if ours && pool.members.iter().all(|m| gone.contains(m)) {
+        plan.step_after(last, Step::DropPool { pool: name.clone() }, "it is ours, and empty then");
+    }
+}
+
+fn protected(design: &Design, guest: &Guest, mark: &Mark, leaving: bool) -> Option<(String, String)> {
+    let config = guest.config.as_ref()?;
+    if let Some(lock) = config.get("lock") {
+        let hint =
+            format!("look at the tasks of node {}; when none runs: qm unlock {}", guest.node, guest.vmid);
+        return Some((format!("it is locked ({lock})"), hint));
+    }
+    if on(config, "protection") {
+        let hint = format!("on node {}: qm set {} --protection 0", guest.node, guest.vmid);
+        return Some(("somebody switched its protection on".to_owned(), hint));
+    }
+    let boot = boot_disk(config);
+    let data: Vec<String> =
+        disks(config).into_iter().filter(|d| Some(&d.slot) != boot.as_ref()).map(|d| d.slot).collect();
+    if !data.is_empty() && !design.delete_data.contains(&mark.machine) {
+        let why = format!("it has data disks ({})", data.join(", "));
+        let prune = if design.prune { " --prune" } else { "" };
+        return Some((why, format!("pve-vm destroy{prune} --delete-data {}", mark.machine)));
+    }
+    let member = matches!(mark.role, Role::ControlPlane | Role::Worker)
+        && design.members.as_ref().is_some_and(|all| all.contains(&mark.machine));
+    (leaving && design.prune && member).then(|| {
+        (
+            "it is still a node of the Kubernetes cluster".to_owned(),
+            "kadm-bootstrap, which drains and removes it".to_owned(),
+        )
+    })
+}
