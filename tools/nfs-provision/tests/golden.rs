@@ -1,5 +1,7 @@
 //! Documents and what is seen, against the plan, the manifests and the status that follow.
 
+#![allow(clippy::panic, clippy::unwrap_used)] // A test says what it expects.
+
 use nfs_provision::{NfsProvision, Want};
 use stage::Failure;
 
