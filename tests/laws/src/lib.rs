@@ -13,6 +13,7 @@
 
 mod case;
 mod run;
+pub mod cluster;
 pub mod ssh;
 
 pub use case::{Case, Trouble};
