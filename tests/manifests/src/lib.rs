@@ -81,19 +81,19 @@ pub fn check<'a>(objects: impl IntoIterator<Item = &'a Value>) -> Result<(usize,
     if wrong.is_empty() { Ok((known, others)) } else { Err(wrong) }
 }
 
-/// Compares a text with the file that holds what is expected; with UPDATE_GOLDEN set, writes the file instead.
+/// Compares a text with the file that holds what is expected; with BLESS set, writes the file instead.
 ///
 /// # Errors
 /// What differs first, and how to accept it.
 pub fn golden(path: &Path, actual: &str) -> Result<(), String> {
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+    if std::env::var_os("BLESS").is_some() {
         let folder = path.parent().unwrap_or(path);
         return std::fs::create_dir_all(folder)
             .and_then(|()| std::fs::write(path, actual))
             .map_err(|error| format!("cannot write {}: {error}", path.display()));
     }
     let expected = std::fs::read_to_string(path)
-        .map_err(|error| format!("cannot read {}: {error}; UPDATE_GOLDEN=1 writes it", path.display()))?;
+        .map_err(|error| format!("cannot read {}: {error}; BLESS=1 writes it", path.display()))?;
     if expected == actual {
         return Ok(());
     }
@@ -101,7 +101,7 @@ pub fn golden(path: &Path, actual: &str) -> Result<(), String> {
     let line = differs.unwrap_or_else(|| expected.lines().count().min(actual.lines().count()));
     let shown = |text: &str| text.lines().nth(line).unwrap_or("(the end)").to_owned();
     Err(format!(
-        "{} differs at line {}:\n- {}\n+ {}\nUPDATE_GOLDEN=1 accepts it; look at it with git diff",
+        "{} differs at line {}:\n- {}\n+ {}\nBLESS=1 accepts it; look at it with git diff",
         path.display(),
         line + 1,
         shown(&expected),

@@ -69,7 +69,8 @@ async fn up_builds_the_cluster_and_up_again_changes_nothing() {
 async fn the_bare_pipe_does_the_same() {
     let site = Site::new().await;
     let line = PIPE.map(|tool| format!("'{}/{tool}'", binaries().display())).join(" | ");
-    let script = format!("set -o pipefail; mkdir -p out/demo; {line} < lab/cluster.json > out/demo/cluster.json");
+    let script =
+        format!("set -o pipefail; mkdir -p out/demo; {line} < lab/cluster.json > out/demo/cluster.json");
     let mut command = site.command("bash");
     command.args(["-c", &script]);
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
@@ -116,7 +117,11 @@ async fn a_proxmox_node_is_lost_and_comes_back() {
     let said = site.chain("check", &[]).await;
     assert_ne!(said.exit, 0);
     for name in &lost {
-        assert!(said.stdout.contains(name.as_str()) || said.stderr.contains(name.as_str()), "{name}: {}", said.stdout);
+        assert!(
+            said.stdout.contains(name.as_str()) || said.stderr.contains(name.as_str()),
+            "{name}: {}",
+            said.stdout
+        );
     }
     let said = site.chain("up", &[]).await;
     assert_eq!(said.exit, 7, "{}", said.stderr);
@@ -177,7 +182,8 @@ async fn a_reader_that_goes_away_is_a_quiet_end() {
     let site = Site::new().await;
     let mut command = kubeline(&site, "pve-vm");
     command.arg("schema");
-    let script = format!("'{}' schema | head -n 1; exit ${{PIPESTATUS[0]}}", binaries().join("pve-vm").display());
+    let script =
+        format!("'{}' schema | head -n 1; exit ${{PIPESTATUS[0]}}", binaries().join("pve-vm").display());
     let mut command = site.command("bash");
     command.args(["-c", &script]);
     let output = command.output().unwrap();

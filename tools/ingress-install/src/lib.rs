@@ -1,6 +1,6 @@
 //! Traefik on NodePorts behind the load balancers, and cert-manager with Vault or ACME.
 //!
-//! * **Reads** `spec.ingress` (ports, replicas, certificates), `spec.loadBalancer` (who terminates TLS), `spec.vip`,
+//! * **Reads** `spec.ingress` (ports, certificates), `spec.loadBalancer` (who terminates TLS), `spec.vip`,
 //!   `spec.kubernetes.kubeconfig`, `spec.artifacts`, `spec.registry`; the load balancers' addresses, which are trusted.
 //! * **Writes** `status["ingress-install"]`: versions, NodePorts, issuers, number and digest of the objects.
 //! * **Changes** the cluster's objects alone, as the field manager `kubeline-ingress-install`, in the namespaces

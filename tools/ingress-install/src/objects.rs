@@ -14,8 +14,8 @@ use crate::IngressInstall;
 pub struct Settings {
     /// Traefik's image.
     pub image: String,
-    /// How many instances.
-    pub replicas: u32,
+    /// The workers' taints, which Traefik tolerates.
+    pub tolerations: Vec<Toleration>,
     /// The NodePort of HTTP.
     pub http_node_port: u16,
     /// The NodePort of HTTPS.
@@ -34,6 +34,19 @@ pub struct Settings {
     pub vault: Option<VaultIssuer>,
     /// ACME as an issuer.
     pub acme: Option<AcmeIssuer>,
+}
+
+/// A taint that is tolerated.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Toleration {
+    /// The taint's key.
+    pub key: String,
+    /// `Equal`: the value counts.
+    pub operator: &'static str,
+    /// The taint's value.
+    pub value: String,
+    /// The taint's effect.
+    pub effect: &'static str,
 }
 
 /// Vault as an issuer.

@@ -1,5 +1,7 @@
 //! What the operator wants: every refusal of input is here.
 
+use std::collections::BTreeSet;
+
 use addon::{Access, Addon, Artefact, Flags, Pin, Texts};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,7 +10,7 @@ use cluster_doc::{Document, FilePath, Pointer, Refusals};
 use stage::{Failure, Site, Tool as _};
 
 use crate::IngressInstall;
-use crate::objects::{self, AcmeIssuer, AppRoleLogin, Settings, VaultIssuer};
+use crate::objects::{self, AcmeIssuer, AppRoleLogin, Settings, Toleration, VaultIssuer};
 
 /// Traefik's image.
 const TRAEFIK: &str = "docker.io/traefik:v3.7.11";
@@ -77,11 +79,16 @@ pub(crate) fn want(flags: &Flags, doc: &Document, site: &Site) -> Result<Want, F
     let machines = doc.machines(&spec);
     let trusted = machines.iter().filter(|m| m.role == Role::LoadBalancer && !m.leaving);
     let trusted: Vec<String> = trusted.map(|m| m.address.to_string()).collect();
+    let workers = machines.iter().filter(|m| m.role == Role::Worker && !m.leaving);
+    let taints = workers.flat_map(|m| &m.taints).map(|taint| Toleration {
+        key: taint.key.to_string(),
+        operator: "Equal",
+        value: taint.value.to_string(),
+        effect: taint.effect.word(),
+    });
+    let tolerations: Vec<Toleration> = BTreeSet::from_iter(taints).into_iter().collect();
     let mut wrong = Refusals::default();
     let at = Pointer::root().key("spec").key("ingress");
-    if ingress.replicas == 0 {
-        wrong.add(at.key("replicas"), "is 0: nothing would take HTTP in; write 2 or more");
-    }
     let none = Certificates { vault: None, acme: None };
     let certificates = ingress.certificates.as_ref();
     if certificates == Some(&none) {
@@ -103,7 +110,7 @@ pub(crate) fn want(flags: &Flags, doc: &Document, site: &Site) -> Result<Want, F
     let balance = spec.load_balancer.clone().unwrap_or_default();
     let settings = Settings {
         image: TRAEFIK.to_owned(),
-        replicas: ingress.replicas,
+        tolerations,
         http_node_port: ingress.http_node_port.get(),
         https_node_port: ingress.https_node_port.get(),
         ping_node_port: ingress.ping_node_port.get(),

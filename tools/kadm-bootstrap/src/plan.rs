@@ -113,7 +113,10 @@ fn course<'w>(
         .map(|(name, _)| *name)
         .collect();
     if !traces.is_empty() && own_init(want, seen).is_none() {
-        if let Some(fault) = &seen.api_fault {
+        let fault = seen.api_fault.as_ref();
+        let data =
+            |name: &&str| seen.hosts.get(*name).is_some_and(|h| h.state.contains("/var/lib/etcd/member"));
+        if let Some(fault) = fault.filter(|_| traces.iter().any(data)) {
             // A cluster that is down is to be started, not to be wiped: no flag is offered here.
             let why = format!("{} know of one, which does not answer: {fault}", traces.join(", "));
             return hold(

@@ -11,7 +11,9 @@
 mod site;
 
 use cluster_doc::Exit;
+use kadm_bootstrap::KadmBootstrap;
 use lab::world::Kubernetes as _;
+use lab::{Action, Fault, Window};
 use serde_json::{Value, json};
 use site::{Ran, Site};
 
@@ -120,40 +122,106 @@ async fn three_and_six_from_blank_machines() {
     site.nothing_unknown();
 }
 
-/// Law 3: killed after step k and run again, for every k.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_after_every_step() {
-    let undisturbed = Site::new(3, 1).await;
-    let ran = undisturbed.run(&[], &undisturbed.document()).await;
-    assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
-    let wanted = undisturbed.picture();
-    let plan = Site::new(3, 1).await;
-    let plan = plan.run(&["plan", "--json"], &plan.document()).await;
-    let plan: Value = serde_json::from_str(&plan.out).unwrap();
-    let steps = plan["steps"].as_array().unwrap().len();
-    assert!(steps > 15, "{steps}");
-    let mut converged = 0;
-    for k in 1..=steps {
-        let site = Site::new(3, 1).await;
-        let document = site.document();
-        let killed = site.run_until(&[], &document, Some(k)).await;
-        assert!(killed.crashed && killed.out.is_empty(), "after {k}: {}", killed.err);
-        let ran = site.run(&[], &document).await;
-        assert_eq!(ran.exit, Exit::Done, "killed after {k}: {}", ran.err);
-        let picture = site.picture();
-        assert_eq!(neutral(&picture, &site), neutral(&wanted, &undisturbed), "killed after {k}");
-        site.nothing_unknown();
-        site.no_secret_in_argv();
-        converged += 1;
+async fn case() -> laws::Case {
+    let site = std::sync::Arc::new(Site::new(3, 1).await);
+    let mut document = site.document();
+    document["status"] = json!({});
+    let base = site.world.net.cidr();
+    let base = base.rsplit_once('.').unwrap().0.to_owned();
+    let mut same: Vec<(String, String)> = ["cp-1", "cp-2", "cp-3", "w-1"]
+        .map(|name| (site.hosts.host_key(name).unwrap(), format!("key-of-{name}")))
+        .into();
+    same.push((base, "127.x.y".to_owned()));
+    let seen = site.clone();
+    laws::Case {
+        journal: site.world.journal.clone(),
+        faults: site.world.faults.clone(),
+        dir: site.path(""),
+        document: format!("{document:#}\n"),
+        // What a kubeconfig and a key file hold; tokens and certificate keys are looked for by their shape elsewhere.
+        secrets: vec!["client-key-data".to_owned(), "PRIVATE KEY".to_owned()],
+        same,
+        picture: Box::new(move || format!("{:#}", seen.picture())),
+        keep: Box::new(site),
     }
-    eprintln!("kadm-bootstrap: {steps} steps, {steps} kills, {converged} converged");
 }
 
-/// Without the addresses, which differ from lab to lab.
-fn neutral(picture: &Value, site: &Site) -> String {
-    let base = site.world.net.cidr();
-    let base = base.rsplit_once('.').unwrap().0;
-    picture.to_string().replace(base, "127.x.y")
+fn ssh(matching: &str, action: Action) -> Fault {
+    Fault { window: Window::Ssh, matching: matching.into(), skip: 0, times: 1, action }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keeps_the_seven_laws() {
+    let trouble = |name, fault, exits: &[Exit]| laws::Trouble { name, fault, exits: exits.to_vec() };
+    let transient = [Exit::Transient];
+    let no_port = "\t[ERROR Port-6443]: Port 6443 is in use\nerror: preflight checks failed\n";
+    let troubles = [
+        trouble("a look is cut off", ssh("cp-2 kadm-look", Action::DropBefore), &transient),
+        trouble(
+            "apt fails",
+            ssh(
+                "w-1 env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 install",
+                Action::Exit(100, "E: no".into()),
+            ),
+            &[Exit::Precondition],
+        ),
+        trouble(
+            "containerd refuses",
+            ssh("cp-1 containerd --config", Action::Exit(1, "no TOML".into())),
+            &[Exit::Precondition],
+        ),
+        trouble(
+            "preflight fails",
+            ssh("cp-1 kubeadm init --config", Action::Exit(1, no_port.into())),
+            &[Exit::Precondition],
+        ),
+        trouble(
+            "init fails",
+            ssh("cp-1 kubeadm init --config", Action::Exit(1, "error: timeout".into())),
+            &transient,
+        ),
+        trouble("cut off after init", ssh("cp-1 kubeadm init --config", Action::DropAfter), &transient),
+        trouble(
+            "cut off after a control plane's join",
+            ssh("cp-2 kubeadm join", Action::DropAfter),
+            &transient,
+        ),
+        trouble("cut off before a worker's join", ssh("w-1 kubeadm join", Action::DropBefore), &transient),
+        trouble(
+            "cut off after the upload",
+            ssh("cp-1 kubeadm init phase upload-certs", Action::DropAfter),
+            &transient,
+        ),
+        trouble(
+            "cut off while the secret is removed",
+            ssh("cp-3 remove v1 /run/kubeline-kadm-join", Action::DropBefore),
+            &transient,
+        ),
+        trouble(
+            "the API restarts",
+            Fault {
+                window: Window::Kube,
+                matching: "GET /readyz".into(),
+                skip: 1,
+                times: 3,
+                action: Action::DropBefore,
+            },
+            &[Exit::Done, Exit::Transient],
+        ),
+        trouble(
+            "the API is overloaded",
+            Fault {
+                window: Window::Kube,
+                matching: "POST /api/v1/namespaces/kube-system/secrets".into(),
+                skip: 0,
+                times: 1,
+                action: Action::Status(503, "no".into()),
+            },
+            &transient,
+        ),
+    ];
+    let summary = laws::check::<KadmBootstrap>(&[], &troubles, case).await.unwrap_or_else(|e| panic!("{e}"));
+    eprintln!("{summary}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -182,7 +250,7 @@ async fn never_a_second_cluster() {
     assert!(ran.err.contains("--new-cluster") && site.kube.clusters().is_empty(), "{}", ran.err);
     let boot = site.hosts.find("cp-3").unwrap().machine().boot.clone();
     lab::world::Machines::power_on(&site.hosts, boot);
-    site.until("cp-3 is up", || site.hosts.find("cp-3").unwrap().machine().up).await;
+    site.answers("cp-3", 23).await;
     // A kubeconfig speaks of one.
     std::fs::create_dir_all(site.path("out")).unwrap();
     std::fs::write(site.path("out/kubeconfig"), "apiVersion: v1\nkind: Config\n").unwrap();
@@ -209,7 +277,7 @@ async fn a_blank_machine_takes_its_place_again() {
     let site = Site::new(3, 1).await;
     let document = site.document();
     assert_eq!(site.run(&[], &document).await.exit, Exit::Done);
-    for name in ["cp-1", "w-1"] {
+    for (name, last) in [("cp-1", 21), ("w-1", 31)] {
         let (vmid, mut boot) = {
             let host = site.hosts.find(name).unwrap();
             let machine = host.machine();
@@ -217,9 +285,10 @@ async fn a_blank_machine_takes_its_place_again() {
             (host.vmid, lab::world::Boot { host_keys: vec![key], ..machine.boot.clone() })
         };
         lab::world::Machines::power_off(&site.hosts, vmid);
+        site.silent(name, last).await;
         boot.generation += 1;
         lab::world::Machines::power_on(&site.hosts, boot);
-        site.until("it is up", || site.hosts.find(name).unwrap().machine().up).await;
+        site.answers(name, last).await;
         let ran = site.run(&[], &document).await;
         assert_eq!(ran.exit, Exit::Done, "{name}: {}", ran.err);
         let picture = site.picture();

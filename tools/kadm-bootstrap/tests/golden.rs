@@ -1,4 +1,4 @@
-//! Plans and files, held against what they were: `KUBELINE_GOLDEN=write cargo test` writes them anew.
+//! Plans and files, held against what they were: `BLESS=write cargo test` writes them anew.
 //!
 //! A case is `golden/NAME.json`: a base (`blank` or `running` machines), a merge patch on what is seen, flags, a merge
 //! patch on the document; `golden/NAME.txt` is the plan, or for `"verb": "destroy"` the teardown.
@@ -144,7 +144,7 @@ fn seen(want: &Want, running: bool) -> Value {
 }
 
 fn held(path: &Path, text: &str) {
-    if std::env::var_os("KUBELINE_GOLDEN").is_some() {
+    if std::env::var_os("BLESS").is_some() {
         std::fs::write(path, text).unwrap();
     }
     let expected = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));

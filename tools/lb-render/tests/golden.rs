@@ -1,7 +1,7 @@
 //! Golden cases: a document and what is there, to files and plans; and the real `haproxy -c` on the files.
 //!
 //! A case is a folder below `tests/golden`: `cluster.json`, perhaps `seen.json`, other files of the operator's;
-//! expected are `plan.txt` or `teardown.txt` for a `seen.json`, and the folder `render`. `UPDATE_GOLDEN=1` writes
+//! expected are `plan.txt` or `teardown.txt` for a `seen.json`, and the folder `render`. `BLESS=1` writes
 //! what is; review it with `git diff`.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests fail loudly")]
@@ -66,7 +66,7 @@ fn seen(case: &Path, want: &Want) -> Option<Seen> {
 
 #[test]
 fn cases_give_what_is_expected() {
-    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
+    let update = std::env::var_os("BLESS").is_some();
     let mut wrong = Vec::new();
     for case in cases() {
         let (want, _dir) = want(&case);
@@ -108,7 +108,7 @@ fn cases_give_what_is_expected() {
             }
         }
     }
-    assert!(wrong.is_empty(), "{wrong:#?}\nUPDATE_GOLDEN=1 writes them");
+    assert!(wrong.is_empty(), "{wrong:#?}\nBLESS=1 writes them");
 }
 
 /// A certificate with its key, as HAProxy wants it.

@@ -40,7 +40,8 @@ pub(crate) async fn apply(step: &Step, world: &World, want: &Want, ctx: &Ctx) ->
         }
         Step::Folder { path, mode, .. } => {
             let mode = format!("{mode:04o}");
-            let make = Command::new("install").args(["-d", "-m", &mode, "-o", "root", "-g", "root", path]).sudo();
+            let make =
+                Command::new("install").args(["-d", "-m", &mode, "-o", "root", "-g", "root", path]).sudo();
             host.ok(&make).await.map_err(fail)?;
         }
         Step::Export { exports: text, .. } => export(step, host, text, want, ctx).await?,
@@ -104,7 +105,11 @@ async fn in_force(host: &Host, want: &Want, ctx: &Ctx) -> Result<(), Failure> {
         let table = table.map_err(|e| failure(format!("cannot look at {what}"), &e))?;
         let table = exports::in_force(&table.text()).map_err(Failure::internal)?;
         let lacking = exports::lacking(&server.exports, &table);
-        Ok(if lacking.is_empty() { Waiting::Seen(()) } else { Waiting::NotYet(format!("not {}", lacking.join(", "))) })
+        Ok(if lacking.is_empty() {
+            Waiting::Seen(())
+        } else {
+            Waiting::NotYet(format!("not {}", lacking.join(", ")))
+        })
     })
     .await
 }

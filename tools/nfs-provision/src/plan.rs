@@ -105,7 +105,12 @@ fn serve(plan: &mut Plan<Step>, server: &Server, seen: &ServerSeen, done: &mut V
     let mut ready = true;
     if seen.unit.is_masked() {
         let hint = format!("ssh {machine}, then: systemctl unmask nfs-server");
-        plan.hold(HeldKind::Unmet, &machine, "nfs-server is masked: somebody forbade it to start", Some(hint));
+        plan.hold(
+            HeldKind::Unmet,
+            &machine,
+            "nfs-server is masked: somebody forbade it to start",
+            Some(hint),
+        );
         ready = false;
     }
     if seen.exports_file.as_ref().is_some_and(|text| !text.starts_with(exports::HEADER)) {
@@ -138,8 +143,10 @@ fn serve(plan: &mut Plan<Step>, server: &Server, seen: &ServerSeen, done: &mut V
         let wanted = format!("{:o} root:root", export.mode);
         let found = seen.folders.get(&export.path).filter(|_| mounted || export.mount.is_none());
         if found != Some(&wanted) {
-            let why = found.map_or("it does not exist".to_owned(), |found| format!("it is {found}, wanted is {wanted}"));
-            let step = Step::Folder { machine: machine.clone(), path: export.path.clone(), mode: export.mode };
+            let why = found
+                .map_or("it does not exist".to_owned(), |found| format!("it is {found}, wanted is {wanted}"));
+            let step =
+                Step::Folder { machine: machine.clone(), path: export.path.clone(), mode: export.mode };
             folders.push(plan.step_after(&before, step, why));
         }
     }
@@ -148,7 +155,9 @@ fn serve(plan: &mut Plan<Step>, server: &Server, seen: &ServerSeen, done: &mut V
     let why = match &seen.exports_file {
         None => Some(format!("{} does not exist", exports::PATH)),
         Some(text) if *text != server.exports_file => Some("the exports change".to_owned()),
-        Some(_) if !lacking.is_empty() && seen.unit.is_active() => Some(format!("not in force: {}", lacking.join(", "))),
+        Some(_) if !lacking.is_empty() && seen.unit.is_active() => {
+            Some(format!("not in force: {}", lacking.join(", ")))
+        }
         Some(_) => None,
     };
     if let Some(why) = why {
@@ -181,14 +190,18 @@ fn mount(
     if at.contains(&disk.mount.as_str()) && in_table.is_some() {
         return Ok(Vec::new());
     }
-    let other = seen.disks.iter().find(|d| {
-        d.name != found.name && d.mountpoints.iter().flatten().any(|mount| *mount == disk.mount)
-    });
+    let other = seen
+        .disks
+        .iter()
+        .find(|d| d.name != found.name && d.mountpoints.iter().flatten().any(|mount| *mount == disk.mount));
     if let Some(other) = other {
         return Err((format!("{} is mounted at {} already", other.name, disk.mount), None));
     }
     if let Some(elsewhere) = at.iter().find(|mount| **mount != disk.mount) {
-        return Err((format!("{} is mounted at {elsewhere}", found.name), Some(format!("umount {elsewhere}"))));
+        return Err((
+            format!("{} is mounted at {elsewhere}", found.name),
+            Some(format!("umount {elsewhere}")),
+        ));
     }
     if !found.children.is_empty() {
         return Err((format!("{} has partitions: it is not ours to use", found.name), None));
@@ -197,24 +210,40 @@ fn mount(
     let by_label = format!("LABEL={label}");
     let (source, fstype, format) = match found.fstype.as_deref() {
         None => (by_label, "ext4", true),
-        Some(fstype @ ("ext4" | "xfs")) if found.label.as_deref() == Some(&label) => (by_label, fstype, false),
+        Some(fstype @ ("ext4" | "xfs")) if found.label.as_deref() == Some(&label) => {
+            (by_label, fstype, false)
+        }
         Some(fstype @ ("ext4" | "xfs")) => match &found.uuid {
             Some(uuid) => (format!("UUID={uuid}"), fstype, false),
             None => return Err((format!("{} holds {fstype} without a UUID", found.name), None)),
         },
         Some(other) => {
-            let hint = format!("look at what it holds; when it may go: ssh {machine}, then: wipefs -a {}", found.name);
+            let hint = format!(
+                "look at what it holds; when it may go: ssh {machine}, then: wipefs -a {}",
+                found.name
+            );
             return Err((format!("{} holds {other}, and is never formatted", found.name), Some(hint)));
         }
     };
     let mut before = Vec::new();
     if format {
         let step = Step::Format { machine: machine.to_owned(), device: found.name.clone(), label };
-        before.push(plan.step(step, format!("the disk with the serial number {} is blank", found.serial.as_deref().unwrap_or_default())));
+        before.push(plan.step(
+            step,
+            format!(
+                "the disk with the serial number {} is blank",
+                found.serial.as_deref().unwrap_or_default()
+            ),
+        ));
     }
     let why = if at.is_empty() { "it is not mounted" } else { "it is not mounted at boot" };
     let source = in_table.map_or(source, str::to_owned);
-    let step = Step::Mount { machine: machine.to_owned(), source, fstype: fstype.to_owned(), mount: disk.mount.clone() };
+    let step = Step::Mount {
+        machine: machine.to_owned(),
+        source,
+        fstype: fstype.to_owned(),
+        mount: disk.mount.clone(),
+    };
     Ok(vec![plan.step_after(&before, step, why)])
 }
 

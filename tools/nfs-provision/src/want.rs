@@ -96,7 +96,10 @@ pub(crate) fn want(flags: &Flags, doc: &Document, site: &Site) -> Result<Want, F
     let servers: Vec<&Machine> = of(Role::Nfs).collect();
     if let [_, second, ..] = servers.as_slice() {
         let at = Pointer::root().key("spec").key(if second.pool.is_some() { "pools" } else { "machines" });
-        wrong.add(at, format!("holds {} machines of the role \"nfs\"; the exports live on one", servers.len()));
+        wrong.add(
+            at,
+            format!("holds {} machines of the role \"nfs\"; the exports live on one", servers.len()),
+        );
     }
     if !wrong.is_empty() {
         return Err(doc.locate(wrong).into());
@@ -105,7 +108,8 @@ pub(crate) fn want(flags: &Flags, doc: &Document, site: &Site) -> Result<Want, F
     let etcd = spec.backup.as_ref().and_then(|b| b.etcd.as_ref());
     let server = servers.first().map(|machine| {
         let disks = disks(&spec, machine);
-        let inside = |path: &str| disks.iter().find(|d| path == d.mount || path.starts_with(&format!("{}/", d.mount)));
+        let inside =
+            |path: &str| disks.iter().find(|d| path == d.mount || path.starts_with(&format!("{}/", d.mount)));
         let export = |path: &str, mode: u32, clients: Vec<String>| Export {
             path: path.to_owned(),
             mode,
@@ -115,7 +119,9 @@ pub(crate) fn want(flags: &Flags, doc: &Document, site: &Site) -> Result<Want, F
         let workers: Vec<String> = of(Role::Worker).map(address).collect();
         let mut all: Vec<Export> =
             storage.exports.iter().map(|e| export(e.path.as_str(), 0o755, workers.clone())).collect();
-        all.extend(etcd.map(|e| export(e.export.as_str(), 0o700, of(Role::ControlPlane).map(address).collect())));
+        all.extend(
+            etcd.map(|e| export(e.export.as_str(), 0o700, of(Role::ControlPlane).map(address).collect())),
+        );
         all.retain(|export| !export.clients.is_empty());
         let exports_file = exports::file(&all);
         Server { name: machine.name.clone(), address: machine.address, disks, exports: all, exports_file }

@@ -4,7 +4,8 @@ use nfs_provision::{NfsProvision, Want};
 use stage::Failure;
 
 fn complete(want: &mut Want) -> Result<(), Failure> {
-    let (_, others) = manifests::check(want.addon.values()).unwrap_or_else(|wrong| panic!("{}", wrong.join("\n")));
+    let (_, others) =
+        manifests::check(want.addon.values()).unwrap_or_else(|wrong| panic!("{}", wrong.join("\n")));
     assert!(others.is_empty(), "{others:?}");
     Ok(())
 }

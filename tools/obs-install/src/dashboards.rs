@@ -21,7 +21,8 @@ mod tests {
         let all = super::all(true);
         let mut uids = std::collections::BTreeSet::new();
         for (name, text) in &all {
-            let value: serde_json::Value = serde_json::from_str(text).unwrap_or_else(|e| panic!("{name}: {e}"));
+            let value: serde_json::Value =
+                serde_json::from_str(text).unwrap_or_else(|e| panic!("{name}: {e}"));
             assert!(uids.insert(value["uid"].as_str().unwrap().to_owned()), "{name}");
             assert!(!value["panels"].as_array().unwrap().is_empty(), "{name}");
         }

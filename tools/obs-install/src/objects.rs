@@ -151,7 +151,8 @@ pub(crate) fn addon(settings: &Settings, registry: Option<&String>) -> Result<Ad
     ] {
         addon.add(name, &filled(template, settings)?)?;
     }
-    let config = [("prometheus.yml", filled(&PROMETHEUS_CONFIG, settings)?), ("rules.yml", filled(&RULES, settings)?)];
+    let config =
+        [("prometheus.yml", filled(&PROMETHEUS_CONFIG, settings)?), ("rules.yml", filled(&RULES, settings)?)];
     addon.add("prometheus.yaml", &filled(&PROMETHEUS, &texts(settings, config))?)?;
     if let Some(logs) = &settings.logs {
         let config = [("loki.yml", filled(&LOKI_CONFIG, settings)?)];
@@ -165,13 +166,18 @@ pub(crate) fn addon(settings: &Settings, registry: Option<&String>) -> Result<Ad
         }
     }
     if settings.grafana.is_some() {
-        let mut files: Vec<(&'static str, String)> =
-            dashboards::all(settings.logs.is_some()).into_iter().map(|(name, text)| (name, text.to_owned())).collect();
+        let mut files: Vec<(&'static str, String)> = dashboards::all(settings.logs.is_some())
+            .into_iter()
+            .map(|(name, text)| (name, text.to_owned()))
+            .collect();
         files.push(("datasources.yml", filled(&DATASOURCES, settings)?));
         addon.add("grafana.yaml", &filled(&GRAFANA, &texts(settings, files))?)?;
         addon.add_once(ObjectId::new("v1", "Secret", Some("monitoring"), "grafana-admin"), admin);
     }
-    addon.until_workloads().until([Ready::Api { name: "v1beta1.metrics.k8s.io".to_owned() }]).mirror(registry);
+    addon
+        .until_workloads()
+        .until([Ready::Api { name: "v1beta1.metrics.k8s.io".to_owned() }])
+        .mirror(registry);
     Ok(addon)
 }
 

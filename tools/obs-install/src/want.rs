@@ -7,7 +7,9 @@ use serde::Deserialize;
 use stage::{Failure, Site, Tool as _};
 
 use crate::ObsInstall;
-use crate::objects::{self, Balancer, ControlPlane, Grafana, LocalNode, Logs, Metrics, Settings, Toleration, Volume};
+use crate::objects::{
+    self, Balancer, ControlPlane, Grafana, LocalNode, Logs, Metrics, Settings, Toleration, Volume,
+};
 
 /// How much of its volume Prometheus may fill: it needs room to compact (its manual, storage).
 const FILL: u64 = 80;
@@ -51,13 +53,16 @@ pub(crate) fn want(flags: &Flags, doc: &Document, site: &Site) -> Result<Want, F
         || logs.is_some_and(|logs| logs.storage == VolumePlace::Local);
     let worker = local_worker(&machines);
     if local && worker.is_none() {
-        wrong.add(at, "wants a local volume, and there is no worker to hold it; write \"storage\": \"class\"");
+        wrong
+            .add(at, "wants a local volume, and there is no worker to hold it; write \"storage\": \"class\"");
     }
     if !wrong.is_empty() {
         return Err(doc.locate(wrong).into());
     }
     let mut warnings = Vec::new();
-    if wanted.prometheus.storage == VolumePlace::Class || logs.is_some_and(|l| l.storage == VolumePlace::Class) {
+    if wanted.prometheus.storage == VolumePlace::Class
+        || logs.is_some_and(|l| l.storage == VolumePlace::Class)
+    {
         warnings.push(
             "spec.observability: storage \"class\" lies on the default class; over NFS neither Prometheus nor Loki is safe \
              (prometheus.io/docs, storage)"

@@ -1,10 +1,13 @@
 //! Documents and what is seen, against the plan, the manifests and the status that follow.
 
+#![allow(clippy::panic, clippy::unwrap_used)] // A test says what it expects.
+
 use obs_install::{ObsInstall, Want};
 use stage::Failure;
 
 fn complete(want: &mut Want) -> Result<(), Failure> {
-    let (_, others) = manifests::check(want.addon.values()).unwrap_or_else(|wrong| panic!("{}", wrong.join("\n")));
+    let (_, others) =
+        manifests::check(want.addon.values()).unwrap_or_else(|wrong| panic!("{}", wrong.join("\n")));
     assert!(others.is_empty(), "{others:?}");
     for image in want.addon.images() {
         assert!(image.rsplit('/').next().unwrap().contains(':'), "{image} has no tag");

@@ -1,7 +1,7 @@
 //! Golden directories: a document and what is seen give a plan.
 //!
 //! A case is a folder below `tests/golden`: `document.json`, `seen.json`, perhaps `flags` (one a line); expected are
-//! `plan.txt`, and `teardown.txt` or `status.json` where they stand. `UPDATE_GOLDEN=1` writes what is expected anew.
+//! `plan.txt`, and `teardown.txt` or `status.json` where they stand. `BLESS=1` writes what is expected anew.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use std::fs;
@@ -47,7 +47,7 @@ fn actual(case: &Path) -> Vec<(&'static str, String)> {
 
 #[test]
 fn documents_and_worlds_give_plans() {
-    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
+    let update = std::env::var_os("BLESS").is_some();
     let mut wrong = Vec::new();
     for case in cases() {
         let mut compared = 0;
@@ -68,5 +68,5 @@ fn documents_and_worlds_give_plans() {
             wrong.push(format!("{} expects nothing", case.display()));
         }
     }
-    assert!(wrong.is_empty(), "{}\nUPDATE_GOLDEN=1 writes them", wrong.join("\n"));
+    assert!(wrong.is_empty(), "{}\nBLESS=1 writes them", wrong.join("\n"));
 }

@@ -136,7 +136,11 @@ async fn a_final_refusal_is_told_with_what_helps() {
     site.lab.world.faults.inject(fault);
     let run = site.run(&[], &site.small()).await;
     assert_eq!((run.exit, run.stdout.as_str()), (Exit::Precondition, ""));
-    assert!(run.stderr.contains("pveum acl modify /vms/9000 --users 'kubeline@pve' --tokens 'kubeline@pve!cli'"), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("pveum acl modify /vms/9000 --users 'kubeline@pve' --tokens 'kubeline@pve!cli'"),
+        "{}",
+        run.stderr
+    );
     let empty = site.run_until(&[], "", None).await;
     assert_eq!(empty.exit, Exit::Empty);
     let refused = site.run_until(&[], "{}", None).await;

@@ -1,7 +1,7 @@
 //! Golden cases: a document and what is there, to files and plans; and the real `keepalived -t` on the files.
 //!
 //! A case is a folder below `tests/golden`: `cluster.json`, perhaps `seen.json`; expected are `plan.txt` and
-//! `check.txt` for a `seen.json`, and the folder `render`. `UPDATE_GOLDEN=1` writes what is; review it with
+//! `check.txt` for a `seen.json`, and the folder `render`. `BLESS=1` writes what is; review it with
 //! `git diff`.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests fail loudly")]
@@ -55,7 +55,7 @@ fn seen(case: &Path, want: &Want) -> Option<Seen> {
 
 #[test]
 fn cases_give_what_is_expected() {
-    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
+    let update = std::env::var_os("BLESS").is_some();
     let mut wrong = Vec::new();
     for case in cases() {
         let want = want(&case);
@@ -88,7 +88,7 @@ fn cases_give_what_is_expected() {
             }
         }
     }
-    assert!(wrong.is_empty(), "{wrong:#?}\nUPDATE_GOLDEN=1 writes them");
+    assert!(wrong.is_empty(), "{wrong:#?}\nBLESS=1 writes them");
 }
 
 #[test]

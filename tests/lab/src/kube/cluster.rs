@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
@@ -78,7 +79,7 @@ impl Cluster {
     /// Runs the controllers until the token is cancelled: woken by changes and by their own timers.
     pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) {
         loop {
-            let next = if self.serving() { self.settle() } else { None };
+            let next = if self.serving() { self.settle().await } else { None };
             let timer = async {
                 match next {
                     Some(at) => tokio::time::sleep_until(at).await,
@@ -95,26 +96,28 @@ impl Cluster {
 
     // Passes until nothing changes any more; the time of the next timer. Two controllers that undo one another would
     // go on for ever: that is said aloud, and the lab goes on slowly.
-    fn settle(&self) -> Option<tokio::time::Instant> {
+    async fn settle(&self) -> Option<tokio::time::Instant> {
         for _ in 0..PASSES {
-            let mut plant = lock(&self.plant);
-            let changed = {
+            let (changed, next) = {
+                let mut plant = lock(&self.plant);
                 let mut store = lock(&self.store);
                 let before = store.version();
                 controllers::pass(&mut store, &mut plant);
                 let after = store.version();
-                (after != before).then_some(after)
+                ((after != before).then_some(after), plant.next())
             };
             match changed {
                 Some(version) => {
                     self.changed.send_replace(version);
                 }
-                None => return plant.next(),
+                None => return next,
             }
+            // The store's lock is not fair: whoever waits for it comes in between two passes.
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
         let last = lock(&self.store).recent(8);
         tracing::error!(?last, "the controllers do not come to rest");
-        Some(tokio::time::Instant::now() + std::time::Duration::from_secs(1))
+        Some(tokio::time::Instant::now() + Duration::from_secs(1))
     }
 
     /// One object, for the lab's own eyes.

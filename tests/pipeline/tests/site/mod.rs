@@ -129,7 +129,10 @@ impl Site {
         use lab::world::Kubernetes as _;
         let mut lines = Vec::new();
         for guest in self.lab.pve.view() {
-            lines.push(format!("guest {} {} {} running={}", guest.vmid, guest.name, guest.node, guest.running));
+            lines.push(format!(
+                "guest {} {} {} running={}",
+                guest.vmid, guest.name, guest.node, guest.running
+            ));
         }
         let holders = self.lab.hosts.holders(self.lab.world.net.host(10));
         lines.push(format!("holders {}", holders.len()));

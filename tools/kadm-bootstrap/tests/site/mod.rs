@@ -91,9 +91,8 @@ impl Site {
                 ..Boot::default()
             });
         }
-        for (name, _) in site.machines() {
-            site.until(&format!("{name} is up"), || site.hosts.find(&name).is_some_and(|h| h.machine().up))
-                .await;
+        for (name, last) in site.machines() {
+            site.answers(&name, last).await;
         }
         site.balancer().await;
         site
@@ -281,6 +280,20 @@ impl Site {
         }
         json!({ "clusters": clusters.len(), "nodes": nodes, "tokens": tokens, "machines": machines,
             "kubeconfig": self.path("out/kubeconfig").exists() })
+    }
+
+    /// Waits until a machine takes SSH connections.
+    pub async fn answers(&self, name: &str, last: u8) {
+        let address = std::net::SocketAddr::from((self.world.net.host(last), SSH));
+        let up = || std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_ok();
+        self.until(&format!("{name} answers"), up).await;
+    }
+
+    /// Waits until a machine that was switched off takes none any more.
+    pub async fn silent(&self, name: &str, last: u8) {
+        let address = std::net::SocketAddr::from((self.world.net.host(last), SSH));
+        let down = || std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_err();
+        self.until(&format!("{name} is silent"), down).await;
     }
 
     /// Waits for evidence.

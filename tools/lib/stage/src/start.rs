@@ -19,6 +19,7 @@ pub fn start<T: Tool>() -> ExitCode {
             T::NAME
         );
     }));
+    trace();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let Ok(runtime) = runtime else { return ExitCode::from(Exit::Internal.code()) };
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -30,6 +31,25 @@ pub fn start<T: Tool>() -> ExitCode {
     // Tasks that still hang on a connection must not hold up the end.
     runtime.shutdown_background();
     ExitCode::from(outcome.unwrap_or(Exit::Internal).code())
+}
+
+/// What the libraries note of requests and commands goes to stderr when it is asked for: `-vv`, and all of it with
+/// `-vvv`. Nobody but the process may set up tracing, so this is not part of `run`.
+fn trace() {
+    let verbose = |arg: std::ffi::OsString| match arg.to_str() {
+        Some("--verbose") => 1,
+        Some(flags) if flags.starts_with('-') && !flags.starts_with("--") => flags.matches('v').count(),
+        _ => 0,
+    };
+    let filter = match std::env::args_os().map(verbose).sum::<usize>() {
+        0 | 1 => return,
+        2 => "warn,remote=debug,kube_apply=debug,pve_vm=debug,kube_client=off",
+        _ => "debug,hyper_util=info,russh=info",
+    };
+    let subscriber =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time();
+    // A second one is refused, and changes nothing.
+    let _ = subscriber.try_init();
 }
 
 fn edges() -> Edges {

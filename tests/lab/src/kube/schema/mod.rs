@@ -117,9 +117,15 @@ fn parse(text: &str) -> BTreeMap<String, Type> {
         let fields = words
             .filter_map(|w| w.split_once(':'))
             .map(|(name, ty)| (name.to_owned(), parse_type(ty)))
-            .collect();
-        let object = Type::Object { fields, atomic: head.ends_with('@'), open: false };
-        types.insert(head.trim_end_matches('@').to_owned(), object);
+            .collect::<BTreeMap<_, _>>();
+        let atomic = head.ends_with('@');
+        let name = head.trim_end_matches('@');
+        if atomic {
+            // `NAME~` where a field merges what its type replaces whole (`+structType=granular` in k8s.io/api).
+            let granular = Type::Object { fields: BTreeMap::clone(&fields), atomic: false, open: false };
+            types.insert(format!("{name}~"), granular);
+        }
+        types.insert(name.to_owned(), Type::Object { fields, atomic, open: false });
     }
     types
 }

@@ -112,8 +112,6 @@ section! {
         https_node_port: Port = port(30443),
         /// The NodePort of Traefik's ping, for the load balancers' health checks.
         ping_node_port: Port = port(30082),
-        /// How many instances.
-        replicas: u32 = 2,
         /// Where certificates come from.
         certificates: Option<Certificates>,
     }
