@@ -227,7 +227,9 @@ fn plain(object: &mut Value) {
     let Some(map) = object.as_object_mut() else { return };
     map.remove("status");
     if let Some(metadata) = map.get_mut("metadata").and_then(Value::as_object_mut) {
-        for chance in ["uid", "resourceVersion", "creationTimestamp", "managedFields", "generation", "ownerReferences"] {
+        for chance in
+            ["uid", "resourceVersion", "creationTimestamp", "managedFields", "generation", "ownerReferences"]
+        {
             metadata.remove(chance);
         }
         if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
@@ -279,6 +281,7 @@ fn kubeconfig(path: &Path, server: SocketAddr, ca: &str, admin: &(String, String
         "clusters": [{"name": "law", "cluster": {"server": format!("https://{server}"), "certificate-authority-data": STANDARD.encode(ca)}}],
         "contexts": [{"name": "law", "context": {"cluster": "law", "user": "admin"}}],
         "users": [{"name": "admin", "user": {"client-certificate-data": STANDARD.encode(&admin.0), "client-key-data": STANDARD.encode(&admin.1)}}]});
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     io::Write::write_all(&mut file, text.to_string().as_bytes())
 }

@@ -12,8 +12,8 @@
 //! 7. no secret on a stream, in a file that others can read, or in an argument list.
 
 mod case;
-mod run;
 pub mod cluster;
+mod run;
 pub mod ssh;
 
 pub use case::{Case, Trouble};

@@ -43,7 +43,13 @@ async fn keeps_the_seven_laws() {
         trouble("cut after a write", kube("PATCH", 1, Action::DropAfter), &[Exit::Done]),
         trouble(
             "the artefact's site fails",
-            Fault { window: Window::Artefacts, matching: "GET".into(), skip: 0, times: 2, action: Action::Status(502, "no".into()) },
+            Fault {
+                window: Window::Artefacts,
+                matching: "GET".into(),
+                skip: 0,
+                times: 2,
+                action: Action::Status(502, "no".into()),
+            },
             &[Exit::Done],
         ),
         trouble("the API hangs", kube("installations", 1, Action::Hang), &[Exit::Transient, Exit::Done]),
@@ -77,7 +83,8 @@ async fn installs_and_says_what_is_off() {
     let gone = run::<CniInstall>(&case, &["destroy", "--yes"], &["--prune-data"], &case.document, None).await;
     assert_eq!(gone.exit, Exit::Done, "{gone}");
     assert!(kube.get("law", "apps/v1", "Deployment", Some("tigera-operator"), "tigera-operator").is_none());
-    let again = run::<CniInstall>(&case, &["destroy", "--yes"], &["--prune-data"], &case.document, None).await;
+    let again =
+        run::<CniInstall>(&case, &["destroy", "--yes"], &["--prune-data"], &case.document, None).await;
     assert_eq!((again.exit, again.done.len()), (Exit::Done, 0), "{again}");
 }
 
@@ -85,7 +92,8 @@ async fn installs_and_says_what_is_off() {
 async fn a_lost_node_is_held_and_the_rest_is_done() {
     let (site, cluster, spec) = start().await;
     cluster.silent("w-2");
-    let lost = |c: &Cluster| c.get("v1", "Node", None, "w-2").is_some_and(|n| n.to_string().contains("\"Unknown\""));
+    let lost =
+        |c: &Cluster| c.get("v1", "Node", None, "w-2").is_some_and(|n| n.to_string().contains("\"Unknown\""));
     cluster.until("w-2 is lost", lost).await.unwrap();
     let case = cluster.case(site, spec);
     let said = run::<CniInstall>(&case, &["apply"], &["--timeout", "30s"], &case.document, None).await;
