@@ -1,4 +1,10 @@
 //! cni-install against the lab: the seven laws, and what an operator sees.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests fail by panicking"
+)]
 
 use cni_install::CniInstall;
 use lab::{Action, Clock, Fault, Window};
@@ -133,4 +139,30 @@ async fn another_clusters_kubeconfig_and_a_wrong_digest_are_refused() {
     assert_eq!(said.exit, Exit::Precondition, "{said}");
     assert!(said.stderr.contains(&"0".repeat(64)), "{said}");
     assert!(case.journal.changing_since(0).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_operator_is_told_and_a_killed_one_is_outlived() {
+    let (site, cluster, spec) = start().await;
+    let lease = |renewed: &str| {
+        json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": {"name": "kubeline-cni-install", "namespace": "kube-system"},
+            "spec": {"holderIdentity": "cni-install run by ann", "leaseDurationSeconds": 15, "renewTime": renewed}})
+    };
+    cluster.put(lease("2999-01-01T00:00:00.000000Z"));
+    let kube = cluster.kube.clone();
+    let case = cluster.case(site, spec);
+    let renewing = tokio::spawn(async move {
+        use lab::world::Kubernetes as _;
+        for n in 1.. {
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            kube.put("law", lease(&format!("2999-01-01T00:00:{n:02}.000000Z")));
+        }
+    });
+    let said = run::<CniInstall>(&case, &["apply"], &[], &case.document, None).await;
+    renewing.abort();
+    assert_eq!(said.exit, Exit::Transient, "{said}");
+    assert!(said.stderr.contains("run by ann holds the Lease") && said.stdout.is_empty(), "{said}");
+    let said = run::<CniInstall>(&case, &["apply"], &[], &case.document, None).await;
+    assert_eq!(said.exit, Exit::Done, "{said}");
 }

@@ -1,4 +1,10 @@
 //! nfs-provision against the lab: the seven laws, and what an operator sees.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests fail by panicking"
+)]
 
 use lab::{Action, Clock, Fault, Window};
 use laws::cluster::Cluster;

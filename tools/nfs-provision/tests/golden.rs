@@ -1,5 +1,7 @@
 //! Documents and what is seen, against the plan, the manifests and the status that follow.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "tests fail loudly")]
+
 use nfs_provision::{NfsProvision, Want};
 use stage::Failure;
 
