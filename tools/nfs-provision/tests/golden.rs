@@ -1,6 +1,6 @@
 //! Documents and what is seen, against the plan, the manifests and the status that follow.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "tests fail loudly")]
+#![allow(clippy::panic, clippy::unwrap_used)] // A test says what it expects.
 
 use nfs_provision::{NfsProvision, Want};
 use stage::Failure;
