@@ -12,6 +12,7 @@
 //! 7. no secret on a stream, in a file that others can read, or in an argument list.
 
 mod case;
+pub mod cluster;
 mod run;
 pub mod ssh;
 

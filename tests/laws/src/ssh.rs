@@ -72,6 +72,20 @@ impl Site {
     /// # Errors
     /// It does not answer within ten seconds.
     pub async fn machine(&self, name: &str, role: &str, last: u8) -> std::io::Result<Value> {
+        self.machine_with(name, role, last, vec![20 << 30]).await
+    }
+
+    /// The same with these disks, in bytes; the first is the system's.
+    ///
+    /// # Errors
+    /// It does not answer within ten seconds.
+    pub async fn machine_with(
+        &self,
+        name: &str,
+        role: &str,
+        last: u8,
+        disks: Vec<u64>,
+    ) -> std::io::Result<Value> {
         let public = self.key.public_key().to_openssh().map_err(std::io::Error::other)?;
         self.hosts.add(Boot {
             name: name.into(),
@@ -81,7 +95,7 @@ impl Site {
             authorized_keys: vec![public],
             cores: 2,
             memory_mib: 2048,
-            disks: vec![20 << 30],
+            disks,
             agent: true,
             ..Boot::default()
         });

@@ -1,6 +1,6 @@
 //! Documents and what is seen, against the plan, the manifests and the status that follow.
 
-#![allow(clippy::expect_used)] // A test says what it expects.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "tests fail loudly")]
 
 use addon::Texts;
 use cni_install::{CniInstall, Want};

@@ -89,7 +89,7 @@ Files (on the NFS machine):
     }
 
     async fn apply(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result<(), Failure> {
-        apply::apply(step, world, want, ctx).await
+        Box::pin(apply::apply(step, world, want, ctx)).await
     }
 
     fn status(want: &Want, _seen: &Seen) -> Value {

@@ -94,14 +94,15 @@ pub(crate) async fn observe(world: &World, want: &Want, ctx: &Ctx) -> Result<See
     let server = async {
         let found = want.server.as_ref().and_then(|server| Some((server, world.fleet.get(&server.name)?)));
         match found {
-            Some((server, host)) => look(host, server).await.map(Some),
+            Some((server, host)) => Box::pin(look(host, server)).await.map(Some),
             None => Ok(None),
         }
     };
     let (clients, server, cluster) = futures::try_join!(
-        futures::future::try_join_all(want.clients.iter().map(client)),
-        server,
-        addon::observe(&world.cluster, &want.addon, &want.access, ctx),
+        // Boxed: side by side they are larger than a thread's stack should hold.
+        Box::pin(futures::future::try_join_all(want.clients.iter().map(client))),
+        Box::pin(server),
+        Box::pin(addon::observe(&world.cluster, &want.addon, &want.access, ctx)),
     )?;
     Ok(Seen {
         server,

@@ -93,6 +93,12 @@ impl Access {
 /// The connection to the cluster, or why there is none.
 pub struct World {
     pub(crate) cluster: Result<Cluster, Offline>,
+    pub(crate) kubeconfig: PathBuf,
+}
+
+/// The field manager of the tool that runs.
+pub(crate) fn manager(ctx: &Ctx) -> String {
+    format!("kubeline-{}", ctx.tool())
 }
 
 impl World {
@@ -111,12 +117,12 @@ impl World {
 /// Exit 4 when the kubeconfig cannot be used or names another server than the shared address.
 pub async fn connect(access: &Access, ctx: &Ctx) -> Result<World, Failure> {
     let Some(path) = access.kubeconfig.as_deref().filter(|path| path.exists()) else {
-        return Ok(World { cluster: Err(Offline::NoKubeconfig { path: access.shown.clone() }) });
+        let offline = Offline::NoKubeconfig { path: access.shown.clone() };
+        return Ok(World { cluster: Err(offline), kubeconfig: PathBuf::new() });
     };
+    let kubeconfig = path.to_owned();
     let doing = format!("cannot use the cluster of {}", access.shown);
-    let mut cluster = Cluster::connect(path, &format!("kubeline-{}", ctx.tool()))
-        .await
-        .map_err(|error| failure(&doing, &error))?;
+    let mut cluster = Cluster::connect(path, &manager(ctx)).await.map_err(|error| failure(&doing, &error))?;
     if let Some(wanted) = access.server.as_deref().filter(|wanted| *wanted != cluster.server()) {
         return Err(Failure::precondition(doing)
             .because(format!(
@@ -130,10 +136,10 @@ pub async fn connect(access: &Access, ctx: &Ctx) -> Result<World, Failure> {
     }
     ctx.waiting(format!("the API at {}", cluster.server()));
     match cluster.clone().patience(PROBE).version().await {
-        Ok(_) => Ok(World { cluster: Ok(cluster) }),
+        Ok(_) => Ok(World { cluster: Ok(cluster), kubeconfig }),
         Err(error) if matches!(error.class(), Class::Unreachable | Class::Transient) => {
             let server = cluster.server().to_owned();
-            Ok(World { cluster: Err(Offline::NoAnswer { server, why: chain(&error) }) })
+            Ok(World { cluster: Err(Offline::NoAnswer { server, why: chain(&error) }), kubeconfig })
         }
         Err(error) => Err(failure(doing, &error)),
     }

@@ -122,13 +122,14 @@ pub async fn observe(world: &World, addon: &Addon, access: &Access, ctx: &Ctx) -
         let found = cluster.get(&id.api_version, &id.kind, id.namespace.as_deref(), &id.name).await?;
         Ok::<_, Error>(found.is_none().then(|| id.clone()))
     };
+    // Boxed: side by side they are larger than a thread's stack should hold.
     let (differences, leftovers, lacking, absent, nodes, claims) = futures::try_join!(
-        cluster.observe(&addon.set),
-        cluster.leftovers(&addon.set),
-        try_join_all(addon.needs().map(needs)),
-        try_join_all(addon.once().map(|one| once(&one.id))),
-        cluster.list("v1", "Node", None, None),
-        cluster.list("v1", "PersistentVolumeClaim", None, None),
+        Box::pin(cluster.observe(&addon.set)),
+        Box::pin(cluster.leftovers(&addon.set)),
+        Box::pin(try_join_all(addon.needs().map(needs))),
+        Box::pin(try_join_all(addon.once().map(|one| once(&one.id)))),
+        Box::pin(cluster.list("v1", "Node", None, None)),
+        Box::pin(cluster.list("v1", "PersistentVolumeClaim", None, None)),
     )
     .map_err(|error| failure("cannot compare the cluster with the document", &error))?;
     let own: BTreeSet<&ObjectId> = addon.once().map(|one| &one.id).collect();

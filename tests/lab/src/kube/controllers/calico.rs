@@ -47,11 +47,18 @@ fn crds(store: &mut Store) {
 }
 
 fn template(name: &str, image: &str, host_network: bool) -> Value {
+    // As the operator has it: what is on the hosts' network tolerates everything, the rest no lost node.
+    let tolerations = if host_network {
+        json!([{"operator": "Exists", "effect": "NoSchedule"}, {"operator": "Exists", "effect": "NoExecute"},
+            {"key": "CriticalAddonsOnly", "operator": "Exists"}])
+    } else {
+        json!([{"key": "CriticalAddonsOnly", "operator": "Exists"},
+            {"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}])
+    };
     json!({"metadata": {"labels": {"k8s-app": name, "app.kubernetes.io/name": name}}, "spec": {
         "containers": [{"name": name, "image": image}], "hostNetwork": host_network, "serviceAccountName": name,
         "nodeSelector": {"kubernetes.io/os": "linux"}, "priorityClassName": "system-cluster-critical",
-        "tolerations": [{"operator": "Exists", "effect": "NoSchedule"}, {"operator": "Exists", "effect": "NoExecute"},
-            {"key": "CriticalAddonsOnly", "operator": "Exists"}]}})
+        "tolerations": tolerations}})
 }
 
 fn install(store: &mut Store, plant: &mut Plant, installation: &Value) {
