@@ -68,9 +68,9 @@ async fn up_builds_the_cluster_and_up_again_changes_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_bare_pipe_does_the_same() {
     let site = Site::new().await;
-    let line = PIPE.map(|tool| format!("'{}/{tool}'", binaries().display())).join(" | ");
-    let script =
-        format!("set -o pipefail; mkdir -p out/demo; {line} < lab/cluster.json > out/demo/cluster.json");
+    let [first, rest @ ..] = PIPE.map(|tool| format!("'{}/{tool}'", binaries().display()));
+    let line = format!("{first} < lab/cluster.json | {}", rest.join(" | "));
+    let script = format!("set -o pipefail; mkdir -p out/demo; {line} > out/demo/cluster.json");
     let mut command = site.command("bash");
     command.args(["-c", &script]);
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
