@@ -147,7 +147,7 @@ async fn excused(
     reason: String,
 ) -> Result<Result<(), String>, Error> {
     let lost = lost(&cluster.list("v1", "Node", None, None).await?);
-    if lost.is_empty() || kind == "StatefulSet" {
+    if lost.is_empty() {
         return Ok(Err(reason));
     }
     let Some(workload) = cluster.get("apps/v1", kind, Some(namespace), name).await? else {
@@ -179,7 +179,6 @@ fn enough(kind: &str, workload: &Value, excused: i64) -> bool {
     number("/status/observedGeneration") == number("/metadata/generation")
         && updated + excused >= wanted
         && available + excused >= wanted
-        && available > 0
 }
 
 /// Available, not progressing, not degraded, and all three said of the Installation as it is now
@@ -243,7 +242,11 @@ mod tests {
         assert!(!enough("DaemonSet", &set, 0));
         let deployment = json!({"metadata": {"generation": 3}, "spec": {"replicas": 1},
             "status": {"observedGeneration": 3, "updatedReplicas": 1}});
-        assert!(!enough("Deployment", &deployment, 1), "one pod at least must serve");
+        assert!(
+            enough("Deployment", &deployment, 1),
+            "its node is held, and waiting would not bring it back"
+        );
+        assert!(!enough("Deployment", &deployment, 0));
     }
 
     #[test]
