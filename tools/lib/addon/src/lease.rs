@@ -30,7 +30,7 @@ pub async fn guard(world: &World, ctx: &Ctx) -> Result<Guard, Failure> {
         &format!("kubeline-{}", ctx.tool()),
     );
     let fail = |error| failure("cannot take the cluster's lock", &error);
-    let me = holder(ctx);
+    let me = ctx.holder();
     let taken = |other: String| {
         Failure::transient("the cluster is being changed by somebody else")
             .because(format!("{other} holds the Lease kube-system/{}", id.name))
@@ -201,13 +201,6 @@ fn living(lease: &Value, now: OffsetDateTime) -> Option<String> {
     let seconds = lease.pointer("/spec/leaseDurationSeconds").and_then(Value::as_i64).unwrap_or(SECONDS);
     let renewed = OffsetDateTime::parse(renewed, &time::format_description::well_known::Rfc3339).ok()?;
     (now - renewed < time::Duration::seconds(seconds)).then(|| text(lease, "/spec/holderIdentity").to_owned())
-}
-
-fn holder(ctx: &Ctx) -> String {
-    let site = ctx.site();
-    let user = site.env("USER").unwrap_or_else(|| "somebody".to_owned());
-    let from = site.env("HOSTNAME").map(|h| format!(" at {h}")).unwrap_or_default();
-    format!("{} run by {user}{from}, process {}", ctx.tool(), std::process::id())
 }
 
 #[cfg(test)]

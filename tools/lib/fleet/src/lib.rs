@@ -173,7 +173,7 @@ impl Fleet {
         let mut names: Vec<String> = names.into_iter().map(|n| n.as_ref().to_owned()).collect();
         names.sort();
         names.dedup();
-        let holder = holder(ctx);
+        let holder = ctx.holder();
         let mut locks: Vec<Lock> = Vec::new();
         for name in names {
             let lock = self.host(&name)?.lock(&holder).await;
@@ -190,14 +190,6 @@ pub struct Outcome<T> {
     pub of: BTreeMap<String, T>,
     /// By name, and why.
     pub unreachable: BTreeMap<String, String>,
-}
-
-/// Who holds a lock, for the second operator's eyes.
-fn holder(ctx: &Ctx) -> String {
-    let site = ctx.site();
-    let user = site.env("USER").unwrap_or_else(|| "somebody".to_owned());
-    let from = site.env("HOSTNAME").map(|h| format!(" at {h}")).unwrap_or_default();
-    format!("{} run by {user}{from}, process {}", ctx.tool(), std::process::id())
 }
 
 /// An error of SSH as the end of a run.

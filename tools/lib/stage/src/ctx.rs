@@ -31,6 +31,14 @@ impl Ctx {
         &self.inner.site
     }
 
+    /// Who holds a lock that this run takes, for the second operator's eyes.
+    pub fn holder(&self) -> String {
+        let site = self.site();
+        let user = site.env("USER").unwrap_or_else(|| "somebody".to_owned());
+        let from = site.env("HOSTNAME").map(|h| format!(" at {h}")).unwrap_or_default();
+        format!("{} run by {user}{from}, process {}", self.tool(), std::process::id())
+    }
+
     /// How much may run side by side.
     pub fn jobs(&self) -> usize {
         self.inner.jobs
