@@ -13,6 +13,7 @@
 
 mod case;
 pub mod cluster;
+pub mod pve;
 mod run;
 pub mod ssh;
 
