@@ -18,7 +18,7 @@ pub use want::Want;
 use addon::World;
 use cluster_doc::{Document, Section};
 use serde_json::{Value, json};
-use stage::{Ctx, Failure, Finding, Guard, Plan, Rendered, Site, Tool};
+use stage::{Ctx, Failure, Finding, Guard, NoVerb, Own, Plan, Rendered, Site, Tool};
 
 /// The tool.
 #[derive(Debug)]
@@ -48,6 +48,7 @@ Files:
     ];
 
     type Flags = addon::Flags;
+    type Verb = NoVerb;
     type Want = Want;
     type World = World;
     type Seen = Seen;
@@ -111,6 +112,10 @@ Files:
 
     fn render(want: &Want) -> Result<Option<Vec<Rendered>>, Failure> {
         addon::rendered(&want.addon).map(Some)
+    }
+
+    fn own(verb: &Self::Verb, _: &Self::Want, _: &Site) -> Result<Own<Self>, Failure> {
+        match *verb {}
     }
 
     fn teardown(want: &Want, seen: &Seen) -> Plan<Step> {

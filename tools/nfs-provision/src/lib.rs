@@ -22,7 +22,7 @@ pub use want::Want;
 
 use cluster_doc::{Document, Section};
 use serde_json::{Value, json};
-use stage::{Ctx, Failure, Finding, Guard, Plan, Rendered, Site, Tool};
+use stage::{Ctx, Failure, Finding, Guard, NoVerb, Own, Plan, Rendered, Site, Tool};
 
 /// The tool.
 #[derive(Debug)]
@@ -53,6 +53,7 @@ Files (on the NFS machine):
     ];
 
     type Flags = addon::Flags;
+    type Verb = NoVerb;
     type Want = Want;
     type World = World;
     type Seen = Seen;
@@ -118,6 +119,10 @@ Files (on the NFS machine):
         }
         files.extend(addon::rendered(&want.addon)?);
         Ok(Some(files))
+    }
+
+    fn own(verb: &Self::Verb, _: &Self::Want, _: &Site) -> Result<Own<Self>, Failure> {
+        match *verb {}
     }
 
     fn teardown(want: &Want, seen: &Seen) -> Plan<Step> {

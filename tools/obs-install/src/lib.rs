@@ -20,7 +20,7 @@ pub use want::Want;
 use addon::World;
 use cluster_doc::{Document, Section};
 use serde_json::{Value, json};
-use stage::{Ctx, Failure, Finding, Guard, Plan, Rendered, Site, Tool};
+use stage::{Ctx, Failure, Finding, Guard, NoVerb, Own, Plan, Rendered, Site, Tool};
 
 /// The tool.
 #[derive(Debug)]
@@ -49,6 +49,7 @@ Grafana's password:
     ];
 
     type Flags = addon::Flags;
+    type Verb = NoVerb;
     type Want = Want;
     type World = World;
     type Seen = Seen;
@@ -112,6 +113,10 @@ Grafana's password:
 
     fn render(want: &Want) -> Result<Option<Vec<Rendered>>, Failure> {
         addon::rendered(&want.addon).map(Some)
+    }
+
+    fn own(verb: &Self::Verb, _: &Self::Want, _: &Site) -> Result<Own<Self>, Failure> {
+        match *verb {}
     }
 
     fn teardown(want: &Want, seen: &Seen) -> Plan<Step> {
