@@ -114,7 +114,7 @@ impl Tool for Toy {
 }
 
 /// A bell with a rope rings until somebody has had enough.
-async fn rung(world: &PathBuf, seen: &[String], ctx: &Ctx) -> Result<String, Failure> {
+async fn rung(world: &std::path::Path, seen: &[String], ctx: &Ctx) -> Result<String, Failure> {
     if world.join("rope").exists() {
         ctx.say("ringing");
         let long = std::time::Duration::from_secs(60);
