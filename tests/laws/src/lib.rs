@@ -239,6 +239,13 @@ async fn troubled<T: Tool>(
     if !trouble.exits.contains(&said.exit) {
         return broken(6, format!("{}: one of {:?} was due", trouble.name, trouble.exits), &said);
     }
+    if case.faults.left(&trouble.fault.matching).is_none_or(|left| left >= trouble.fault.times) {
+        return broken(
+            6,
+            format!("{}: the fault struck nothing, so nothing was tested", trouble.name),
+            &said,
+        );
+    }
     said.one_document()?;
     case.tells_no_secret(&said)?;
     case.faults.clear();
