@@ -11,6 +11,7 @@
 //! 6. each class of fault ends in its exit code within the time-out, and the next run repairs;
 //! 7. no secret on a stream, in a file that others can read, or in an argument list.
 
+pub mod addons;
 mod case;
 pub mod cluster;
 mod run;
