@@ -60,6 +60,11 @@ impl Faults {
         self.lock().clear();
     }
 
+    /// How many requests the first rule with this `matching` still hits; `None` without such a rule.
+    pub fn left(&self, matching: &str) -> Option<usize> {
+        self.lock().iter().find(|rule| rule.matching == matching).map(|rule| rule.times)
+    }
+
     /// What should happen to this request, counting it. Called once a request by each window.
     pub fn take(&self, window: Window, target: &str, request: &str) -> Option<Action> {
         let line = format!("{target} {request}");

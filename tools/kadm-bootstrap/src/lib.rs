@@ -35,7 +35,7 @@ pub mod want;
 use cluster_doc::{Document, Section};
 use fleet::Fleet;
 use serde_json::{Value, json};
-use stage::{Ctx, Failure, Finding, Guard, Plan, Rendered, Site, Tool};
+use stage::{Ctx, Failure, Finding, Guard, NoVerb, Own, Plan, Rendered, Site, Tool};
 use tokio::sync::Mutex;
 
 use crate::api::Api;
@@ -100,6 +100,7 @@ impl Tool for KadmBootstrap {
     const READS: &'static [Section] = READS;
 
     type Flags = args::Flags;
+    type Verb = NoVerb;
     type Want = Want;
     type World = World;
     type Seen = Seen;
@@ -170,6 +171,10 @@ impl Tool for KadmBootstrap {
             }
         }
         Ok(Some(all))
+    }
+
+    fn own(verb: &Self::Verb, _: &Self::Want, _: &Site) -> Result<Own<Self>, Failure> {
+        match *verb {}
     }
 
     fn teardown(want: &Want, seen: &Seen) -> Plan<Step> {

@@ -22,7 +22,7 @@ pub mod want;
 use cluster_doc::{Document, Section};
 use fleet::Fleet;
 use serde_json::{Value, json};
-use stage::{Ctx, Failure, Finding, Guard, Plan, Rendered, Site, Tool};
+use stage::{Ctx, Failure, Finding, Guard, NoVerb, Own, Plan, Rendered, Site, Tool};
 
 pub use plan::Step;
 pub use seen::Seen;
@@ -49,6 +49,7 @@ Files: man 1 lb-render, man 5 cluster-doc";
     const READS: &'static [Section] = want::READS;
 
     type Flags = args::Flags;
+    type Verb = NoVerb;
     type Want = Want;
     type World = Fleet;
     type Seen = Seen;
@@ -120,6 +121,10 @@ Files: man 1 lb-render, man 5 cluster-doc";
             }
         }
         Ok(Some(files))
+    }
+
+    fn own(verb: &Self::Verb, _: &Self::Want, _: &Site) -> Result<Own<Self>, Failure> {
+        match *verb {}
     }
 
     fn teardown(want: &Want, seen: &Seen) -> Plan<Step> {

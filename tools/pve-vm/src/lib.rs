@@ -36,7 +36,7 @@ pub mod world;
 
 use cluster_doc::{Document, Section};
 use serde_json::Value;
-use stage::{Ctx, Failure, Finding, Plan, Site, Tool};
+use stage::{Ctx, Failure, Finding, NoVerb, Own, Plan, Site, Tool};
 
 pub use plan::plan;
 pub use status::status;
@@ -56,6 +56,7 @@ impl Tool for PveVmTool {
     const READS: &'static [Section] = want::READS;
 
     type Flags = args::Flags;
+    type Verb = NoVerb;
     type Want = want::Want;
     type World = world::World;
     type Seen = seen::Seen;
@@ -95,6 +96,10 @@ impl Tool for PveVmTool {
 
     fn check(want: &Self::Want, seen: &Self::Seen) -> Vec<Finding> {
         status::check(&want.design, seen)
+    }
+
+    fn own(verb: &Self::Verb, _: &Self::Want, _: &Site) -> Result<Own<Self>, Failure> {
+        match *verb {}
     }
 
     fn teardown(want: &Self::Want, seen: &Self::Seen) -> Plan<Self::Step> {

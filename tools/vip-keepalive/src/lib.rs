@@ -20,7 +20,7 @@ pub mod want;
 use cluster_doc::{Document, Section};
 use fleet::Fleet;
 use serde_json::{Value, json};
-use stage::{Ctx, Failure, Finding, Guard, Plan, Rendered, Site, Tool};
+use stage::{Ctx, Failure, Finding, Guard, NoVerb, Own, Plan, Rendered, Site, Tool};
 
 pub use plan::Step;
 pub use seen::Seen;
@@ -44,6 +44,7 @@ Files: man 1 vip-keepalive, man 5 cluster-doc";
     const READS: &'static [Section] = want::READS;
 
     type Flags = args::Flags;
+    type Verb = NoVerb;
     type Want = Want;
     type World = Fleet;
     type Seen = Seen;
@@ -113,6 +114,10 @@ Files: man 1 vip-keepalive, man 5 cluster-doc";
             files.push(Rendered { path: path("check-haproxy"), content });
         }
         Ok(Some(files))
+    }
+
+    fn own(verb: &Self::Verb, _: &Self::Want, _: &Site) -> Result<Own<Self>, Failure> {
+        match *verb {}
     }
 
     fn teardown(want: &Want, seen: &Seen) -> Plan<Step> {

@@ -61,7 +61,7 @@ pub enum When {
 
 /// What to do; apply when left out.
 #[derive(Subcommand, Clone, Debug)]
-pub enum Verb {
+pub enum Verb<V: Subcommand> {
     /// Make it so, and write the document with what was done (the default)
     Apply {
         /// Do exactly the plan saved in FILE; refused when the world has moved since
@@ -104,14 +104,10 @@ pub enum Verb {
         dir: Option<PathBuf>,
     },
     /// Undo what apply did; asks first
-    Destroy {
-        /// Do not ask
-        #[arg(long)]
-        yes: bool,
-        /// Only show what would be undone
-        #[arg(long)]
-        plan: bool,
-    },
+    Destroy(crate::Consent),
+    /// The tool's own verbs
+    #[command(flatten)]
+    Own(V),
     /// Print the JSON Schema of the sections that are read
     Schema,
     /// Print a completion script
@@ -125,10 +121,10 @@ pub enum Verb {
 /// The whole command line of a tool.
 #[derive(clap::Parser, Clone, Debug)]
 #[command(version, disable_help_subcommand = true)]
-pub struct Cli<F: Args> {
+pub struct Cli<F: Args, V: Subcommand> {
     /// What to do.
     #[command(subcommand)]
-    pub verb: Option<Verb>,
+    pub verb: Option<Verb<V>>,
     /// The tool's own flags.
     #[command(flatten)]
     pub own: F,

@@ -12,11 +12,11 @@ use tokio::sync::watch;
 use crate::args::{Cli, Common, Verb};
 use crate::ctx::{Ctx, Inner};
 use crate::events::Events;
-use crate::executor::{execute, pressed};
+use crate::executor::pressed;
 use crate::output::{self, Output};
-use crate::plan::{HeldKind, Plan};
 use crate::progress::Progress;
-use crate::{Edges, Failure, Prompt, Site, Tool, checks, input, saved};
+use crate::settle::{Scene, exit_of};
+use crate::{Edges, Failure, Own, Prompt, Site, Tool, checks, input, saved};
 
 /// What a run has beside its movements.
 pub(crate) struct Frame {
@@ -29,7 +29,7 @@ pub(crate) struct Frame {
 
 /// The command line of a tool, for its help, its completions and its manual's test.
 pub fn command<T: Tool>() -> clap::Command {
-    Cli::<T::Flags>::command().name(T::NAME).bin_name(T::NAME).about(T::ABOUT).after_help(T::TEACH)
+    Cli::<T::Flags, T::Verb>::command().name(T::NAME).bin_name(T::NAME).about(T::ABOUT).after_help(T::TEACH)
 }
 
 /// Runs a tool with these arguments (the first is the program's name) and edges.
@@ -38,8 +38,9 @@ pub async fn run<T: Tool>(args: Vec<std::ffi::OsString>, edges: Edges) -> Exit {
         stdin, stdin_is_terminal, stdout, stderr, stderr_is_terminal, prompt, env, working_dir, ..
     } = edges;
     let frame = (edges.interrupts, edges.crash_after, edges.crashed);
-    let parsed =
-        command::<T>().try_get_matches_from(args).and_then(|m| Cli::<T::Flags>::from_arg_matches(&m));
+    let matches = command::<T>().try_get_matches_from(args);
+    let name = matches.as_ref().ok().and_then(|m| m.subcommand_name()).unwrap_or("apply").to_owned();
+    let parsed = matches.and_then(|m| Cli::<T::Flags, T::Verb>::from_arg_matches(&m));
     let mut output = Output { stdout, file: None };
     let quiet = Progress::new(
         T::NAME,
@@ -100,7 +101,7 @@ pub async fn run<T: Tool>(args: Vec<std::ffi::OsString>, edges: Edges) -> Exit {
                 accept_new_host_keys: common.accept_new_host_keys,
             }),
         };
-        bounded::<T>(verb, &cli.own, &common, &doc, &ctx, &frame, &mut output, prompt).await
+        bounded::<T>((&name, verb), &cli.own, &common, &doc, &ctx, &frame, &mut output, prompt).await
     };
     match result.await {
         Ok(exit) => exit,
@@ -122,7 +123,7 @@ fn ended<T: Tool>(result: Result<(), Failure>, progress: &Progress) -> Exit {
 /// Runs the verb until it ends, the time is up, or Ctrl-C ends a movement that changes nothing.
 #[allow(clippy::too_many_arguments)] // One call, from above: a struct would only name the same eight again.
 async fn bounded<T: Tool>(
-    verb: Verb,
+    verb: (&str, Verb<T::Verb>),
     flags: &T::Flags,
     common: &Common,
     doc: &Document,
@@ -143,7 +144,10 @@ async fn bounded<T: Tool>(
 }
 
 /// A movement that only looks: Ctrl-C ends it at once.
-async fn looking<V>(frame: &Frame, movement: impl Future<Output = Result<V, Failure>>) -> Result<V, Failure> {
+pub(crate) async fn looking<V>(
+    frame: &Frame,
+    movement: impl Future<Output = Result<V, Failure>>,
+) -> Result<V, Failure> {
     let mut interrupts = frame.interrupts.clone();
     tokio::select! {
         result = movement => result,
@@ -154,7 +158,7 @@ async fn looking<V>(frame: &Frame, movement: impl Future<Output = Result<V, Fail
 }
 
 async fn act<T: Tool>(
-    verb: Verb,
+    (name, verb): (&str, Verb<T::Verb>),
     flags: &T::Flags,
     doc: &Document,
     ctx: &Ctx,
@@ -178,8 +182,22 @@ async fn act<T: Tool>(
     if let Verb::Render { only, dir } = &verb {
         return render::<T>(&want, only.as_deref(), dir.as_deref(), ctx.site(), output);
     }
+    let own = match &verb {
+        Verb::Own(own) => match T::own(own, &want, ctx.site())? {
+            Own::Tell(tell) => {
+                output.write(tell(&want)?.as_bytes())?;
+                return Ok(Exit::Done);
+            }
+            own => Some(own),
+        },
+        _ => None,
+    };
     let world = looking(frame, T::connect(&want, ctx)).await?;
     let seen = looking(frame, T::observe(&world, &want, ctx)).await?;
+    let scene = Scene::<T> { verb: name, world: &world, want: &want, doc, ctx, frame, prompt };
+    if let Some(own) = own {
+        return scene.own(own, seen, output).await;
+    }
     match verb {
         Verb::Plan { json, save } => {
             let plan = T::plan(&want, &seen);
@@ -205,115 +223,30 @@ async fn act<T: Tool>(
             output.write(text.as_bytes())?;
             Ok(if findings.is_empty() { Exit::Done } else { Exit::Differs })
         }
-        Verb::Destroy { yes, plan: only_plan } => {
-            let plan = T::teardown(&want, &seen);
-            if only_plan {
-                output.write(plan.text(T::NAME).as_bytes())?;
+        Verb::Destroy(consent) => {
+            let Some((held, _)) = scene.made_so(Some(consent), &T::teardown, seen, output).await? else {
                 return Ok(Exit::Done);
-            }
-            if !plan.is_empty() && !yes {
-                confirm::<T>(&plan, prompt)?;
-            }
-            let (guard, plan, seen) =
-                guarded::<T>(plan, T::teardown, &world, &want, seen, ctx, frame).await?;
-            let held = settle::<T>(plan, T::teardown, &world, &want, seen, ctx, frame).await?.0;
-            drop(guard);
+            };
             output.write(doc.without_status(T::NAME).as_bytes())?;
             Ok(exit_of(&held))
         }
         Verb::Apply { plan: file } => {
             let plan = T::plan(&want, &seen);
-            let (guard, plan, seen) = guarded::<T>(plan, T::plan, &world, &want, seen, ctx, frame).await?;
+            let (guard, plan, seen) = scene.guarded(plan, &T::plan, seen).await?;
             if let Some(path) = file {
                 saved::confirm::<T>(&plan, &doc.spec_text(), &ctx.site().absolute(&path))?;
             }
-            let (held, seen) = settle::<T>(plan, T::plan, &world, &want, seen, ctx, frame).await?;
+            let (held, seen) = scene.settle(plan, &T::plan, seen).await?;
             drop(guard);
-            let section = with_held(T::status(&want, &seen), &held);
-            output.write(doc.with_status(T::NAME, section).as_bytes())?;
-            Ok(exit_of(&held))
+            scene.told(&held, &seen, output)
         }
-        Verb::Lint | Verb::Get { .. } | Verb::Render { .. } | Verb::Schema | Verb::Completions { .. } => {
-            Ok(Exit::Done)
-        }
+        Verb::Lint
+        | Verb::Get { .. }
+        | Verb::Render { .. }
+        | Verb::Schema
+        | Verb::Completions { .. }
+        | Verb::Own(_) => Ok(Exit::Done),
     }
-}
-
-/// Locks what the plan would change, then looks and plans again: what was seen before the lock may be old.
-async fn guarded<T: Tool>(
-    plan: Plan<T::Step>,
-    planner: Planner<T>,
-    world: &T::World,
-    want: &T::Want,
-    seen: T::Seen,
-    ctx: &Ctx,
-    frame: &Frame,
-) -> Result<(Option<crate::Guard>, Plan<T::Step>, T::Seen), Failure> {
-    if plan.is_empty() {
-        return Ok((None, plan, seen));
-    }
-    let Some(guard) = looking(frame, T::guard(&plan, world, want, ctx)).await? else {
-        return Ok((None, plan, seen));
-    };
-    let seen = looking(frame, T::observe(world, want, ctx)).await?;
-    let plan = planner(want, &seen);
-    Ok((Some(guard), plan, seen))
-}
-
-/// `plan` or `teardown`.
-type Planner<T> = fn(&<T as Tool>::Want, &<T as Tool>::Seen) -> Plan<<T as Tool>::Step>;
-
-/// Runs a plan and looks again until nothing is left: what one pass brought to light may be due in a second.
-async fn settle<T: Tool>(
-    first: Plan<T::Step>,
-    planner: Planner<T>,
-    world: &T::World,
-    want: &T::Want,
-    mut seen: T::Seen,
-    ctx: &Ctx,
-    frame: &Frame,
-) -> Result<(Vec<crate::Held>, T::Seen), Failure> {
-    const PASSES: usize = 3;
-    let mut plan = first;
-    for _ in 0..PASSES {
-        if plan.is_empty() {
-            for held in plan.held() {
-                ctx.say(&format!("held {}: {}", held.what, held.why));
-                if let Some(hint) = &held.hint {
-                    ctx.say(&format!("hint: {hint}"));
-                }
-            }
-            return Ok((plan.held, seen));
-        }
-        execute::<T>(&plan, world, want, ctx, frame).await?;
-        seen = T::observe(world, want, ctx).await?;
-        plan = planner(want, &seen);
-    }
-    let mut failure = Failure::transient(format!(
-        "did not settle: {} steps are due again after {PASSES} passes",
-        plan.len()
-    ));
-    for (step, why, _) in plan.reasons().take(5) {
-        failure = failure.because(format!("{step}: {why}"));
-    }
-    Err(failure.hint(format!("something else may be changing the same; see: {} plan", T::NAME)))
-}
-
-fn exit_of(held: &[crate::Held]) -> Exit {
-    let any = |kind| held.iter().any(|h| h.kind == kind);
-    match () {
-        () if any(HeldKind::Unmet) => Exit::Precondition,
-        () if any(HeldKind::Unreachable) => Exit::Partial,
-        () => Exit::Done,
-    }
-}
-
-fn with_held(section: Value, held: &[crate::Held]) -> Value {
-    let mut section = section;
-    if let (Value::Object(map), false) = (&mut section, held.is_empty()) {
-        map.insert("held".to_owned(), serde_json::to_value(held).unwrap_or_default());
-    }
-    section
 }
 
 /// A text as it is, anything else as JSON.
@@ -327,20 +260,6 @@ fn value_at(doc: &Document, pointer: &str) -> Result<String, Failure> {
 
 fn pretty(value: &Value) -> String {
     serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
-}
-
-fn confirm<T: Tool>(plan: &Plan<T::Step>, prompt: Option<Prompt>) -> Result<(), Failure> {
-    let refuse =
-        |why: &str| Failure::precondition(format!("{} destroy was not confirmed", T::NAME)).because(why);
-    let Some(prompt) = prompt else {
-        return Err(refuse("there is no terminal to ask on").hint(format!("{} destroy --yes", T::NAME)));
-    };
-    let question = format!("{}Type yes to do this: ", plan.text(T::NAME));
-    match prompt(&question) {
-        Ok(answer) if answer.trim() == "yes" => Ok(()),
-        Ok(_) => Err(refuse("the answer was not yes")),
-        Err(e) => Err(refuse(&e.to_string())),
-    }
 }
 
 fn render<T: Tool>(

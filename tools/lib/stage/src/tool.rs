@@ -7,7 +7,7 @@ use cluster_doc::{Document, Section};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{Ctx, Failure, Finding, Plan, Site};
+use crate::{Ctx, Failure, Finding, Own, Plan, Site};
 
 /// Locks that are held until the value goes.
 pub type Guard = Box<dyn std::any::Any + Send>;
@@ -37,6 +37,8 @@ pub trait Tool: Sized + Send + Sync + 'static {
 
     /// The tool's own flags (all `global = true`).
     type Flags: clap::Args + Clone + Send + Sync;
+    /// The tool's own verbs, beside the shared ones; [`NoVerb`](crate::NoVerb) when it has none.
+    type Verb: clap::Subcommand + Clone + Send + Sync;
     /// What the operator wants: nothing is left to be checked in it.
     type Want: Send + Sync;
     /// Open connections.
@@ -119,6 +121,12 @@ pub trait Tool: Sized + Send + Sync + 'static {
     fn render(_want: &Self::Want) -> Result<Option<Vec<Rendered>>, Failure> {
         Ok(None)
     }
+
+    /// What one of the tool's own verbs does; its arguments are refused here, before anything is connected.
+    ///
+    /// # Errors
+    /// Exit 2 or 3 for an argument, 4 for what the operator must do first.
+    fn own(verb: &Self::Verb, want: &Self::Want, site: &Site) -> Result<Own<Self>, Failure>;
 
     /// What `destroy` does; pure. Removing what is gone already is an empty plan.
     fn teardown(want: &Self::Want, seen: &Self::Seen) -> Plan<Self::Step>;
