@@ -15,6 +15,7 @@ mod case;
 pub mod cluster;
 mod run;
 pub mod ssh;
+pub mod sweep;
 
 pub use case::{Case, Trouble};
 pub use run::{Said, run};
