@@ -17,6 +17,7 @@ pub mod cluster;
 pub mod pve;
 mod run;
 pub mod ssh;
+pub mod sweep;
 
 pub use case::{Case, Trouble};
 pub use run::{Said, run};
