@@ -70,3 +70,7 @@ sweep:
 # times and memory of the pipeline in the lab
 bench:
     scripts/bench
+
+# 200 failovers on real machines: p50, p99, largest gap; root
+bench-failover DRILLS="200":
+    KUBELINE_HOSTS=1 KUBELINE_DRILLS="$1" cargo test --workspace --test bench -- --nocapture
