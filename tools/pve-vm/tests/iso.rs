@@ -1,5 +1,9 @@
 //! The seed's image in the eyes of programs that know ISO 9660.
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on ends, and says what it skips")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that cannot go on ends, and says what it skips"
+)]
 
 use std::process::Command;
 

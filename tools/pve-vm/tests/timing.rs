@@ -1,7 +1,11 @@
 //! How long a build takes beside what the locks allow, and what many machines cost.
 //!
 //! Figures are printed; only what is far off fails, for other tests may run on the same processors.
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on ends, and tells its figures")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that cannot go on ends, and tells its figures"
+)]
 
 mod support;
 
@@ -98,7 +102,8 @@ async fn program(site: &Site, doc: &Value) -> (bool, Duration, u64) {
     let mut most = 0;
     loop {
         let text = std::fs::read_to_string(&status).unwrap_or_default();
-        let peak = text.lines().find_map(|l| l.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
+        let peak =
+            text.lines().find_map(|l| l.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
         most = most.max(peak.unwrap_or(0));
         if let Some(end) = child.try_wait().unwrap() {
             return (end.success(), begun.elapsed(), most >> 10);
