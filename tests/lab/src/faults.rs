@@ -22,6 +22,8 @@ pub enum Action {
     Delay(Duration),
     /// Proxmox: the task starts, does nothing, and ends with this exit status.
     TaskEnd(String),
+    /// Proxmox: the task does its work and ends with this exit status; `VANISH`: nobody knows it afterwards.
+    TaskEndAfter(String),
     /// SSH: the command exits so, with this text on stderr, not executed.
     Exit(i32, String),
 }
@@ -56,6 +58,11 @@ impl Faults {
     /// Removes all rules.
     pub fn clear(&self) {
         self.lock().clear();
+    }
+
+    /// How many requests the first rule with this `matching` still hits; `None` without such a rule.
+    pub fn left(&self, matching: &str) -> Option<usize> {
+        self.lock().iter().find(|rule| rule.matching == matching).map(|rule| rule.times)
     }
 
     /// What should happen to this request, counting it. Called once a request by each window.

@@ -49,8 +49,10 @@ pub struct Boot {
     pub memory_mib: u64,
     /// Disks in the order of the bus (the first is the system's), each with its size in bytes.
     pub disks: Vec<u64>,
-    /// True when `agent` is switched on in the VM's configuration.
+    /// True when `agent` is switched on in the VM's configuration, and its image has one.
     pub agent: bool,
+    /// The instance id that its cloud-init drive or seed names; empty without one.
+    pub instance: String,
 }
 
 /// An interface in a guest: its name, MAC, and addresses with prefix length.

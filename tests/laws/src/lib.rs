@@ -11,8 +11,10 @@
 //! 6. each class of fault ends in its exit code within the time-out, and the next run repairs;
 //! 7. no secret on a stream, in a file that others can read, or in an argument list.
 
+pub mod addons;
 mod case;
 pub mod cluster;
+pub mod pve;
 mod run;
 pub mod ssh;
 pub mod sweep;
@@ -238,6 +240,13 @@ async fn troubled<T: Tool>(
     }
     if !trouble.exits.contains(&said.exit) {
         return broken(6, format!("{}: one of {:?} was due", trouble.name, trouble.exits), &said);
+    }
+    if case.faults.left(&trouble.fault.matching).is_none_or(|left| left >= trouble.fault.times) {
+        return broken(
+            6,
+            format!("{}: the fault struck nothing, so nothing was tested", trouble.name),
+            &said,
+        );
     }
     said.one_document()?;
     case.tells_no_secret(&said)?;

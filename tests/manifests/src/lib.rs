@@ -10,9 +10,12 @@ use k8s_openapi::api::{
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1 as extensions;
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1 as registration;
+
 mod cases;
+mod installers;
 
 pub use cases::cases;
+pub use installers::installer;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -8,26 +8,27 @@
 //! * **Needs** the kubeconfig that kadm-bootstrap wrote, and the manifest `tigera-operator` from its address, the
 //!   cache or `--bundle`.
 
-mod apply;
 mod objects;
 mod plan;
 mod seen;
 mod want;
 
-pub use plan::Step;
-pub use seen::Seen;
+pub use seen::Found;
 pub use want::Want;
 
-use addon::World;
+use addon::{Flags, Installer, Step, Texts, View, World};
 use cluster_doc::{Document, Section};
 use serde_json::{Value, json};
-use stage::{Ctx, Failure, Finding, Guard, NoVerb, Own, Plan, Rendered, Site, Tool};
+use stage::{Ctx, Failure, Plan, Site};
 
 /// The tool.
-#[derive(Debug)]
-pub struct CniInstall;
+pub type CniInstall = addon::Tool<Calico>;
 
-impl Tool for CniInstall {
+/// What is this tool's own.
+#[derive(Debug)]
+pub struct Calico;
+
+impl Installer for Calico {
     const NAME: &'static str = "cni-install";
     const ABOUT: &'static str = "Install Calico as the cluster's pod network";
     const TEACH: &'static str = "\
@@ -50,72 +51,43 @@ Files:
         Section::Registry,
     ];
 
-    type Flags = addon::Flags;
-    type Verb = NoVerb;
+    type Flags = Flags;
     type Want = Want;
-    type World = World;
-    type Seen = Seen;
+    type Beside = ();
+    type Found = Found;
     type Step = Step;
 
-    fn want(flags: &addon::Flags, doc: &Document, site: &Site) -> Result<Want, Failure> {
+    fn want(flags: &Flags, doc: &Document, site: &Site) -> Result<Want, Failure> {
         want::want(flags, doc, site)
     }
 
-    async fn prepare(mut want: Want, ctx: &Ctx) -> Result<Want, Failure> {
-        let texts = addon::fetch_all(&want.artefacts, &want.access, ctx).await?;
-        want.complete(&texts)?;
+    fn complete(mut want: Want, texts: &Texts, _ctx: &Ctx) -> Result<Want, Failure> {
+        want.complete(texts)?;
         Ok(want)
     }
 
-    async fn connect(want: &Want, ctx: &Ctx) -> Result<World, Failure> {
-        addon::connect(&want.access, ctx).await
+    async fn connect(_want: &Want, _ctx: &Ctx) -> Result<(), Failure> {
+        Ok(())
     }
 
-    async fn observe(world: &World, want: &Want, ctx: &Ctx) -> Result<Seen, Failure> {
-        seen::observe(world, want, ctx).await
+    async fn look(world: &World<()>, _want: &Want, _ctx: &Ctx) -> Result<Found, Failure> {
+        seen::look(&world.cluster).await
     }
 
-    fn plan(want: &Want, seen: &Seen) -> Plan<Step> {
+    fn plan(want: &Want, seen: &View<Found>) -> Plan<Step> {
         plan::plan(want, seen)
     }
 
-    async fn guard(
-        _plan: &Plan<Step>,
-        world: &World,
-        _want: &Want,
-        ctx: &Ctx,
-    ) -> Result<Option<Guard>, Failure> {
-        addon::guard(world, ctx).await.map(Some)
+    fn more_images(want: &Want) -> Result<Vec<String>, Failure> {
+        want.operands()
     }
 
-    async fn apply(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result<(), Failure> {
-        apply::apply(step, world, want, ctx).await
-    }
-
-    fn status(want: &Want, _seen: &Seen) -> Value {
+    fn status(want: &Want) -> Value {
         json!({
             "provider": "calico",
             "version": want.version,
             "encapsulation": want.settings.encapsulation,
             "podCidr": want.settings.pod_cidr,
-            "objects": want.addon.len(),
-            "digest": want.addon.digest(),
         })
-    }
-
-    fn check(_want: &Want, seen: &Seen) -> Vec<Finding> {
-        addon::findings(&seen.cluster)
-    }
-
-    fn render(want: &Want) -> Result<Option<Vec<Rendered>>, Failure> {
-        addon::rendered(&want.addon).map(Some)
-    }
-
-    fn own(verb: &Self::Verb, _: &Self::Want, _: &Site) -> Result<Own<Self>, Failure> {
-        match *verb {}
-    }
-
-    fn teardown(want: &Want, seen: &Seen) -> Plan<Step> {
-        plan::teardown(want, seen)
     }
 }

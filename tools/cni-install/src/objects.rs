@@ -1,10 +1,10 @@
 //! The objects: the operator's manifest as it is, and ours.
 
-use addon::{Addon, Ready, Texts};
+use addon::{Addon, Installer as _, Ready, Texts};
 use render::Template;
-use stage::{Failure, Tool as _};
+use stage::Failure;
 
-use crate::CniInstall;
+use crate::Calico;
 use crate::want::Settings;
 
 const ENDPOINT: Template<Settings> =
@@ -19,7 +19,7 @@ pub(crate) fn addon(settings: &Settings, texts: &Texts, registry: Option<&String
     };
     let namespaced = |name: &str| ("calico-system".to_owned(), name.to_owned());
     let deployment = |(namespace, name)| Ready::Deployment { namespace, name };
-    let mut addon = Addon::new(CniInstall::NAME);
+    let mut addon = Addon::new(Calico::NAME);
     addon.wave();
     for (name, text) in texts {
         addon.add(name, text)?;

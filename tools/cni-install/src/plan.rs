@@ -1,14 +1,12 @@
 //! What is to be done, and why: pure.
 
+use addon::{Step, View};
 use stage::{HeldKind, Plan};
 
-use crate::seen::Seen;
+use crate::seen::Found;
 use crate::want::{self, Want};
 
-/// One change of the cluster.
-pub type Step = addon::Step;
-
-pub(crate) fn plan(want: &Want, seen: &Seen) -> Plan<Step> {
+pub(crate) fn plan(want: &Want, seen: &View<Found>) -> Plan<Step> {
     let mut plan = Plan::new();
     if let Some((why, hint)) = unfit(want, seen) {
         plan.hold(HeldKind::Unmet, "Calico", why, Some(hint));
@@ -20,8 +18,9 @@ pub(crate) fn plan(want: &Want, seen: &Seen) -> Plan<Step> {
 }
 
 /// Why this cluster cannot have this Calico.
-fn unfit(want: &Want, seen: &Seen) -> Option<(String, String)> {
-    if let Some(subnet) = seen.pod_subnet.as_ref().filter(|subnet| **subnet != want.settings.pod_cidr) {
+fn unfit(want: &Want, seen: &View<Found>) -> Option<(String, String)> {
+    if let Some(subnet) = seen.beside.pod_subnet.as_ref().filter(|subnet| **subnet != want.settings.pod_cidr)
+    {
         let why = format!(
             "the cluster was made with the pod network {subnet}, the document says {}",
             want.settings.pod_cidr
@@ -31,16 +30,10 @@ fn unfit(want: &Want, seen: &Seen) -> Option<(String, String)> {
             format!("write \"podCidr\": \"{subnet}\"; a cluster's pod network cannot be changed"),
         ));
     }
-    let version = seen.version.as_ref().filter(|_| want.pinned)?;
+    let version = seen.beside.version.as_ref().filter(|_| want.pinned)?;
     let minor: u16 = version.trim_start_matches('v').split('.').nth(1)?.parse().ok()?;
     (!want::fits(minor)).then(|| {
         let why = format!("Calico {} is not for the cluster's {version}", want.version);
         (why, "take a Calico that is, by spec.artifacts (tigera-operator)".to_owned())
     })
-}
-
-pub(crate) fn teardown(want: &Want, seen: &Seen) -> Plan<Step> {
-    let mut plan = Plan::new();
-    addon::teardown(&mut plan, &want.addon, &seen.cluster, &want.access, |step| step);
-    plan
 }

@@ -1,38 +1,28 @@
 //! What is there.
 
-use addon::World;
+use addon::Link;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use stage::{Ctx, Failure};
+use stage::Failure;
 
-use crate::want::Want;
-
-/// What is in the cluster.
+/// What the cluster says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Seen {
-    /// The objects.
-    pub cluster: addon::Seen,
+pub struct Found {
     /// The API server's version.
     pub version: Option<String>,
     /// The pod network that kubeadm was given.
     pub pod_subnet: Option<String>,
 }
 
-pub(crate) async fn observe(world: &World, want: &Want, ctx: &Ctx) -> Result<Seen, Failure> {
-    let mut seen =
-        Seen { cluster: addon::observe(world, &want.addon, &want.access, ctx).await?, ..Seen::default() };
-    if seen.cluster.offline.is_none() {
-        let cluster = world.cluster()?;
-        let fail = |error| addon::failure("cannot ask the cluster for its settings", &error);
-        seen.version = Some(cluster.version().await.map_err(fail)?);
-        let config =
-            cluster.get("v1", "ConfigMap", Some("kube-system"), "kubeadm-config").await.map_err(fail)?;
-        let config =
-            config.as_ref().and_then(|map| map.pointer("/data/ClusterConfiguration")).and_then(Value::as_str);
-        seen.pod_subnet = config.and_then(pod_subnet);
-    }
-    Ok(seen)
+pub(crate) async fn look(link: &Link) -> Result<Found, Failure> {
+    let Ok(cluster) = link.cluster() else { return Ok(Found::default()) };
+    let config = cluster.get("v1", "ConfigMap", Some("kube-system"), "kubeadm-config");
+    let (version, config) = futures::try_join!(cluster.version(), config)
+        .map_err(|error| addon::failure("cannot ask the cluster for its settings", &error))?;
+    let config =
+        config.as_ref().and_then(|map| map.pointer("/data/ClusterConfiguration")).and_then(Value::as_str);
+    Ok(Found { version: Some(version), pod_subnet: config.and_then(pod_subnet) })
 }
 
 /// `networking.podSubnet` of kubeadm's ClusterConfiguration.

@@ -1,12 +1,12 @@
 //! What the operator wants: every refusal of input is here.
 
-use addon::{Access, Addon, Artefact, Flags, Pin, Texts};
+use addon::{Access, Addon, Artefact, Flags, Installer as _, Pin, Texts};
 use cluster_doc::spec::Encapsulation;
 use cluster_doc::{Document, Pointer, Refusals};
 use serde::Serialize;
-use stage::{Failure, Site, Tool as _};
+use stage::{Failure, Site};
 
-use crate::CniInstall;
+use crate::Calico;
 use crate::objects;
 
 /// The release of Calico, with its operator v1.42.3.
@@ -23,6 +23,10 @@ const PINS: [Pin; 1] = [Pin {
     sha256: "f18e073794207d372606bc3ea6f8fd73972f86d6828f4ba666dfe0d4aa8ab07f",
     size: 19660,
 }];
+
+/// What the operator v1.42.3 runs for our Installation.
+const OPERANDS: [&str; 7] =
+    ["cni", "csi", "kube-controllers", "node", "node-driver-registrar", "pod2daemon-flexvol", "typha"];
 
 /// What the templates are filled with.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -72,10 +76,38 @@ impl Want {
         self.addon = objects::addon(&self.settings, texts, self.registry.as_ref())?;
         Ok(())
     }
+
+    /// The images that the operator chooses for what it runs (its flag `--print-images=list`, without those that need
+    /// objects which are not made here: goldmane, whisker, the API server).
+    ///
+    /// # Errors
+    /// Exit 4 for another operator than the pinned one.
+    pub fn operands(&self) -> Result<Vec<String>, Failure> {
+        if !self.pinned {
+            return Err(Failure::precondition("cannot know the images of this operator")
+                .because(format!("spec.artifacts takes it from {}", self.version))
+                .hint("ask the operator itself: docker run --rm OPERATOR-IMAGE --print-images=list"));
+        }
+        Ok(OPERANDS.iter().map(|name| format!("quay.io/calico/{name}:{CALICO}")).collect())
+    }
+}
+
+impl addon::Wanted for Want {
+    fn access(&self) -> &Access {
+        &self.access
+    }
+
+    fn addon(&self) -> &Addon {
+        &self.addon
+    }
+
+    fn artefacts(&self) -> &[Artefact] {
+        &self.artefacts
+    }
 }
 
 pub(crate) fn want(flags: &Flags, doc: &Document, site: &Site) -> Result<Want, Failure> {
-    let spec = doc.spec(CniInstall::READS)?;
+    let spec = doc.spec(Calico::READS)?;
     let (kubernetes, cni) = (spec.kubernetes()?, spec.cni()?);
     let access = Access::new(flags, doc, &spec, site);
     let artefacts = addon::artefacts(&PINS, spec.artifacts.as_ref());
@@ -136,7 +168,7 @@ pub(crate) fn want(flags: &Flags, doc: &Document, site: &Site) -> Result<Want, F
         Some(own) if !pinned => own.url.clone(),
         _ => CALICO.to_owned(),
     };
-    let addon = Addon::new(CniInstall::NAME);
+    let addon = Addon::new(Calico::NAME);
     Ok(Want { access, settings, artefacts, version, pinned, addon, registry: spec.registry.clone() })
 }
 

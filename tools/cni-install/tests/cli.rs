@@ -1,13 +1,9 @@
 //! cni-install against the lab: the seven laws, and what an operator sees.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "helpers of tests fail by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
 use cni_install::CniInstall;
-use lab::{Action, Clock, Fault, Window};
+use lab::{Action, Fault, Window};
+use laws::addons::kube;
 use laws::cluster::Cluster;
 use laws::ssh::Site;
 use laws::{Case, Trouble, run};
@@ -16,18 +12,8 @@ use stage::Exit;
 
 /// A cluster as kadm-bootstrap leaves it: three nodes that wait for a pod network.
 async fn start() -> (Site, Cluster, Value) {
-    let site = Site::new(Clock::ZERO).unwrap();
-    let cluster = Cluster::start(&site).await.unwrap();
-    let mut machines = Vec::new();
-    for (name, last, role) in [("cp-1", 21, "control-plane"), ("w-1", 31, "worker"), ("w-2", 32, "worker")] {
-        cluster.node(name, site.address(last), role == "control-plane");
-        machines.push(site.entry(name, role, last));
-    }
-    cluster.until("three nodes", |c| c.list("v1", "Node").len() == 3).await.unwrap();
-    let spec = json!({
-        "vip": cluster.vip(), "machines": machines, "kubernetes": cluster.kubernetes(), "cni": {},
-        "artifacts": cluster.artifacts(),
-    });
+    let (site, cluster, mut spec) = laws::addons::start().await;
+    spec["cni"] = json!({});
     (site, cluster, spec)
 }
 
@@ -36,17 +22,10 @@ async fn case() -> Case {
     cluster.case(site, spec)
 }
 
-fn kube(matching: &str, times: usize, action: Action) -> Fault {
-    Fault { window: Window::Kube, matching: matching.into(), skip: 0, times, action }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keeps_the_seven_laws() {
     let trouble = |name, fault, exits: &[Exit]| Trouble { name, fault, exits: exits.to_vec() };
-    let troubles = [
-        trouble("the API is overloaded", kube("PATCH", 3, Action::Status(503, "busy".into())), &[Exit::Done]),
-        trouble("cut before a write", kube("PATCH", 1, Action::DropBefore), &[Exit::Done]),
-        trouble("cut after a write", kube("PATCH", 1, Action::DropAfter), &[Exit::Done]),
+    let troubles = vec![
         trouble(
             "the artefact's site fails",
             Fault {
@@ -60,8 +39,7 @@ async fn keeps_the_seven_laws() {
         ),
         trouble("the API hangs", kube("installations", 1, Action::Hang), &[Exit::Transient, Exit::Done]),
     ];
-    let summary = laws::check::<CniInstall>(&[], &troubles, case).await.unwrap_or_else(|e| panic!("{e}"));
-    println!("{summary}");
+    laws::addons::keeps_the_laws::<CniInstall>(troubles, case).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

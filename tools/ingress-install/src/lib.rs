@@ -11,20 +11,22 @@
 mod objects;
 mod want;
 
-pub use addon::{Seen, Step};
 pub use objects::Settings;
 pub use want::Want;
 
-use addon::World;
+use addon::{Flags, Installer, Step, Texts};
 use cluster_doc::{Document, Section};
 use serde_json::{Value, json};
-use stage::{Ctx, Failure, Finding, Guard, NoVerb, Own, Plan, Rendered, Site, Tool};
+use stage::{Ctx, Failure, Site};
 
 /// The tool.
-#[derive(Debug)]
-pub struct IngressInstall;
+pub type IngressInstall = addon::Tool<Ingress>;
 
-impl Tool for IngressInstall {
+/// What is this tool's own.
+#[derive(Debug)]
+pub struct Ingress;
+
+impl Installer for Ingress {
     const NAME: &'static str = "ingress-install";
     const ABOUT: &'static str = "Install Traefik behind the load balancers, and cert-manager";
     const TEACH: &'static str = "\
@@ -47,53 +49,27 @@ Files:
         Section::Registry,
     ];
 
-    type Flags = addon::Flags;
-    type Verb = NoVerb;
+    type Flags = Flags;
     type Want = Want;
-    type World = World;
-    type Seen = Seen;
+    type Beside = ();
+    type Found = ();
     type Step = Step;
 
-    fn want(flags: &addon::Flags, doc: &Document, site: &Site) -> Result<Want, Failure> {
+    fn want(flags: &Flags, doc: &Document, site: &Site) -> Result<Want, Failure> {
         want::want(flags, doc, site)
     }
 
-    async fn prepare(mut want: Want, ctx: &Ctx) -> Result<Want, Failure> {
+    fn complete(mut want: Want, texts: &Texts, ctx: &Ctx) -> Result<Want, Failure> {
         let secret = want.secret_id(ctx.site())?;
-        let texts = addon::fetch_all(&want.artefacts, &want.access, ctx).await?;
-        want.complete(&texts, secret.as_deref())?;
+        want.complete(texts, secret.as_deref())?;
         Ok(want)
     }
 
-    async fn connect(want: &Want, ctx: &Ctx) -> Result<World, Failure> {
-        addon::connect(&want.access, ctx).await
+    async fn connect(_want: &Want, _ctx: &Ctx) -> Result<(), Failure> {
+        Ok(())
     }
 
-    async fn observe(world: &World, want: &Want, ctx: &Ctx) -> Result<Seen, Failure> {
-        addon::observe(world, &want.addon, &want.access, ctx).await
-    }
-
-    fn plan(want: &Want, seen: &Seen) -> Plan<Step> {
-        let mut plan = Plan::new();
-        addon::plan(&mut plan, &want.addon, seen, &want.access, &[], |step| step);
-        addon::hold_lost(&mut plan, seen);
-        plan
-    }
-
-    async fn guard(
-        _plan: &Plan<Step>,
-        world: &World,
-        _want: &Want,
-        ctx: &Ctx,
-    ) -> Result<Option<Guard>, Failure> {
-        addon::guard(world, ctx).await.map(Some)
-    }
-
-    async fn apply(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result<(), Failure> {
-        addon::apply(step, world, &want.addon, ctx).await
-    }
-
-    fn status(want: &Want, _seen: &Seen) -> Value {
+    fn status(want: &Want) -> Value {
         let settings = &want.settings;
         json!({
             "provider": "traefik",
@@ -101,26 +77,6 @@ Files:
             "class": "traefik",
             "nodePorts": {"http": settings.http_node_port, "https": settings.https_node_port, "ping": settings.ping_node_port},
             "issuers": want.issuers(),
-            "objects": want.addon.len(),
-            "digest": want.addon.digest(),
         })
-    }
-
-    fn check(_want: &Want, seen: &Seen) -> Vec<Finding> {
-        addon::findings(seen)
-    }
-
-    fn render(want: &Want) -> Result<Option<Vec<Rendered>>, Failure> {
-        addon::rendered(&want.addon).map(Some)
-    }
-
-    fn own(verb: &Self::Verb, _: &Self::Want, _: &Site) -> Result<Own<Self>, Failure> {
-        match *verb {}
-    }
-
-    fn teardown(want: &Want, seen: &Seen) -> Plan<Step> {
-        let mut plan = Plan::new();
-        addon::teardown(&mut plan, &want.addon, seen, &want.access, |step| step);
-        plan
     }
 }

@@ -1,13 +1,13 @@
 //! The objects: Traefik's and the issuers' from our templates, the rest as their publishers made it.
 
-use addon::{Addon, Ready, Texts};
+use addon::{Addon, Installer as _, Ready, Texts};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use render::Template;
 use serde::Serialize;
-use stage::{Failure, Tool as _};
+use stage::Failure;
 
-use crate::IngressInstall;
+use crate::Ingress;
 
 /// What the templates are filled with.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -108,7 +108,7 @@ pub(crate) fn addon(
     secret_id: Option<&str>,
     registry: Option<&String>,
 ) -> Result<Addon, Failure> {
-    let mut addon = Addon::new(IngressInstall::NAME);
+    let mut addon = Addon::new(Ingress::NAME);
     addon.wave().add("traefik.yaml", &filled(&TRAEFIK, settings)?)?;
     for (name, text) in texts {
         addon.add(name, text)?;

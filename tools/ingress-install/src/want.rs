@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use addon::{Access, Addon, Artefact, Flags, Pin, Texts};
+use addon::{Access, Addon, Artefact, Flags, Installer as _, Pin, Texts};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use cluster_doc::spec::{Acme, BalanceMode, Certificates, Role, Vault};
 use cluster_doc::{Document, FilePath, Pointer, Refusals};
-use stage::{Failure, Site, Tool as _};
+use stage::{Failure, Site};
 
-use crate::IngressInstall;
+use crate::Ingress;
 use crate::objects::{self, AcmeIssuer, AppRoleLogin, Settings, Toleration, VaultIssuer};
 
 /// Traefik's image.
@@ -72,8 +72,22 @@ impl Want {
     }
 }
 
+impl addon::Wanted for Want {
+    fn access(&self) -> &Access {
+        &self.access
+    }
+
+    fn addon(&self) -> &Addon {
+        &self.addon
+    }
+
+    fn artefacts(&self) -> &[Artefact] {
+        &self.artefacts
+    }
+}
+
 pub(crate) fn want(flags: &Flags, doc: &Document, site: &Site) -> Result<Want, Failure> {
-    let spec = doc.spec(IngressInstall::READS)?;
+    let spec = doc.spec(Ingress::READS)?;
     let (ingress, vip) = (spec.ingress()?, spec.vip()?);
     let access = Access::new(flags, doc, &spec, site);
     let machines = doc.machines(&spec);
@@ -127,7 +141,7 @@ pub(crate) fn want(flags: &Flags, doc: &Document, site: &Site) -> Result<Want, F
         access,
         settings,
         artefacts: addon::artefacts(&pins, spec.artifacts.as_ref()),
-        addon: Addon::new(IngressInstall::NAME),
+        addon: Addon::new(Ingress::NAME),
         secret_id_file,
         registry: spec.registry.clone(),
     })

@@ -1,13 +1,9 @@
 //! ingress-install against the lab: the seven laws, and what an operator sees.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "helpers of tests fail by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
 use ingress_install::IngressInstall;
-use lab::{Action, Clock, Fault, Window};
+use lab::Action;
+use laws::addons::{add, kube};
 use laws::cluster::Cluster;
 use laws::ssh::Site;
 use laws::{Case, Trouble, run};
@@ -19,23 +15,17 @@ const SECRET: &str = "5ecret-of-the-approle-0123";
 
 /// Three nodes with a pod network, certificates from Vault.
 async fn start() -> (Site, Cluster, Value) {
-    let site = Site::new(Clock::ZERO).unwrap();
-    let cluster = Cluster::start(&site).await.unwrap();
-    let mut machines = vec![site.entry("lb-1", "load-balancer", 11), site.entry("lb-2", "load-balancer", 12)];
-    for (name, last, role) in [("cp-1", 21, "control-plane"), ("w-1", 31, "worker"), ("w-2", 32, "worker")] {
-        cluster.node(name, site.address(last), role == "control-plane");
-        machines.push(site.entry(name, role, last));
-    }
+    let (site, cluster, mut spec) = laws::addons::start().await;
+    add(&mut spec, site.entry("lb-1", "load-balancer", 11));
+    add(&mut spec, site.entry("lb-2", "load-balancer", 12));
     cluster.network().await.unwrap();
     let file = site.dir.join("secret-id");
     std::fs::write(&file, SECRET).unwrap();
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
-    let spec = json!({
-        "vip": cluster.vip(), "machines": machines, "kubernetes": cluster.kubernetes(), "artifacts": cluster.artifacts(),
-        "ingress": {"certificates": {"vault": {"servers": ["https://vault.lab.example:8200"], "mount": "pki", "role": "web",
-            "auth": {"appRole": {"roleId": "r", "secretIdFile": "secret-id"}}}}},
-    });
+    spec["ingress"] = json!({"certificates": {"vault": {
+        "servers": ["https://vault.lab.example:8200"], "mount": "pki", "role": "web",
+        "auth": {"appRole": {"roleId": "r", "secretIdFile": "secret-id"}}}}});
     (site, cluster, spec)
 }
 
@@ -46,20 +36,14 @@ async fn case() -> Case {
     case
 }
 
-fn kube(matching: &str, times: usize, action: Action) -> Fault {
-    Fault { window: Window::Kube, matching: matching.into(), skip: 0, times, action }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keeps_the_seven_laws() {
-    let trouble = |name, fault, exits: &[Exit]| Trouble { name, fault, exits: exits.to_vec() };
-    let troubles = [
-        trouble("the API is overloaded", kube("PATCH", 3, Action::Status(503, "busy".into())), &[Exit::Done]),
-        trouble("cut after a write", kube("PATCH", 1, Action::DropAfter), &[Exit::Done]),
-        trouble("refused", kube("traefik", 1, Action::Status(403, "no".into())), &[Exit::Precondition]),
-    ];
-    let summary = laws::check::<IngressInstall>(&[], &troubles, case).await.unwrap_or_else(|e| panic!("{e}"));
-    println!("{summary}");
+    let refused = Trouble {
+        name: "refused",
+        fault: kube("traefik", 1, Action::Status(403, "no".into())),
+        exits: vec![Exit::Precondition],
+    };
+    laws::addons::keeps_the_laws::<IngressInstall>(vec![refused], case).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

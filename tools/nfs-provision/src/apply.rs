@@ -2,24 +2,21 @@
 
 use std::time::Duration;
 
-use fleet::{failure, packages};
+use addon::Change as _;
+use fleet::{Fleet, failure, packages};
 use remote::{Command, Host, RemoteFile};
 use stage::{Ctx, Failure, Waiting};
 
 use crate::exports;
 use crate::fstab;
 use crate::plan::Step;
-use crate::seen::World;
 use crate::want::Want;
 
 /// How long the server may take until its exports are in force.
 const IN_FORCE: Duration = Duration::from_secs(60);
 
-pub(crate) async fn apply(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result<(), Failure> {
-    if let Step::Cluster { step } = step {
-        return addon::apply(step, &world.cluster, &want.addon, ctx).await;
-    }
-    let host = world.fleet.host(step.machine().unwrap_or_default())?;
+pub(crate) async fn apply(step: &Step, fleet: &Fleet, want: &Want, ctx: &Ctx) -> Result<(), Failure> {
+    let host = fleet.host(step.machine().unwrap_or_default())?;
     let fail = |e: remote::Error| failure(format!("cannot {step}"), &e);
     match step {
         Step::Install { package, .. } => packages::install(host, &want.packages, &[package]).await?,

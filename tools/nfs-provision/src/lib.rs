@@ -17,18 +17,25 @@ mod seen;
 mod want;
 
 pub use plan::Step;
-pub use seen::{Seen, World};
+pub use seen::Found;
 pub use want::Want;
 
+use addon::{Flags, Installer, View, World};
 use cluster_doc::{Document, Section};
+use fleet::Fleet;
 use serde_json::{Value, json};
-use stage::{Ctx, Failure, Finding, Guard, NoVerb, Own, Plan, Rendered, Site, Tool};
+use stage::{Ctx, Failure, Guard, Plan, Rendered, Site};
+
+use crate::want::Server;
 
 /// The tool.
-#[derive(Debug)]
-pub struct NfsProvision;
+pub type NfsProvision = addon::Tool<Nfs>;
 
-impl Tool for NfsProvision {
+/// What is this tool's own.
+#[derive(Debug)]
+pub struct Nfs;
+
+impl Installer for Nfs {
     const NAME: &'static str = "nfs-provision";
     const ABOUT: &'static str = "Export folders over NFS, with a storage class each";
     const TEACH: &'static str = "\
@@ -52,48 +59,37 @@ Files (on the NFS machine):
         Section::Registry,
     ];
 
-    type Flags = addon::Flags;
-    type Verb = NoVerb;
+    type Flags = Flags;
     type Want = Want;
-    type World = World;
-    type Seen = Seen;
+    type Beside = Fleet;
+    type Found = Found;
     type Step = Step;
 
-    fn want(flags: &addon::Flags, doc: &Document, site: &Site) -> Result<Want, Failure> {
+    fn want(flags: &Flags, doc: &Document, site: &Site) -> Result<Want, Failure> {
         want::want(flags, doc, site)
     }
 
-    async fn connect(want: &Want, ctx: &Ctx) -> Result<World, Failure> {
-        seen::connect(want, ctx).await
+    async fn connect(want: &Want, ctx: &Ctx) -> Result<Fleet, Failure> {
+        Fleet::connect(&want.route, ctx).await
     }
 
-    async fn observe(world: &World, want: &Want, ctx: &Ctx) -> Result<Seen, Failure> {
-        seen::observe(world, want, ctx).await
+    async fn look(world: &World<Fleet>, want: &Want, _ctx: &Ctx) -> Result<Found, Failure> {
+        seen::look(&world.beside, want).await
     }
 
-    fn plan(want: &Want, seen: &Seen) -> Plan<Step> {
+    fn plan(want: &Want, seen: &View<Found>) -> Plan<Step> {
         plan::plan(want, seen)
     }
 
-    async fn guard(
-        plan: &Plan<Step>,
-        world: &World,
-        _want: &Want,
-        ctx: &Ctx,
-    ) -> Result<Option<Guard>, Failure> {
-        let hosts = world.fleet.lock(plan.steps().filter_map(Step::machine), ctx).await?;
-        let cluster = match plan.steps().any(|step| step.machine().is_none()) {
-            true => Some(addon::guard(&world.cluster, ctx).await?),
-            false => None,
-        };
-        Ok(Some(Box::new((hosts, cluster))))
+    async fn lock(world: &World<Fleet>, machines: Vec<&str>, ctx: &Ctx) -> Result<Option<Guard>, Failure> {
+        world.beside.lock(machines, ctx).await.map(Some)
     }
 
-    async fn apply(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result<(), Failure> {
-        Box::pin(apply::apply(step, world, want, ctx)).await
+    async fn change(step: &Step, world: &World<Fleet>, want: &Want, ctx: &Ctx) -> Result<(), Failure> {
+        apply::apply(step, &world.beside, want, ctx).await
     }
 
-    fn status(want: &Want, _seen: &Seen) -> Value {
+    fn status(want: &Want) -> Value {
         let exports: Vec<Value> = want
             .classes
             .iter()
@@ -102,30 +98,18 @@ Files (on the NFS machine):
         json!({
             "server": want.server.as_ref().map(|server| json!({"name": server.name, "address": server.address})),
             "exports": exports,
-            "objects": want.addon.len(),
-            "digest": want.addon.digest(),
         })
     }
 
-    fn check(_want: &Want, seen: &Seen) -> Vec<Finding> {
-        addon::findings(&seen.cluster)
+    fn files(want: &Want) -> Vec<Rendered> {
+        let file = |server: &Server| Rendered {
+            path: format!("{}{}", server.name, exports::PATH),
+            content: server.exports_file.clone().into_bytes(),
+        };
+        want.server.iter().map(file).collect()
     }
 
-    fn render(want: &Want) -> Result<Option<Vec<Rendered>>, Failure> {
-        let mut files = Vec::new();
-        if let Some(server) = &want.server {
-            let path = format!("{}{}", server.name, exports::PATH);
-            files.push(Rendered { path, content: server.exports_file.clone().into_bytes() });
-        }
-        files.extend(addon::rendered(&want.addon)?);
-        Ok(Some(files))
-    }
-
-    fn own(verb: &Self::Verb, _: &Self::Want, _: &Site) -> Result<Own<Self>, Failure> {
-        match *verb {}
-    }
-
-    fn teardown(want: &Want, seen: &Seen) -> Plan<Step> {
+    fn teardown(want: &Want, seen: &View<Found>) -> Plan<Step> {
         plan::teardown(want, seen)
     }
 }

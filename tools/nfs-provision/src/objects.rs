@@ -1,11 +1,11 @@
 //! The objects: one provisioner and one class an export.
 
-use addon::Addon;
+use addon::{Addon, Installer as _};
 use render::Template;
 use serde::Serialize;
-use stage::{Failure, Tool as _};
+use stage::Failure;
 
-use crate::NfsProvision;
+use crate::Nfs;
 use crate::want::Class;
 
 #[derive(Serialize)]
@@ -16,7 +16,7 @@ const EXPORT: Template<Class> = Template::new("export.yaml", include_str!("templ
 
 pub(crate) fn addon(classes: &[Class], registry: Option<&String>) -> Result<Addon, Failure> {
     let fail = |e: render::Error| Failure::internal(e.to_string()).caused_by(&e);
-    let mut addon = Addon::new(NfsProvision::NAME);
+    let mut addon = Addon::new(Nfs::NAME);
     addon.wave().add("base.yaml", &BASE.render(&Nothing {}).map_err(fail)?)?;
     for class in classes {
         addon.add(&class.name, &EXPORT.render(class).map_err(fail)?)?;

@@ -2,12 +2,13 @@
 
 use std::fmt;
 
+use addon::View;
 use serde::{Deserialize, Serialize};
 use stage::{HeldKind, Plan, StepId};
 
 use crate::exports;
 use crate::fstab;
-use crate::seen::{DiskSeen, Seen, ServerSeen};
+use crate::seen::{DiskSeen, Found, ServerSeen};
 use crate::want::{Disk, Server, Want};
 
 /// One change.
@@ -33,9 +34,15 @@ pub enum Step {
     Cluster { step: addon::Step },
 }
 
-impl Step {
-    /// The machine that it changes; none for the cluster.
-    pub fn machine(&self) -> Option<&str> {
+impl addon::Change for Step {
+    fn in_cluster(&self) -> Option<&addon::Step> {
+        match self {
+            Step::Cluster { step } => Some(step),
+            _ => None,
+        }
+    }
+
+    fn machine(&self) -> Option<&str> {
         match self {
             Step::Install { machine, .. }
             | Step::Format { machine, .. }
@@ -66,22 +73,24 @@ impl fmt::Display for Step {
     }
 }
 
-fn in_cluster(step: addon::Step) -> Step {
-    Step::Cluster { step }
+impl From<addon::Step> for Step {
+    fn from(step: addon::Step) -> Step {
+        Step::Cluster { step }
+    }
 }
 
-pub(crate) fn plan(want: &Want, seen: &Seen) -> Plan<Step> {
+pub(crate) fn plan(want: &Want, seen: &View<Found>) -> Plan<Step> {
     let mut plan = Plan::new();
     let mut lost = seen.cluster.lost.clone();
-    lost.extend(seen.unreachable.clone());
+    lost.extend(seen.beside.unreachable.clone());
     let mut done: Vec<StepId> = Vec::new();
     for name in &want.clients {
-        if let Some(None) = seen.clients.get(name) {
+        if let Some(None) = seen.beside.clients.get(name) {
             let step = Step::Install { machine: name.clone(), package: "nfs-common".to_owned() };
             done.push(plan.step(step, "without it the machine cannot mount"));
         }
     }
-    let ready = match (&want.server, &seen.server) {
+    let ready = match (&want.server, &seen.beside.server) {
         (Some(server), Some(found)) => serve(&mut plan, server, found, &mut done),
         (Some(server), None) => {
             lost.entry(server.name.clone()).or_insert_with(|| "it does not answer".to_owned());
@@ -91,7 +100,7 @@ pub(crate) fn plan(want: &Want, seen: &Seen) -> Plan<Step> {
     };
     // A provisioner cannot start before its export can be mounted.
     if ready && !want.addon.is_empty() {
-        addon::plan(&mut plan, &want.addon, &seen.cluster, &want.access, &done, in_cluster);
+        addon::plan(&mut plan, &want.addon, &seen.cluster, &want.access, &done, Step::from);
     }
     for (name, why) in lost {
         plan.hold(HeldKind::Unreachable, name, why, None);
@@ -247,16 +256,16 @@ fn mount(
     Ok(vec![plan.step_after(&before, step, why)])
 }
 
-pub(crate) fn teardown(want: &Want, seen: &Seen) -> Plan<Step> {
+pub(crate) fn teardown(want: &Want, seen: &View<Found>) -> Plan<Step> {
     let mut plan = Plan::new();
-    let last = addon::teardown(&mut plan, &want.addon, &seen.cluster, &want.access, in_cluster);
+    let last = addon::teardown(&mut plan, &want.addon, &seen.cluster, &want.access, Step::from);
     let Some(server) = &want.server else { return plan };
-    let ours = seen.server.as_ref().and_then(|found| found.exports_file.as_ref());
+    let ours = seen.beside.server.as_ref().and_then(|found| found.exports_file.as_ref());
     if ours.is_some_and(|text| text.starts_with(exports::HEADER)) {
         plan.step_after(&last, Step::Unexport { machine: server.name.clone() }, "destroy was asked for");
     }
-    if seen.server.is_none() {
-        let why = seen.unreachable.get(&server.name).map_or("it does not answer", String::as_str);
+    if seen.beside.server.is_none() {
+        let why = seen.beside.unreachable.get(&server.name).map_or("it does not answer", String::as_str);
         plan.hold(HeldKind::Unreachable, &server.name, why, None);
     }
     plan

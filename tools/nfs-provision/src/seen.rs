@@ -2,34 +2,25 @@
 
 use std::collections::BTreeMap;
 
-use addon::World as ClusterWorld;
 use fleet::units::{self, Unit};
 use fleet::{Fleet, failure, packages};
 use remote::{Command, Host};
 use serde::{Deserialize, Serialize};
-use stage::{Ctx, Failure};
+use stage::Failure;
 
 use crate::exports::{self, InForce};
 use crate::want::{Server, Want};
 
-/// Open connections.
-pub struct World {
-    pub(crate) fleet: Fleet,
-    pub(crate) cluster: ClusterWorld,
-}
-
-/// What is there.
+/// What is there on the machines.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Seen {
+pub struct Found {
     /// The NFS machine, when it answers.
     pub server: Option<ServerSeen>,
     /// The version of nfs-common on each client that answers.
     pub clients: BTreeMap<String, Option<String>>,
     /// The machines that do not answer, and why.
     pub unreachable: BTreeMap<String, String>,
-    /// The cluster.
-    pub cluster: addon::Seen,
 }
 
 /// The NFS machine as it is.
@@ -78,41 +69,30 @@ struct Listing {
     blockdevices: Vec<DiskSeen>,
 }
 
-pub(crate) async fn connect(want: &Want, ctx: &Ctx) -> Result<World, Failure> {
-    let (fleet, cluster) =
-        futures::try_join!(Fleet::connect(&want.route, ctx), addon::connect(&want.access, ctx))?;
-    Ok(World { fleet, cluster })
-}
-
-pub(crate) async fn observe(world: &World, want: &Want, ctx: &Ctx) -> Result<Seen, Failure> {
+pub(crate) async fn look(fleet: &Fleet, want: &Want) -> Result<Found, Failure> {
     let client = async |name: &String| {
-        let Some(host) = world.fleet.get(name) else { return Ok(None) };
+        let Some(host) = fleet.get(name) else { return Ok(None) };
         let version = packages::version(host, "nfs-common").await;
         let version = version.map_err(|e| failure(format!("cannot look at the packages of {name}"), &e))?;
         Ok::<_, Failure>(Some((name.clone(), version)))
     };
     let server = async {
-        let found = want.server.as_ref().and_then(|server| Some((server, world.fleet.get(&server.name)?)));
+        let found = want.server.as_ref().and_then(|server| Some((server, fleet.get(&server.name)?)));
         match found {
-            Some((server, host)) => Box::pin(look(host, server)).await.map(Some),
+            Some((server, host)) => Box::pin(look_at(host, server)).await.map(Some),
             None => Ok(None),
         }
     };
-    let (clients, server, cluster) = futures::try_join!(
-        // Boxed: side by side they are larger than a thread's stack should hold.
-        Box::pin(futures::future::try_join_all(want.clients.iter().map(client))),
-        Box::pin(server),
-        Box::pin(addon::observe(&world.cluster, &want.addon, &want.access, ctx)),
-    )?;
-    Ok(Seen {
+    let (clients, server) =
+        futures::try_join!(futures::future::try_join_all(want.clients.iter().map(client)), server)?;
+    Ok(Found {
         server,
         clients: clients.into_iter().flatten().collect(),
-        unreachable: world.fleet.unreachable().clone(),
-        cluster,
+        unreachable: fleet.unreachable().clone(),
     })
 }
 
-async fn look(host: &Host, server: &Server) -> Result<ServerSeen, Failure> {
+async fn look_at(host: &Host, server: &Server) -> Result<ServerSeen, Failure> {
     let paths: Vec<&str> = server.exports.iter().map(|export| export.path.as_str()).collect();
     let columns = "NAME,SERIAL,TYPE,FSTYPE,LABEL,UUID,MOUNTPOINTS";
     let lsblk = Command::new("lsblk").args(["-J", "-b", "-p", "-o", columns]).sudo();

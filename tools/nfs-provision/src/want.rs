@@ -2,14 +2,14 @@
 
 use std::net::Ipv4Addr;
 
-use addon::{Access, Addon, Flags};
+use addon::{Access, Addon, Flags, Installer as _};
 use cluster_doc::spec::{OnDelete, Packages, Role, Spec};
 use cluster_doc::{Document, Machine, Pointer, Refusals};
 use fleet::Route;
 use serde::Serialize;
-use stage::{Failure, Site, Tool as _};
+use stage::{Failure, Site};
 
-use crate::NfsProvision;
+use crate::Nfs;
 use crate::exports::{self, Export};
 use crate::objects;
 
@@ -87,8 +87,18 @@ pub struct Class {
     pub image: &'static str,
 }
 
+impl addon::Wanted for Want {
+    fn access(&self) -> &Access {
+        &self.access
+    }
+
+    fn addon(&self) -> &Addon {
+        &self.addon
+    }
+}
+
 pub(crate) fn want(flags: &Flags, doc: &Document, site: &Site) -> Result<Want, Failure> {
-    let spec = doc.spec(NfsProvision::READS)?;
+    let spec = doc.spec(Nfs::READS)?;
     let (storage, ssh) = (spec.storage()?, spec.ssh()?);
     let machines = doc.machines(&spec);
     let of = |role: Role| machines.iter().filter(move |m| m.role == role && !m.leaving);
@@ -149,7 +159,7 @@ pub(crate) fn want(flags: &Flags, doc: &Document, site: &Site) -> Result<Want, F
         })
         .collect();
     let addon = if classes.is_empty() {
-        Addon::new(NfsProvision::NAME)
+        Addon::new(Nfs::NAME)
     } else {
         objects::addon(&classes, spec.registry.as_ref())?
     };

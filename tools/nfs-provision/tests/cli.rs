@@ -1,12 +1,8 @@
 //! nfs-provision against the lab: the seven laws, and what an operator sees.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "helpers of tests fail by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
-use lab::{Action, Clock, Fault, Window};
+use lab::{Action, Fault, Window};
+use laws::addons::add;
 use laws::cluster::Cluster;
 use laws::ssh::Site;
 use laws::{Case, Trouble, run};
@@ -16,23 +12,14 @@ use stage::Exit;
 
 /// A cluster of three nodes and an NFS machine; workers and server answer SSH.
 async fn start() -> (Site, Cluster, Value) {
-    let site = Site::new(Clock::ZERO).unwrap();
-    let cluster = Cluster::start(&site).await.unwrap();
-    let mut machines = Vec::new();
-    for (name, last, role) in [("cp-1", 21, "control-plane"), ("w-1", 31, "worker"), ("w-2", 32, "worker")] {
-        machines.push(site.machine(name, role, last).await.unwrap());
-        cluster.node(name, site.address(last), role == "control-plane");
-    }
-    machines.push(site.machine("nfs-1", "nfs", 60).await.unwrap());
+    let (site, cluster, mut spec) = laws::addons::start_with_ssh().await;
+    add(&mut spec, site.machine("nfs-1", "nfs", 60).await.unwrap());
     cluster.network().await.unwrap();
-    let spec = json!({
-        "vip": cluster.vip(), "machines": machines, "kubernetes": cluster.kubernetes(), "ssh": site.ssh(),
-        "storage": {"exports": [
-            {"path": "/srv/nfs/prod", "storageClass": "nfs-prod", "onDelete": "archive"},
-            {"path": "/srv/nfs/nonprod", "storageClass": "nfs-nonprod", "onDelete": "delete", "default": true},
-        ]},
-        "backup": {"etcd": {"schedule": "*-*-* 00/6:00:00", "keep": 4, "export": "/srv/nfs/etcd", "recipient": "age1x"}},
-    });
+    spec["storage"] = json!({"exports": [
+        {"path": "/srv/nfs/prod", "storageClass": "nfs-prod", "onDelete": "archive"},
+        {"path": "/srv/nfs/nonprod", "storageClass": "nfs-nonprod", "onDelete": "delete", "default": true},
+    ]});
+    spec["backup"] = json!({"etcd": {"schedule": "*-*-* 00/6:00:00", "keep": 4, "export": "/srv/nfs/etcd", "recipient": "age1x"}});
     (site, cluster, spec)
 }
 
@@ -48,32 +35,20 @@ fn ssh(matching: &str, action: Action) -> Fault {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keeps_the_seven_laws() {
     let trouble = |name, fault, exits: &[Exit]| Trouble { name, fault, exits: exits.to_vec() };
-    let troubles = [
+    let troubles = vec![
         trouble(
             "exportfs refuses",
             ssh("nfs-1 exportfs -ra", Action::Exit(1, "exportfs: no".into())),
             &[Exit::Precondition],
         ),
-        trouble("cut before a write", ssh("nfs-1 write v1", Action::DropBefore), &[Exit::Transient]),
+        trouble("a write is cut off", ssh("nfs-1 write v1", Action::DropBefore), &[Exit::Transient]),
         trouble(
             "cut after an install",
             ssh("w-2 env DEBIAN_FRONTEND", Action::DropAfter),
             &[Exit::Transient],
         ),
-        trouble(
-            "the API is overloaded",
-            Fault {
-                window: Window::Kube,
-                matching: "PATCH".into(),
-                skip: 0,
-                times: 3,
-                action: Action::Status(503, "busy".into()),
-            },
-            &[Exit::Done],
-        ),
     ];
-    let summary = laws::check::<NfsProvision>(&[], &troubles, case).await.unwrap_or_else(|e| panic!("{e}"));
-    println!("{summary}");
+    laws::addons::keeps_the_laws::<NfsProvision>(troubles, case).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

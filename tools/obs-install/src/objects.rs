@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use addon::{Addon, ObjectId, Ready};
+use addon::{Addon, Installer as _, ObjectId, Ready};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use render::Template;
 use serde::Serialize;
 use serde_json::{Value, json};
-use stage::{Failure, Tool as _};
+use stage::Failure;
 
-use crate::{ObsInstall, dashboards};
+use crate::{Observability, dashboards};
 
 /// What the templates are filled with.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -140,7 +140,7 @@ const DATASOURCES: Template<Settings> = template!("datasources.yml");
 const GRAFANA: Template<Texts> = template!("grafana.yaml");
 
 pub(crate) fn addon(settings: &Settings, registry: Option<&String>) -> Result<Addon, Failure> {
-    let mut addon = Addon::new(ObsInstall::NAME);
+    let mut addon = Addon::new(Observability::NAME);
     addon.wave();
     for (name, template) in [
         ("namespace.yaml", &NAMESPACE),

@@ -1,12 +1,12 @@
 //! What the operator wants: every refusal of input is here.
 
-use addon::{Access, Addon, Flags};
+use addon::{Access, Addon, Flags, Installer as _};
 use cluster_doc::spec::{LogAgent, Role, VolumePlace};
 use cluster_doc::{Document, Effect, Machine, Pointer, Quantity, Refusals};
 use serde::Deserialize;
-use stage::{Failure, Site, Tool as _};
+use stage::{Failure, Site};
 
-use crate::ObsInstall;
+use crate::Observability;
 use crate::objects::{
     self, Balancer, ControlPlane, Grafana, LocalNode, Logs, Metrics, Settings, Toleration, Volume,
 };
@@ -37,8 +37,18 @@ struct Bootstrap {
     kubelet_serving_certificates: bool,
 }
 
+impl addon::Wanted for Want {
+    fn access(&self) -> &Access {
+        &self.access
+    }
+
+    fn addon(&self) -> &Addon {
+        &self.addon
+    }
+}
+
 pub(crate) fn want(flags: &Flags, doc: &Document, site: &Site) -> Result<Want, Failure> {
-    let spec = doc.spec(ObsInstall::READS)?;
+    let spec = doc.spec(Observability::READS)?;
     let wanted = spec.observability()?;
     let machines = doc.machines(&spec);
     let of = |role: Role| machines.iter().filter(move |m| m.role == role && !m.leaving);

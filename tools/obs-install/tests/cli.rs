@@ -1,36 +1,23 @@
 //! obs-install against the lab: the seven laws, and what an operator sees.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "helpers of tests fail by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
-use lab::{Action, Clock, Fault, Window};
+use laws::addons::add;
 use laws::cluster::Cluster;
 use laws::ssh::Site;
-use laws::{Case, Trouble, run};
+use laws::{Case, run};
 use obs_install::ObsInstall;
 use serde_json::{Value, json};
 use stage::Exit;
 
 /// Three nodes with a pod network.
 async fn start() -> (Site, Cluster, Value) {
-    let site = Site::new(Clock::ZERO).unwrap();
-    let cluster = Cluster::start(&site).await.unwrap();
-    let mut machines = vec![site.entry("lb-1", "load-balancer", 11)];
-    for (name, last, role) in [("cp-1", 21, "control-plane"), ("w-1", 31, "worker"), ("w-2", 32, "worker")] {
-        cluster.node(name, site.address(last), role == "control-plane");
-        machines.push(site.entry(name, role, last));
-    }
+    let (site, cluster, mut spec) = laws::addons::start().await;
+    add(&mut spec, site.entry("lb-1", "load-balancer", 11));
     cluster.network().await.unwrap();
-    let spec = json!({
-        "vip": cluster.vip(), "machines": machines, "kubernetes": cluster.kubernetes(),
-        "observability": {
-            "prometheus": {"retention": "15d", "size": "8Gi"},
-            "grafana": {"host": "grafana.lab.example"},
-            "logs": {"agent": "promtail", "retention": "7d", "size": "8Gi"},
-        },
+    spec["observability"] = json!({
+        "prometheus": {"retention": "15d", "size": "8Gi"},
+        "grafana": {"host": "grafana.lab.example"},
+        "logs": {"agent": "promtail", "retention": "7d", "size": "8Gi"},
     });
     (site, cluster, spec)
 }
@@ -40,19 +27,9 @@ async fn case() -> Case {
     cluster.case(site, spec)
 }
 
-fn kube(matching: &str, times: usize, action: Action) -> Fault {
-    Fault { window: Window::Kube, matching: matching.into(), skip: 0, times, action }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keeps_the_seven_laws() {
-    let trouble = |name, fault, exits: &[Exit]| Trouble { name, fault, exits: exits.to_vec() };
-    let troubles = [
-        trouble("the API is overloaded", kube("PATCH", 3, Action::Status(503, "busy".into())), &[Exit::Done]),
-        trouble("cut after a write", kube("PATCH", 1, Action::DropAfter), &[Exit::Done]),
-    ];
-    let summary = laws::check::<ObsInstall>(&[], &troubles, case).await.unwrap_or_else(|e| panic!("{e}"));
-    println!("{summary}");
+    laws::addons::keeps_the_laws::<ObsInstall>(Vec::new(), case).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -91,7 +91,7 @@ impl Access {
 }
 
 /// The connection to the cluster, or why there is none.
-pub struct World {
+pub struct Link {
     pub(crate) cluster: Result<Cluster, Offline>,
     pub(crate) kubeconfig: PathBuf,
 }
@@ -101,7 +101,7 @@ pub(crate) fn manager(ctx: &Ctx) -> String {
     format!("kubeline-{}", ctx.tool())
 }
 
-impl World {
+impl Link {
     /// The cluster.
     ///
     /// # Errors
@@ -115,10 +115,10 @@ impl World {
 ///
 /// # Errors
 /// Exit 4 when the kubeconfig cannot be used or names another server than the shared address.
-pub async fn connect(access: &Access, ctx: &Ctx) -> Result<World, Failure> {
+pub async fn connect(access: &Access, ctx: &Ctx) -> Result<Link, Failure> {
     let Some(path) = access.kubeconfig.as_deref().filter(|path| path.exists()) else {
         let offline = Offline::NoKubeconfig { path: access.shown.clone() };
-        return Ok(World { cluster: Err(offline), kubeconfig: PathBuf::new() });
+        return Ok(Link { cluster: Err(offline), kubeconfig: PathBuf::new() });
     };
     let kubeconfig = path.to_owned();
     let doing = format!("cannot use the cluster of {}", access.shown);
@@ -136,10 +136,10 @@ pub async fn connect(access: &Access, ctx: &Ctx) -> Result<World, Failure> {
     }
     ctx.waiting(format!("the API at {}", cluster.server()));
     match cluster.clone().patience(PROBE).version().await {
-        Ok(_) => Ok(World { cluster: Ok(cluster), kubeconfig }),
+        Ok(_) => Ok(Link { cluster: Ok(cluster), kubeconfig }),
         Err(error) if matches!(error.class(), Class::Unreachable | Class::Transient) => {
             let server = cluster.server().to_owned();
-            Ok(World { cluster: Err(Offline::NoAnswer { server, why: chain(&error) }), kubeconfig })
+            Ok(Link { cluster: Err(Offline::NoAnswer { server, why: chain(&error) }), kubeconfig })
         }
         Err(error) => Err(failure(doing, &error)),
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use kube_apply::{Class, Cluster, Object, ObjectId, Prune, Stage, Wait};
 use stage::{Ctx, Failure, Waiting};
 
-use crate::access::World;
+use crate::access::Link;
 use crate::failure::failure;
 use crate::plan::Step;
 use crate::ready::Ready;
@@ -22,7 +22,7 @@ const GONE: Duration = Duration::from_secs(300);
 ///
 /// # Errors
 /// What the API said, with the exit that it means; exit 5 when the evidence did not come in time.
-pub async fn apply(step: &Step, world: &World, addon: &Addon, ctx: &Ctx) -> Result<(), Failure> {
+pub async fn apply(step: &Step, world: &Link, addon: &Addon, ctx: &Ctx) -> Result<(), Failure> {
     let cluster = world.cluster()?;
     let fail = |error: kube_apply::Error| failure(format!("cannot {step}"), &error);
     let say = |reason: &str| ctx.waiting(reason);

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use stage::{Ctx, Failure, Guard};
 use time::OffsetDateTime;
 
-use crate::access::{World, manager};
+use crate::access::{Link, manager};
 use crate::failure::failure;
 use crate::ready::text;
 
@@ -21,7 +21,7 @@ const RELEASE: Duration = Duration::from_secs(3);
 ///
 /// # Errors
 /// Exit 5 naming the holder; exit 4 or 5 when there is no cluster.
-pub async fn guard(world: &World, ctx: &Ctx) -> Result<Guard, Failure> {
+pub async fn guard(world: &Link, ctx: &Ctx) -> Result<Guard, Failure> {
     let cluster = world.cluster()?.clone();
     let id = ObjectId::new(
         "coordination.k8s.io/v1",

@@ -1,8 +1,8 @@
 //! A tool's manifests in the cluster: which there are, in what order they go, and what is waited for.
 //!
 //! Where the document, the shell of the tools and `kube-apply` meet. A tool describes an [`Addon`]: waves of
-//! objects, each with the evidence that the next one waits for. From there on all tools do the same: [`connect`],
-//! [`observe`] by server-side dry run, [`plan`], [`apply`] one [`Step`], [`teardown`], [`rendered`].
+//! objects, each with the evidence that the next one waits for, and says in an [`Installer`] what is its own; the rest of
+//! the movements is the same for all of them and stands in [`Tool`].
 //!
 //! Without a cluster, `plan` still works: everything is planned as new. Only `apply` needs the API.
 
@@ -10,19 +10,19 @@ mod access;
 mod apply;
 mod artefacts;
 mod failure;
+mod installer;
 mod lease;
 mod plan;
 mod ready;
 mod seen;
 mod set;
 
-pub use access::{Access, Flags, World, connect};
-pub use apply::apply;
-pub use artefacts::{Pin, Texts, artefacts, fetch_all};
+pub use access::{Access, Flags, Link};
+pub use artefacts::{Pin, Texts, artefacts};
 pub use failure::failure;
+pub use installer::{Change, Installer, Tool, Verb, View, Wanted, World, images};
 pub use kube_apply::{Artefact, ObjectId};
-pub use lease::guard;
 pub use plan::{Recreated, Step, hold_lost, plan, teardown};
 pub use ready::Ready;
-pub use seen::{Left, Offline, Seen, findings, observe};
-pub use set::{Addon, Once, digest, rendered};
+pub use seen::{Left, Offline, Seen, findings};
+pub use set::{Addon, Once, digest};

@@ -8,7 +8,7 @@ use kube_apply::{Difference, Error, ObjectId};
 use serde::{Deserialize, Serialize};
 use stage::{Ctx, Failure, Finding};
 
-use crate::access::{Access, World};
+use crate::access::{Access, Link};
 use crate::failure::failure;
 use crate::ready::{self, Ready};
 use crate::set::Addon;
@@ -104,7 +104,7 @@ pub struct Seen {
 ///
 /// # Errors
 /// Exit 5 when the API fails meanwhile, 4 when it refuses an object.
-pub async fn observe(world: &World, addon: &Addon, access: &Access, ctx: &Ctx) -> Result<Seen, Failure> {
+pub async fn observe(world: &Link, addon: &Addon, access: &Access, ctx: &Ctx) -> Result<Seen, Failure> {
     let mut seen = Seen { lost: access.unreachable.clone(), ..Seen::default() };
     let cluster = match &world.cluster {
         Ok(cluster) => cluster,

@@ -1,5 +1,7 @@
 //! The objects of a tool, in waves.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kube_apply::{ManifestSet, Object, ObjectId};
@@ -35,12 +37,20 @@ pub(crate) struct Wave {
 pub struct Addon {
     pub(crate) set: ManifestSet,
     pub(crate) waves: Vec<Wave>,
+    registry: Option<String>,
+    // As their publishers name them.
+    upstream: Vec<String>,
 }
 
 impl Addon {
     /// An addon without objects, of that tool.
     pub fn new(tool: &str) -> Addon {
-        Addon { set: ManifestSet::new(&format!("kubeline-{tool}")), waves: Vec::new() }
+        Addon {
+            set: ManifestSet::new(&format!("kubeline-{tool}")),
+            waves: Vec::new(),
+            registry: None,
+            upstream: Vec::new(),
+        }
     }
 
     /// Begins the next wave: what is added from here on waits for the wave before.
@@ -91,12 +101,23 @@ impl Addon {
         self.until(needs)
     }
 
-    /// Has every image come from a registry mirror, where the document names one.
+    /// Has every image come from a registry mirror, where the document names one; once, after all objects were added.
     pub fn mirror(&mut self, registry: Option<&String>) -> &mut Addon {
+        self.upstream = self.set.images();
         if let Some(registry) = registry {
             self.set.rewrite_images(registry);
         }
+        self.registry = registry.cloned();
         self
+    }
+
+    /// Each image as its publisher names it, and as the objects name it, together with `more` that no object names.
+    pub(crate) fn sources(&self, more: Vec<String>) -> BTreeMap<String, String> {
+        let here = |image: &str| match &self.registry {
+            Some(registry) => kube_apply::in_registry(image, registry),
+            None => image.to_owned(),
+        };
+        self.upstream.iter().cloned().chain(more).map(|image| (image.clone(), here(&image))).collect()
     }
 
     /// Every image that the objects name.

@@ -3,14 +3,17 @@
 use crate::cluster::Cluster;
 use crate::error::Error;
 use crate::object::{Object, ObjectId};
-use crate::observe::{Run, What, conflicts, defines, is_immutable};
+use crate::observe::{Run, What, conflicts, defined, defines, is_immutable};
 use crate::set::{ManifestSet, Stage};
 use crate::wait::Wait;
-use crate::wire::{Fault, Refusal};
+use crate::wire::{Answer, Fault, Refusal};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// The status of an answer to a write that made something new.
+const CREATED: u16 = 201;
 /// How long a definition may take until it is established.
 const DEFINITION: Duration = Duration::from_secs(60);
 /// How long after that its API may be missing on a server.
@@ -48,6 +51,13 @@ pub enum Progress<'a> {
 impl Cluster {
     /// Applies one object: one write, whatever is there.
     pub async fn apply_object(&self, object: &Object) -> Result<Applied, Error> {
+        let answer = self.write(object).await?;
+        let object = answer.json(&format!("apply {}", object.id()))?;
+        Ok(Applied { created: answer.code == CREATED, object })
+    }
+
+    /// As [`Cluster::apply_object`], without reading the object that the server answers with.
+    async fn write(&self, object: &Object) -> Result<Answer, Error> {
         let id = object.id();
         // For a moment after a definition is established its API is not listed, or another API server does not serve it.
         let until = Instant::now() + self.wire.patience.min(SERVED);
@@ -58,7 +68,7 @@ impl Cluster {
                 None if late => return Err(unknown_kind(&id)),
                 None => self.discovery.forget_absent(&[(id.api_version.clone(), id.kind.clone())]),
                 Some(resource) => match self.patch(&resource, object, Run::Real).await {
-                    Ok((code, object)) => return Ok(Applied { created: code == 201, object }),
+                    Ok(answer) => return Ok(answer),
                     Err(Fault::Refused(refusal)) if !late && is_unserved(&refusal) => {}
                     Err(fault) => return Err(applying(&id, fault)),
                 },
@@ -86,12 +96,16 @@ impl Cluster {
         }
         let (parent, outcome) = self.open_set(set).await?;
         progress(Progress::Done(&parent, outcome));
+        // A set that has had no parent until now has no member either: each object is new, or gets the set's label, so that
+        // asking first whether it would change has one answer.
+        let fresh = outcome == Outcome::Created;
         let mut done = vec![(parent, outcome)];
         for stage in Stage::ALL {
             let objects: Vec<&Object> = set.stage(stage).collect();
-            done.extend(self.parallel(&objects, |object| self.apply_one(object, &progress)).await?);
+            done.extend(self.parallel(&objects, |object| self.apply_one(object, fresh, &progress)).await?);
             if stage == Stage::Definitions {
-                self.parallel(&objects, |object| self.established(object, &progress)).await?;
+                let unserved = self.unserved(objects).await?;
+                self.parallel(&unserved, |object| self.established(object, &progress)).await?;
                 self.look_anew(set).await?;
             }
         }
@@ -114,10 +128,11 @@ impl Cluster {
     async fn apply_one(
         &self,
         object: &Object,
+        fresh: bool,
         progress: &(impl Fn(Progress<'_>) + Sync),
     ) -> Result<(ObjectId, Outcome), Error> {
         let id = object.id();
-        let outcome = self.settle(object).await?;
+        let outcome = if fresh { self.written(object).await? } else { self.settle(object).await? };
         progress(Progress::Done(&id, outcome));
         Ok((id, outcome))
     }
@@ -125,10 +140,10 @@ impl Cluster {
     /// Applies an object if a dry run says that something would change.
     pub(crate) async fn settle(&self, object: &Object) -> Result<Outcome, Error> {
         let id = object.id();
-        if let Some(resource) = self.resource(&id.api_version, &id.kind).await?
-            && let Some(live) = self.read(&resource, &id).await?
-        {
-            match self.try_out(&resource, object, Some(&live)).await {
+        if let Some(resource) = self.resource(&id.api_version, &id.kind).await? {
+            let dry = self.try_out(&resource, object);
+            let (live, dry) = futures::join!(self.read(&resource, &id), dry);
+            match live?.map_or(Ok(What::Create), |live| self.judge(Some(&live), dry)) {
                 Ok(What::Same) => return Ok(Outcome::Same),
                 Ok(What::Conflict { fields }) => {
                     return Err(Error::Conflict { object: Box::new(id), fields });
@@ -140,8 +155,39 @@ impl Cluster {
                 Err(fault) => return Err(applying(&id, fault)),
             }
         }
-        let applied = self.apply_object(object).await?;
-        Ok(if applied.created { Outcome::Created } else { Outcome::Changed })
+        self.written(object).await
+    }
+
+    async fn written(&self, object: &Object) -> Result<Outcome, Error> {
+        let created = self.write(object).await?.code == CREATED;
+        Ok(if created { Outcome::Created } else { Outcome::Changed })
+    }
+
+    /// The definitions whose kinds the API does not list after a moment: one request for each group tells of all of them.
+    async fn unserved<'a>(&self, mut definitions: Vec<&'a Object>) -> Result<Vec<&'a Object>, Error> {
+        let mut pause = Duration::from_millis(25);
+        loop {
+            let kinds: Vec<_> = definitions.iter().flat_map(|object| served_kinds(object)).collect();
+            self.discovery.forget_absent(&kinds);
+            let versions: BTreeSet<&String> = kinds.iter().map(|(api_version, _)| api_version).collect();
+            let asked = versions.into_iter().map(|api_version| self.resource(api_version, ""));
+            futures::future::try_join_all(asked).await?;
+            let mut missing = Vec::new();
+            for object in definitions {
+                for (api_version, kind) in served_kinds(object) {
+                    if self.resource(&api_version, &kind).await?.is_none() {
+                        missing.push(object);
+                        break;
+                    }
+                }
+            }
+            if missing.is_empty() || pause > Duration::from_millis(400) {
+                return Ok(missing);
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+            definitions = missing;
+        }
     }
 
     async fn established(
@@ -152,6 +198,15 @@ impl Cluster {
         let wait = Wait::CrdEstablished { name: object.name().to_owned() };
         self.wait(&wait, DEFINITION, |text| progress(Progress::Waiting(text))).await
     }
+}
+
+/// Each version that a definition serves, with the kind: `crd.projectcalico.org/v1`, `IPPool`.
+fn served_kinds(definition: &Object) -> Vec<(String, String)> {
+    let (group, kind) = defined(definition.value());
+    let versions = definition.value().pointer("/spec/versions").and_then(Value::as_array);
+    let served = versions.into_iter().flatten().filter(|one| one["served"] == true);
+    let name = |one: &Value| format!("{group}/{}", one["name"].as_str().unwrap_or_default());
+    served.map(|one| (name(one), kind.clone())).collect()
 }
 
 /// The 404 of a path that the server does not serve is plain text; that of a missing object or namespace is not.

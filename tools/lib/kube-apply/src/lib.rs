@@ -40,6 +40,7 @@ pub use artefact::{Artefact, fetch};
 pub use cluster::Cluster;
 pub use diff::FieldChange;
 pub use error::{Class, Error};
+pub use images::in_registry;
 pub use object::{Object, ObjectId};
 pub use observe::{Difference, What, refuse_blocked};
 pub use prune::{Leftover, Prune};

@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::object::{Object, ObjectId};
 use crate::owners;
 use crate::set::{ManifestSet, Stage};
-use crate::wire::{self, Fault, Refusal};
+use crate::wire::{self, Answer, Fault, Refusal};
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
@@ -155,7 +155,7 @@ impl Cluster {
                 promised,
             ));
         };
-        let dry = self.patch(&resource, object, Run::Dry);
+        let dry = self.try_out(&resource, object);
         let (live, dry) = futures::join!(self.read(&resource, &id), dry);
         let what = match self.judge(live?.as_ref(), dry) {
             Ok(what) => what,
@@ -172,20 +172,16 @@ impl Cluster {
         Ok(Difference { id, what })
     }
 
-    /// A dry run of one object, judged against the object as it is.
-    pub(crate) async fn try_out(
-        &self,
-        resource: &Resource,
-        object: &Object,
-        live: Option<&Value>,
-    ) -> Result<What, Fault> {
-        let dry = self.patch(resource, object, Run::Dry).await;
-        self.judge(live, dry)
+    /// A dry run of one object: the object as it would be.
+    pub(crate) async fn try_out(&self, resource: &Resource, object: &Object) -> Result<Value, Fault> {
+        let answer = self.patch(resource, object, Run::Dry).await?;
+        answer.json(&format!("apply {}", object.id())).map_err(Fault::Other)
     }
 
-    fn judge(&self, live: Option<&Value>, dry: Result<(u16, Value), Fault>) -> Result<What, Fault> {
+    /// What a dry run says, beside the object as it is.
+    pub(crate) fn judge(&self, live: Option<&Value>, dry: Result<Value, Fault>) -> Result<What, Fault> {
         let dry = match dry {
-            Ok((_, object)) => object,
+            Ok(object) => object,
             Err(Fault::Refused(refusal)) => {
                 if let Some(fields) = conflicts(&refusal) {
                     return Ok(What::Conflict { fields });
@@ -208,13 +204,13 @@ impl Cluster {
         Ok(if fields.is_empty() { What::Same } else { What::Change { fields } })
     }
 
-    /// A server-side apply, dry or real: the status and the object as it then is.
+    /// A server-side apply, dry or real: the answer holds the object as it then is.
     pub(crate) async fn patch(
         &self,
         resource: &Resource,
         object: &Object,
         run: Run,
-    ) -> Result<(u16, Value), Fault> {
+    ) -> Result<Answer, Fault> {
         let id = object.id();
         let doing = format!("apply {id}");
         let body = serde_json::to_vec(object.value())
@@ -227,9 +223,7 @@ impl Cluster {
             query.push_str("&dryRun=All");
         }
         let path = resource.object(&id.api_version, id.namespace.as_deref(), &id.name);
-        let answer = self.wire.call(&doing, wire::patch(&path, &query, Bytes::from(body))).await?;
-        let object = answer.json(&doing).map_err(Fault::Other)?;
-        Ok((answer.code, object))
+        self.wire.call(&doing, wire::patch(&path, &query, Bytes::from(body))).await
     }
 
     /// Runs something for each object, a bounded number and size at once; the results are in the objects' order.
@@ -295,7 +289,7 @@ pub(crate) fn defines(set: &ManifestSet, id: &ObjectId) -> bool {
 }
 
 /// Group and kind that a definition defines.
-fn defined(definition: &Value) -> (String, String) {
+pub(crate) fn defined(definition: &Value) -> (String, String) {
     let text = |pointer| definition.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
     (text("/spec/group"), text("/spec/names/kind"))
 }
