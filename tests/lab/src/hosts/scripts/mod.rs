@@ -6,6 +6,7 @@
 
 use super::programs::Run;
 
+pub mod backup;
 pub mod kadm;
 pub mod lb;
 pub mod remote;
