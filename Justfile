@@ -70,3 +70,7 @@ sweep:
 # times and memory of the pipeline in the lab
 bench:
     scripts/bench
+
+# our server-side apply beside kubectl's: time and memory
+bench-apply *ARGS:
+    scripts/bench-apply "$@"
