@@ -22,6 +22,8 @@ pub enum Action {
     Delay(Duration),
     /// Proxmox: the task starts, does nothing, and ends with this exit status.
     TaskEnd(String),
+    /// Proxmox: the task does its work and ends with this exit status; `VANISH`: nobody knows it afterwards.
+    TaskEndAfter(String),
     /// SSH: the command exits so, with this text on stderr, not executed.
     Exit(i32, String),
 }

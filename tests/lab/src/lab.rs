@@ -30,6 +30,8 @@ pub struct Config {
     pub ssh_port: u16,
     /// The cluster's name in the twin document.
     pub name: String,
+    /// True when the images have qemu-guest-agent, which plain cloud images have not.
+    pub agent: bool,
 }
 
 impl Config {
@@ -43,6 +45,7 @@ impl Config {
             pve_port: 8006,
             ssh_port: 2222,
             name: "demo".into(),
+            agent: false,
         }
     }
 }
@@ -82,7 +85,11 @@ impl Lab {
         });
         let kube = Kube::new(world.clone());
         let hosts = Hosts::new(world.clone(), Arc::new(kube.clone()), config.ssh_port);
-        let proxmox = ProxmoxConfig { port: config.pve_port, ..ProxmoxConfig::of(config.generation) };
+        let proxmox = ProxmoxConfig {
+            port: config.pve_port,
+            agent_in_images: config.agent,
+            ..ProxmoxConfig::of(config.generation)
+        };
         let pve = Proxmox::start(world.clone(), Arc::new(hosts.clone()), proxmox)?;
         for (n, node) in pve.nodes().iter().enumerate() {
             pve.add_template(9000 + n as u32, twin::TEMPLATE, node, "local-lvm");

@@ -1,5 +1,6 @@
 //! What the three windows share, and the narrow doors between them.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -48,8 +49,10 @@ pub struct Boot {
     pub memory_mib: u64,
     /// Disks in the order of the bus (the first is the system's), each with its size in bytes.
     pub disks: Vec<u64>,
-    /// True when `agent` is switched on in the VM's configuration.
+    /// True when `agent` is switched on in the VM's configuration, and its image has one.
     pub agent: bool,
+    /// The instance id that its cloud-init drive or seed names; empty without one.
+    pub instance: String,
 }
 
 /// An interface in a guest: its name, MAC, and addresses with prefix length.
@@ -128,6 +131,10 @@ pub struct Kubelet {
     pub memory_mib: u64,
     /// The system's name, such as `Debian GNU/Linux 13 (trixie)`.
     pub os_image: String,
+    /// The images of the static pods that it runs, by component.
+    pub static_pods: BTreeMap<String, String>,
+    /// Its process: another one is a kubelet that was started again.
+    pub process: u32,
 }
 
 /// The door from the machines to Kubernetes. Implemented by the Kubernetes window, called by the SSH window.
@@ -142,7 +149,7 @@ pub trait Kubernetes: Send + Sync {
     fn quorum(&self, cluster_id: &str, quorate: bool) {
         let _ = (cluster_id, quorate);
     }
-    /// A kubelet registers, or comes back: its node exists and, with a CNI installed, becomes Ready.
+    /// A kubelet registers, comes back or runs other static pods: its node exists and, with a CNI installed, becomes Ready.
     fn kubelet_up(&self, cluster_id: &str, kubelet: Kubelet);
     /// A kubelet goes silent: its node turns NotReady.
     fn kubelet_down(&self, cluster_id: &str, node: &str);
@@ -159,6 +166,15 @@ pub trait Kubernetes: Send + Sync {
     ) -> Option<serde_json::Value>;
     /// All objects of a kind, for the lab's own eyes.
     fn list(&self, cluster_id: &str, api_version: &str, kind: &str) -> Vec<serde_json::Value>;
+    /// All objects of a cluster, one a line, as a snapshot of its etcd keeps them; empty where none are kept.
+    fn dump(&self, cluster_id: &str) -> String {
+        let _ = cluster_id;
+        String::new()
+    }
+    /// Puts the objects of a dump in place of all that the cluster has.
+    fn load(&self, cluster_id: &str, dump: &str) {
+        let _ = (cluster_id, dump);
+    }
     /// Deletes an object.
     fn delete(&self, cluster_id: &str, api_version: &str, kind: &str, namespace: Option<&str>, name: &str);
 }

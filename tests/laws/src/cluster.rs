@@ -111,6 +111,7 @@ impl Cluster {
             cores: 8,
             memory_mib: 16384,
             os_image: "Debian GNU/Linux 13 (trixie)".into(),
+            ..Kubelet::default()
         };
         self.kube.kubelet_up(ID, kubelet);
     }

@@ -14,8 +14,10 @@
 pub mod addons;
 mod case;
 pub mod cluster;
+pub mod pve;
 mod run;
 pub mod ssh;
+pub mod sweep;
 
 pub use case::{Case, Trouble};
 pub use run::{Said, run};

@@ -87,7 +87,7 @@ impl Api {
             Ok(Err(kube::Error::Api(status))) => {
                 Err(ApiError::Refused(status.code, status.message.trim().chars().take(300).collect()))
             }
-            Ok(Err(error)) => Err(ApiError::Away(chain(&error))),
+            Ok(Err(error)) => Err(ApiError::Away(Failure::transient("").caused_by(&error).causes.join(": "))),
         }
     }
 
@@ -167,17 +167,4 @@ impl Api {
             Err(error) => Err(error),
         }
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut said = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        let more = source.to_string();
-        if !said.contains(&more) {
-            said = format!("{said}: {more}");
-        }
-        next = source.source();
-    }
-    said
 }

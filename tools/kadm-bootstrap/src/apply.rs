@@ -9,8 +9,10 @@ use serde_json::{Value, json};
 use stage::{Ctx, Failure, Waiting};
 
 use crate::api::{Api, ApiError};
+use crate::drain::{self, Drain};
 use crate::look::INTENT;
 use crate::observe::{self, TAINTS};
+use crate::roll::{self, Kubelet};
 use crate::step::Step;
 use crate::want::{Node, Want};
 use crate::{MANAGER, World, certificate, etcd, files, hosts, kubeconfig};
@@ -18,7 +20,7 @@ use crate::{MANAGER, World, certificate, etcd, files, hosts, kubeconfig};
 /// How long kubeadm may take for one machine.
 const KUBEADM: Duration = Duration::from_secs(900);
 /// How long evidence may take.
-const EVIDENCE: Duration = Duration::from_secs(300);
+pub(crate) const EVIDENCE: Duration = Duration::from_secs(300);
 
 /// Does one step.
 ///
@@ -37,10 +39,10 @@ pub async fn apply(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result
         Step::Sweep { host, files } => hosts::sweep(on(host)?, files).await,
         Step::Reset { host } => hosts::reset(on(host)?).await,
         Step::Start { host, unit } => hosts::start(on(host)?, unit).await,
-        Step::Init { host, .. } => init(on(host)?, world, want, ctx).await,
+        Step::Init { host, .. } => Box::pin(init(on(host)?, world, want, ctx)).await,
         Step::Join { host, control_plane, via, .. } => {
-            let node = want.node(host).ok_or_else(|| Failure::internal(format!("no node {host}")))?;
-            join(node, on(host)?, *control_plane, via, world, want, ctx).await
+            let node = node_of(want, host)?;
+            Box::pin(join(node, on(host)?, *control_plane, via, world, want, ctx)).await
         }
         Step::RemoveMember { via, id, name } => {
             let doing = format!("cannot remove the etcd member {name}");
@@ -50,6 +52,19 @@ pub async fn apply(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result
             let api = world.api(via, want).await?;
             let deleted = api.delete(&format!("/api/v1/nodes/{node}")).await;
             deleted.map(drop).map_err(|e| e.failure(format!("cannot delete the node {node}")))
+        }
+        Step::Drain { via, node, seconds, leaves, runs } => {
+            let how = Drain { node, at_most: Duration::from_secs(*seconds), leaves: *leaves, runs: *runs };
+            Box::pin(drain::drain(&world.api(via, want).await?, &how, ctx)).await
+        }
+        Step::Uncordon { via, node } => drain::uncordon(&world.api(via, want).await?, node).await,
+        Step::Snapshot { host, path } => roll::snapshot(on(host)?, path).await,
+        Step::ControlPlane { host, first, .. } => {
+            Box::pin(roll::control_plane(node_of(want, host)?, *first, world, want, ctx)).await
+        }
+        Step::Kubelet { host, via, install, hold, configure, ready, .. } => {
+            let what = Kubelet { install, hold, configure: *configure, ready: *ready };
+            Box::pin(roll::kubelet(on(host)?, &what, &world.api(via, want).await?, want, ctx)).await
         }
         Step::DropToken { via, id } => drop_token(&world.api(via, want).await?, id).await,
         Step::Kubeconfig { via, server, .. } => write_kubeconfig(via, server, world, want, ctx).await,
@@ -64,6 +79,11 @@ pub async fn apply(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result
             mark(&api, node, labels, taints, drop_taints, ctx).await
         }
     }
+}
+
+/// The machine of this name; a plan names none that the document does not know.
+fn node_of<'w>(want: &'w Want, name: &str) -> Result<&'w Node, Failure> {
+    want.any(name).ok_or_else(|| Failure::internal(format!("no node {name}")))
 }
 
 /// Words that grant something, made here and told nobody but the machines concerned.
@@ -97,7 +117,7 @@ async fn with_config(
 
 async fn init(host: &Host, world: &World, want: &Want, ctx: &Ctx) -> Result<(), Failure> {
     let doing = format!("cannot initialise the cluster on {}", host.name());
-    let node = want.node(host.name()).ok_or_else(|| Failure::internal("no such node"))?;
+    let node = node_of(want, host.name())?;
     let (id, secret) = token();
     let config = files::init(want, node, Some(&format!("{id}.{secret}")), None)?;
     let note = format!("kubeadm init of the cluster {} began here\n", want.cluster);
@@ -181,7 +201,7 @@ async fn join(
         wait_for_etcd(helper, None, ctx).await?;
         // Uploaded afresh: the one before may have expired, and nobody else knows this key.
         let fresh = random(b"0123456789abcdef", 64);
-        let lead = want.node(via).ok_or_else(|| Failure::internal(format!("no node {via}")))?;
+        let lead = node_of(want, via)?;
         let config = files::init(want, lead, None, Some(&fresh))?;
         let words = ["init", "phase", "upload-certs", "--upload-certs"];
         with_config(
@@ -223,7 +243,7 @@ async fn registered(api: &Api, name: &str, ctx: &Ctx) -> Result<(), Failure> {
 }
 
 /// Every member votes and answers, this one among them.
-async fn wait_for_etcd(helper: &Host, name: Option<&str>, ctx: &Ctx) -> Result<(), Failure> {
+pub(crate) async fn wait_for_etcd(helper: &Host, name: Option<&str>, ctx: &Ctx) -> Result<(), Failure> {
     ctx.wait_for("etcd's members", EVIDENCE, || async {
         let members = match etcd::members(helper).await {
             Ok(members) => members,
@@ -243,7 +263,7 @@ async fn wait_for_etcd(helper: &Host, name: Option<&str>, ctx: &Ctx) -> Result<(
 }
 
 /// The new control plane's own API server, asked on its machine: the VIP may lead to another one.
-async fn own_api(node: &Node, host: &Host, want: &Want, ctx: &Ctx) -> Result<(), Failure> {
+pub(crate) async fn own_api(node: &Node, host: &Host, want: &Want, ctx: &Ctx) -> Result<(), Failure> {
     let ask = |path: &str| {
         Command::new("kubectl")
             .arg("--kubeconfig=/etc/kubernetes/admin.conf")

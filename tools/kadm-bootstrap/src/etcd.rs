@@ -114,6 +114,32 @@ pub fn read(list: &[u8], health: &[u8]) -> Result<Vec<MemberSeen>, String> {
     Ok(members)
 }
 
+/// What `etcdutl snapshot status -w json` tells of a file.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Snapshot {
+    /// A checksum of its content.
+    pub hash: u64,
+    /// etcd's revision.
+    pub revision: u64,
+    /// Keys in it.
+    pub total_key: u64,
+    /// Its size in bytes.
+    pub total_size: u64,
+}
+
+/// Reads the status of a snapshot: the last line of what was printed.
+///
+/// # Errors
+/// When it is none, or the snapshot is empty.
+pub fn snapshot_status(stdout: &[u8]) -> Result<Snapshot, String> {
+    let text = String::from_utf8_lossy(stdout);
+    let line = text.lines().rfind(|l| !l.trim().is_empty()).unwrap_or_default();
+    let status: Snapshot =
+        serde_json::from_str(line).map_err(|e| format!("etcdutl's word on the snapshot: {e}"))?;
+    if status.total_key == 0 { Err("the snapshot has no keys".to_owned()) } else { Ok(status) }
+}
+
 /// Removes a member.
 ///
 /// # Errors

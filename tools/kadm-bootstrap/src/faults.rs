@@ -26,28 +26,43 @@ pub struct Fault {
 /// All faults of all machines; `fresh` tells whether a machine is still to be set up.
 pub fn faults(want: &Want, seen: &Seen, fresh: impl Fn(&str) -> bool) -> Vec<Fault> {
     let mut all = Vec::new();
-    twice(seen, "host name", |h| vec![h.hostname.clone()], "hostnamectl set-hostname NAME", &mut all);
+    // What leaves does no harm any more.
+    let staying: Vec<(&str, &HostSeen)> =
+        seen.hosts.iter().filter(|(n, _)| want.node(n).is_some()).map(|(n, h)| (n.as_str(), h)).collect();
+    twice(&staying, "host name", |h| vec![h.hostname.clone()], "hostnamectl set-hostname NAME", &mut all);
     let machine_id = "rm /etc/machine-id && systemd-machine-id-setup && reboot";
-    twice(seen, "machine-id", |h| vec![h.machine_id.clone()], machine_id, &mut all);
+    twice(&staying, "machine-id", |h| vec![h.machine_id.clone()], machine_id, &mut all);
     twice(
-        seen,
+        &staying,
         "product UUID",
         |h| vec![h.product_uuid.clone()],
         "give each VM its own SMBIOS UUID",
         &mut all,
     );
-    twice(seen, "MAC address", |h| h.macs.iter().cloned().collect(), "give each VM its own MAC", &mut all);
-    for (name, host) in seen.hosts.iter().filter(|(name, _)| fresh(name)) {
+    twice(
+        &staying,
+        "MAC address",
+        |h| h.macs.iter().cloned().collect(),
+        "give each VM its own MAC",
+        &mut all,
+    );
+    for (name, host) in staying.iter().filter(|(name, _)| fresh(name)) {
         one(want, name, host, &mut all);
     }
-    clocks(seen, &mut all);
+    clocks(&staying, &mut all);
     all.sort();
     all
 }
 
-fn twice(seen: &Seen, what: &str, of: impl Fn(&HostSeen) -> Vec<String>, hint: &str, all: &mut Vec<Fault>) {
+fn twice(
+    staying: &[(&str, &HostSeen)],
+    what: &str,
+    of: impl Fn(&HostSeen) -> Vec<String>,
+    hint: &str,
+    all: &mut Vec<Fault>,
+) {
     let mut owners: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-    for (name, host) in &seen.hosts {
+    for (name, host) in staying {
         for value in of(host).into_iter().filter(|v| !v.is_empty()) {
             owners.entry(value).or_default().push(name);
         }
@@ -66,15 +81,6 @@ fn one(want: &Want, name: &str, host: &HostSeen, all: &mut Vec<Fault>) {
     if !["debian", "ubuntu"].contains(&host.os.split(' ').next().unwrap_or_default()) {
         add(format!("it runs \"{}\"; Debian and Ubuntu are known here", host.os), None);
     }
-    // kubelet 1.35 refuses cgroup v1 unless its failCgroupV1 is false.
-    if host.cgroup == 1 && want.version.minor() >= 35 && !ignored("SystemVerification") {
-        add(
-            format!("its kernel has cgroup v1 alone, which the kubelet {} refuses", want.version),
-            Some(
-                "boot with systemd.unified_cgroup_hierarchy=1, or list SystemVerification in spec.kubernetes.ignorePreflightErrors",
-            ),
-        );
-    }
     let control_plane = want.node(name).is_some_and(|n| n.control_plane);
     if control_plane && host.cpus < CPUS && !ignored("NumCPU") {
         add(format!("it has {} processor; a control plane needs {CPUS}", host.cpus), None);
@@ -82,14 +88,32 @@ fn one(want: &Want, name: &str, host: &HostSeen, all: &mut Vec<Fault>) {
     if control_plane && host.memory_kib < MEMORY && !ignored("Mem") {
         add(format!("it has {} MiB of memory; a control plane needs 1700 MB", host.memory_kib / 1024), None);
     }
+    all.extend(of_version(want, name, host));
+}
+
+/// What a machine lacks for the document's version of Kubernetes, whether it is new or runs an older one.
+pub fn of_version(want: &Want, name: &str, host: &HostSeen) -> Vec<Fault> {
+    let mut all = Vec::new();
+    let mut add = |why: String, hint: &str| {
+        all.push(Fault { what: name.to_owned(), why, hint: Some(hint.to_owned()) });
+    };
+    let ignored = want.ignore.iter().any(|i| i == "SystemVerification" || i == "all");
+    // kubelet 1.35 refuses cgroup v1 unless its failCgroupV1 is false.
+    if host.cgroup == 1 && want.version.minor() >= 35 && !ignored {
+        add(
+            format!("its kernel has cgroup v1 alone, which the kubelet {} refuses", want.version),
+            "boot with systemd.unified_cgroup_hierarchy=1, or list SystemVerification in spec.kubernetes.ignorePreflightErrors",
+        );
+    }
     // Debian 12's 1.6 lacks what the kubelet of 1.36 asks of a runtime.
     let runtime = containerd_version(host).and_then(two_numbers);
     if let Some((major, minor)) = runtime.filter(|v| *v < (1, 7) && want.version.minor() >= 36) {
         add(
             format!("its containerd {major}.{minor} is too old for Kubernetes {}", want.version.release()),
-            Some("install containerd.io 2.x from Docker's repository"),
+            "install containerd.io 2.x from Docker's repository",
         );
     }
+    all
 }
 
 /// The version of the runtime that is installed.
@@ -105,8 +129,8 @@ fn two_numbers(version: &str) -> Option<(u32, u32)> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
-fn clocks(seen: &Seen, all: &mut Vec<Fault>) {
-    let times = || seen.hosts.iter().filter(|(_, h)| h.time > 0);
+fn clocks(staying: &[(&str, &HostSeen)], all: &mut Vec<Fault>) {
+    let times = || staying.iter().filter(|(_, h)| h.time > 0);
     let first = times().min_by_key(|(_, h)| h.time);
     let last = times().max_by_key(|(_, h)| h.time);
     if let (Some((slow, a)), Some((fast, b))) = (first, last)

@@ -18,6 +18,9 @@ pub fn read(text: &str, private: bool) -> KubeconfigSeen {
         ca: ca.map(|c| c.sha256),
         single: root["contexts"].as_array().is_some_and(|c| c.len() == 1),
         private,
+        expires: user(&root)
+            .and_then(|u| certificate::of_base64(u["client-certificate-data"].as_str()?))
+            .map(|c| c.expires),
     }
 }
 
@@ -27,12 +30,18 @@ pub fn ca_pem(text: &str) -> Option<Vec<u8>> {
     STANDARD.decode(current(&root)?["certificate-authority-data"].as_str()?).ok()
 }
 
+fn named<'r>(root: &'r Value, list: &str, name: &Value) -> Option<&'r Value> {
+    root[list].as_array().and_then(|all| all.iter().find(|one| one["name"] == *name))
+}
+
 fn current(root: &Value) -> Option<&Value> {
-    let named = |list: &'static str, name: &Value| {
-        root[list].as_array().and_then(|all| all.iter().find(|one| one["name"] == *name))
-    };
-    let context = named("contexts", &root["current-context"])?;
-    Some(&named("clusters", &context["context"]["cluster"])?["cluster"])
+    let context = named(root, "contexts", &root["current-context"])?;
+    Some(&named(root, "clusters", &context["context"]["cluster"])?["cluster"])
+}
+
+fn user(root: &Value) -> Option<&Value> {
+    let context = named(root, "contexts", &root["current-context"])?;
+    Some(&named(root, "users", &context["context"]["user"])?["user"])
 }
 
 /// An admin.conf whose server is this one. A text that has it already stays as it is: kubeadm before 1.37 writes the

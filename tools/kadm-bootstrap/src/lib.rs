@@ -15,8 +15,11 @@
 pub mod api;
 pub mod apply;
 pub mod args;
+mod build;
 pub mod certificate;
 pub mod check;
+mod course;
+pub mod drain;
 pub mod etcd;
 pub mod faults;
 pub mod files;
@@ -26,10 +29,13 @@ pub mod look;
 pub mod observe;
 pub mod plan;
 pub mod prepare;
+pub mod roll;
 pub mod said;
 pub mod seen;
+mod shrink;
 pub mod state;
 pub mod step;
+pub mod upgrade;
 pub mod want;
 
 use cluster_doc::{Document, Section};
@@ -115,7 +121,7 @@ impl Tool for KadmBootstrap {
     }
 
     async fn observe(world: &World, want: &Want, ctx: &Ctx) -> Result<Seen, Failure> {
-        observe::observe(world, want, ctx).await
+        Box::pin(observe::observe(world, want, ctx)).await
     }
 
     fn plan(want: &Want, seen: &Seen) -> Plan<Step> {
@@ -133,7 +139,8 @@ impl Tool for KadmBootstrap {
     }
 
     async fn apply(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result<(), Failure> {
-        apply::apply(step, world, want, ctx).await
+        // On the heap: the futures of all the steps together are large.
+        Box::pin(apply::apply(step, world, want, ctx)).await
     }
 
     fn status(want: &Want, seen: &Seen) -> Value {
@@ -143,8 +150,9 @@ impl Tool for KadmBootstrap {
             "endpoint": want.endpoint,
             "kubeconfig": want.kubeconfig_shown,
             "caDigest": cluster.map(|c| format!("sha256:{}", c.ca)),
-            "controlPlanes": plan::members(want, cluster, true),
-            "workers": plan::members(want, cluster, false),
+            "controlPlaneMetrics": plan::serves_metrics(want, seen),
+            "controlPlanes": plan::members(want, seen, true),
+            "workers": plan::members(want, seen, false),
         })
     }
 

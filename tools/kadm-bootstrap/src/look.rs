@@ -13,13 +13,16 @@ pub const HEADER: &str = "Managed by kubeline (kadm-bootstrap)";
 /// Where the intent of an init is noted.
 pub const INTENT: &str = "/var/lib/kubeline/kadm-init";
 
+/// The components whose metrics monitoring wants from other machines.
+pub const METRICS: [&str; 3] = ["etcd", "kube-controller-manager", "kube-scheduler"];
+
 /// Tells all that planning needs to know of a machine, one fact a line.
 ///
 /// * `$1` a directory with package files, or empty. The other arguments are paths of files that this tool manages.
 /// * Standard output: lines of a word and its values, as the reader below knows them. Certificates are public; no key
 ///   is printed.
 /// * Exit: 0.
-pub const LOOK: &str = r#"# kubeline: kadm-look v1
+pub const LOOK: &str = r#"# kubeline: kadm-look v2
 set -u
 export LC_ALL=C
 debs=$1
@@ -69,6 +72,20 @@ for f in $k/admin.conf $k/super-admin.conf $k/controller-manager.conf $k/schedul
   $k/manifests/kube-controller-manager.yaml $k/manifests/kube-scheduler.yaml $k/pki/ca.crt $k/pki/ca.key \
   /var/lib/kubelet/config.yaml /var/lib/etcd/member; do
   [ -e "$f" ] && echo "state $f"
+done
+for c in etcd kube-apiserver kube-controller-manager kube-scheduler; do
+  m=$k/manifests/$c.yaml
+  [ -f "$m" ] || continue
+  echo "static $c $(sed -n 's/^ *image: *"\{0,1\}.*:\([^":@]*\)"\{0,1\}$/\1/p' "$m" | head -n 1)"
+  case $c in
+  etcd) grep -q -- '--listen-metrics-urls=http://0\.0\.0\.0:' "$m" && echo "metrics $c" ;;
+  kube-apiserver) ;;
+  *) grep -q -- '--bind-address=0\.0\.0\.0' "$m" && echo "metrics $c" ;;
+  esac
+done
+grep -q '^serverTLSBootstrap: true' /var/lib/kubelet/config.yaml 2>/dev/null && echo serving
+for f in /var/lib/kubeline/etcd-before-*.db; do
+  [ -e "$f" ] && echo "snapshot $f"
 done
 for f in /etc/cni/net.d/10-* /etc/cni/net.d/*calico* /var/lib/cni; do
   [ -e "$f" ] && echo "remains $f"
@@ -138,6 +155,10 @@ pub fn read(text: &str) -> HostSeen {
             }
             "module" => drop(seen.modules.insert(rest.to_owned())),
             "sysctl" => insert(&mut seen.sysctls, first, second),
+            "static" => insert(&mut seen.static_pods, first, second),
+            "metrics" => drop(seen.metrics.insert(rest.to_owned())),
+            "serving" => seen.serving = true,
+            "snapshot" => drop(seen.snapshots.insert(rest.to_owned())),
             "deb" => seen.debs.push(rest.to_owned()),
             _ => {}
         }
@@ -192,7 +213,9 @@ mod tests {
     /// The script is POSIX shell: the system's own reads it.
     #[test]
     fn the_scripts_parse() {
-        for script in [LOOK, crate::hosts::SWAP, crate::hosts::CLEAN] {
+        for script in
+            [LOOK, crate::hosts::SWAP, crate::hosts::CLEAN, crate::hosts::KEY, crate::roll::SNAPSHOT]
+        {
             let status = std::process::Command::new("sh").args(["-n", "-c", script]).status().unwrap();
             assert!(status.success());
         }

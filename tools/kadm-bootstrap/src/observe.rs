@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt as _};
 use serde_json::Value;
-use stage::{Ctx, Failure};
-use tokio::time::Instant;
+use stage::{Ctx, Failure, Waiting};
 
 use crate::api::{Api, ApiError};
 use crate::files::TOKEN_DESCRIPTION;
@@ -17,6 +16,8 @@ use crate::{MANAGER, World, etcd, kubeconfig, look};
 
 /// The annotation that notes the taints that are ours: a list of taints has no owner for each.
 pub const TAINTS: &str = "kubeline/taints";
+/// The annotation of a node that this tool cordoned, and so opens again.
+pub const CORDON: &str = "kubeline/cordoned";
 /// How long an API that should answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(8);
 
@@ -33,7 +34,7 @@ pub async fn observe(world: &World, want: &Want, ctx: &Ctx) -> Result<Seen, Fail
     let found = found.await?;
     let mut seen = Seen { hosts: found.of, unreachable: found.unreachable, ..Seen::default() };
     seen.kubeconfig = operators(want)?;
-    cluster(world, want, &mut seen).await?;
+    cluster(world, want, &mut seen, ctx).await?;
     Ok(seen)
 }
 
@@ -52,18 +53,21 @@ fn operators(want: &Want) -> Result<Option<crate::seen::KubeconfigSeen>, Failure
 }
 
 /// Finds a control plane whose admin.conf opens the API, through the VIP or, failing that, at its own address.
-async fn cluster(world: &World, want: &Want, seen: &mut Seen) -> Result<(), Failure> {
+async fn cluster(world: &World, want: &Want, seen: &mut Seen, ctx: &Ctx) -> Result<(), Failure> {
     world.api.lock().await.take();
     let knows = |h: &HostSeen| h.state.contains("/etc/kubernetes/admin.conf");
+    let leaving = want.leaving.iter().filter(|n| n.control_plane);
+    // One that leaves may be the last that knows the cluster; it helps as long as it is the only one.
     let mut candidates: Vec<String> = want
         .control_planes()
+        .chain(leaving)
         .filter(|n| seen.hosts.get(&n.name).is_some_and(knows))
         .map(|n| n.name.clone())
         .collect();
     // A machine that is to be reset may belong elsewhere: the others are believed first.
     candidates.sort_by_key(|name| want.reset.contains(name));
     for name in &candidates {
-        let Some(node) = want.node(name) else { continue };
+        let Some(node) = want.any(name) else { continue };
         let text = match world.admin_conf(name).await {
             Ok(text) => text,
             Err(failure) => {
@@ -80,7 +84,7 @@ async fn cluster(world: &World, want: &Want, seen: &mut Seen) -> Result<(), Fail
             }
         };
         let direct = format!("https://{}:{}", node.address, want.api_port);
-        let (api, vip_fault) = match answers(&through_vip).await {
+        let (api, vip_fault) = match answers(&through_vip, ctx).await {
             Ok(()) => (through_vip, None),
             Err(fault) => {
                 let direct = Api::connect(&text, Some(&direct)).await?;
@@ -91,7 +95,7 @@ async fn cluster(world: &World, want: &Want, seen: &mut Seen) -> Result<(), Fail
                 (direct, Some(fault.to_string()))
             }
         };
-        match ask(&api, name, seen).await {
+        match ask(&api, name, seen, want).await {
             Ok(mut cluster) => {
                 cluster.vip_fault = vip_fault;
                 seen.api_fault = None;
@@ -112,30 +116,51 @@ pub async fn reads(api: &Api) -> Result<(), ApiError> {
     api.get("/api/v1/namespaces/kube-system").await.map(drop)
 }
 
-async fn answers(api: &Api) -> Result<(), ApiError> {
-    let end = Instant::now() + PATIENCE;
-    let mut pause = Duration::from_millis(50);
-    loop {
-        match reads(api).await {
-            Ok(()) => return Ok(()),
-            Err(error) if Instant::now() + pause > end => return Err(error),
-            Err(ApiError::Refused(code @ (401 | 403), why)) => return Err(ApiError::Refused(code, why)),
-            Err(_) => tokio::time::sleep(pause).await,
+/// Whether the API answers, given a little time; a refusal is an answer at once.
+async fn answers(api: &Api, ctx: &Ctx) -> Result<(), ApiError> {
+    let last = std::sync::Mutex::new(None);
+    let note = |error: ApiError| {
+        if let Ok(mut last) = last.lock() {
+            *last = Some(error);
         }
-        pause = (pause * 2).min(Duration::from_secs(1));
+    };
+    let seen = ctx.wait_for("the API", PATIENCE, || async {
+        Ok(match reads(api).await {
+            Ok(()) => Waiting::Seen(true),
+            Err(error @ ApiError::Refused(401 | 403, _)) => {
+                note(error);
+                Waiting::Seen(false)
+            }
+            Err(error) => {
+                let said = error.to_string();
+                note(error);
+                Waiting::NotYet(said)
+            }
+        })
+    });
+    match seen.await {
+        Ok(true) => Ok(()),
+        _ => Err(last.into_inner().ok().flatten().unwrap_or_else(|| ApiError::Away("no answer".to_owned()))),
     }
 }
 
-async fn ask(api: &Api, lead: &str, seen: &Seen) -> Result<ClusterSeen, ApiError> {
+async fn ask(api: &Api, lead: &str, seen: &Seen, want: &Want) -> Result<ClusterSeen, ApiError> {
     let unfinished = seen.hosts.values().any(|h| h.intent);
     let tokens =
         "/api/v1/namespaces/kube-system/secrets?fieldSelector=type%3Dbootstrap.kubernetes.io%2Ftoken";
-    let (version, nodes, tokens, missing) = futures::join!(
+    let (version, nodes, tokens, missing, stored, proxy) = futures::join!(
         api.get("/version"),
         api.get("/api/v1/nodes"),
         api.get(tokens),
         missing(api, unfinished),
+        api.find("/api/v1/namespaces/kube-system/configmaps/kubeadm-config"),
+        api.find("/apis/apps/v1/namespaces/kube-system/daemonsets/kube-proxy"),
     );
+    let (version, stored) = (version?, stored?);
+    let version = version["gitVersion"].as_str().unwrap_or_default().to_owned();
+    let stored = stored.as_ref().and_then(stored_version);
+    // Only an upgrade has to know it, and only that of a minor.
+    let upgrade = version != want.version.tag() || stored.as_ref().is_some_and(|v| *v != want.version.tag());
     let nodes = nodes?;
     let nodes = nodes["items"].as_array().into_iter().flatten();
     let nodes: BTreeMap<String, NodeSeen> =
@@ -145,13 +170,41 @@ async fn ask(api: &Api, lead: &str, seen: &Seen) -> Result<ClusterSeen, ApiError
         ca: seen.hosts.get(lead).and_then(HostSeen::ca).unwrap_or_default().to_owned(),
         lead: lead.to_owned(),
         vip_fault: None,
-        version: version?["gitVersion"].as_str().unwrap_or_default().to_owned(),
+        version,
         missing: missing?,
         nodes,
         etcd: Vec::new(),
         etcd_fault: None,
+        stored,
+        proxy: proxy?.as_ref().and_then(image_tag),
+        calico: if upgrade { calico(api).await? } else { None },
         tokens: tokens["items"].as_array().into_iter().flatten().filter_map(our_token).collect(),
     })
+}
+
+/// `kubernetesVersion` of the configuration that kubeadm stored.
+fn stored_version(map: &Value) -> Option<String> {
+    let text = map["data"]["ClusterConfiguration"].as_str()?;
+    let config: Value = serde_saphyr::from_str(text).ok()?;
+    config["kubernetesVersion"].as_str().map(str::to_owned)
+}
+
+/// The tag of the image of a workload's first container.
+fn image_tag(workload: &Value) -> Option<String> {
+    let image = workload["spec"]["template"]["spec"]["containers"][0]["image"].as_str()?;
+    let image = image.split('@').next()?;
+    image.rsplit_once(':').map(|(_, tag)| tag.to_owned()).filter(|t| !t.contains('/'))
+}
+
+/// The version of Calico that runs, installed by its operator or by its plain manifest.
+async fn calico(api: &Api) -> Result<Option<String>, ApiError> {
+    for namespace in ["calico-system", "kube-system"] {
+        let path = format!("/apis/apps/v1/namespaces/{namespace}/daemonsets/calico-node");
+        if let Some(found) = api.find(&path).await? {
+            return Ok(image_tag(&found));
+        }
+    }
+    Ok(None)
 }
 
 /// What kubeadm's init leaves last; only asked for while an init of ours was not seen through, for a person may well
@@ -216,6 +269,8 @@ pub fn node(object: &Value) -> NodeSeen {
             .map(str::to_owned)
             .collect(),
         recorded: note.is_some(),
+        cordoned: object["spec"]["unschedulable"] == true,
+        our_cordon: meta["annotations"].get(CORDON).is_some(),
     }
 }
 

@@ -88,19 +88,8 @@ fn packages(
     runs: bool,
 ) -> Result<Option<StepId>, ()> {
     let version = want.version.to_string();
-    let wrong: Vec<&str> = EXACT.into_iter().filter(|p| !right(host, p, &version)).collect();
-    if runs && !wrong.is_empty() {
-        let now = host.packages.get("kubelet").map_or("another version", |p| p.version.as_str());
-        let why =
-            format!("it runs {now}, the document wants {version}; a running node is not changed in passing");
-        plan.hold(
-            HeldKind::Unmet,
-            name,
-            why,
-            Some(format!("set spec.kubernetes.version to what runs, or replace {name}")),
-        );
-        return Ok(None);
-    }
+    // A node that runs gets another version by an upgrade, in its turn, not in passing.
+    let wrong: Vec<&str> = EXACT.into_iter().filter(|p| !runs && !right(host, p, &version)).collect();
     let mut missing: Vec<&str> = wrong.clone();
     if containerd_version(host).is_none() {
         missing.push("containerd");
@@ -125,20 +114,41 @@ fn packages(
         }
         some => format!("missing: {}", some.join(", ")),
     };
+    let (install, repository) = obtain(plan, want, name, host, &missing)?;
+    let step = Step::Packages { host: name.to_owned(), install, hold, repository };
+    Ok(Some(plan.step(step, why)))
+}
+
+/// How packages are had: what apt installs, and the repository when it is needed; those of Kubernetes in the exact
+/// version.
+///
+/// # Errors
+/// When they are not to be had, which is then held.
+pub(crate) fn obtain(
+    plan: &mut Plan<Step>,
+    want: &Want,
+    name: &str,
+    host: &HostSeen,
+    missing: &[&str],
+) -> Result<(Vec<String>, Option<Repository>), ()> {
+    let version = want.version.to_string();
     let exact = |p: &str| format!("{p}={version}-*");
-    let (install, repository) = match &want.source {
+    Ok(match &want.source {
         _ if missing.is_empty() => (Vec::new(), None),
         Source::Present => {
-            let why = format!("spec.packages.source is \"present\", but {why}");
+            let why = format!("spec.packages.source is \"present\", but there is no {}", missing.join(", "));
+            let why =
+                if missing.iter().any(|p| EXACT.contains(p)) { format!("{why} in {version}") } else { why };
             plan.hold(HeldKind::Unmet, name, why, Some(format!("apt-get install {}", missing.join(" "))));
             return Err(());
         }
-        Source::Directory(folder) => (from_folder(plan, name, host, folder, &missing, &version)?, None),
+        Source::Directory(folder) => (from_folder(plan, name, host, folder, missing, &version)?, None),
         Source::Repository { url, key_url, key_sha256 } => {
             let install =
                 missing.iter().map(|p| if EXACT.contains(p) { exact(p) } else { (*p).to_owned() }).collect();
             let fetched = host.files.get(files::KEYRING).is_some_and(|f| f.sha256 == *key_sha256);
-            let repository = want.files.list.as_ref().filter(|_| !wrong.is_empty()).map(|list| Repository {
+            let needed = missing.iter().any(|p| EXACT.contains(p));
+            let repository = want.files.list.as_ref().filter(|_| needed).map(|list| Repository {
                 url: url.clone(),
                 list_sha256: list.sha256.clone(),
                 key_url: (!fetched).then(|| key_url.clone()),
@@ -146,9 +156,7 @@ fn packages(
             });
             (install, repository)
         }
-    };
-    let step = Step::Packages { host: name.to_owned(), install, hold, repository };
-    Ok(Some(plan.step(step, why)))
+    })
 }
 
 fn from_folder(

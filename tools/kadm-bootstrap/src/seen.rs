@@ -72,6 +72,14 @@ pub struct HostSeen {
     pub sysctls: BTreeMap<String, String>,
     /// Package files in the directory that the document names.
     pub debs: Vec<String>,
+    /// The tags of the images of kubeadm's static pods, such as `v1.36.2`, by component.
+    pub static_pods: BTreeMap<String, String>,
+    /// Components whose metrics can be had from other machines.
+    pub metrics: BTreeSet<String>,
+    /// True when the kubelet asks the cluster for its serving certificate.
+    pub serving: bool,
+    /// Snapshots of etcd that were taken before an upgrade.
+    pub snapshots: BTreeSet<String>,
 }
 
 /// An installed package.
@@ -137,6 +145,12 @@ pub struct ClusterSeen {
     pub etcd_fault: Option<String>,
     /// Ids of this tool's bootstrap tokens that are still there.
     pub tokens: BTreeSet<String>,
+    /// `kubernetesVersion` of kubeadm's stored configuration; `None` when there is none.
+    pub stored: Option<String>,
+    /// The tag of kube-proxy's image; `None` when it does not run here.
+    pub proxy: Option<String>,
+    /// The version of Calico that runs, such as `v3.32.1`; looked for while an upgrade is due.
+    pub calico: Option<String>,
 }
 
 /// A node object.
@@ -159,6 +173,10 @@ pub struct NodeSeen {
     pub our_taints: BTreeSet<String>,
     /// True once this tool recorded its taints.
     pub recorded: bool,
+    /// True while no pods are placed on it.
+    pub cordoned: bool,
+    /// True when it was this tool that cordoned it.
+    pub our_cordon: bool,
 }
 
 /// A member of etcd.
@@ -189,6 +207,8 @@ pub struct KubeconfigSeen {
     pub single: bool,
     /// True when nobody else can read it.
     pub private: bool,
+    /// When its client certificate ends, in seconds since 1970.
+    pub expires: Option<i64>,
 }
 
 impl HostSeen {
@@ -200,6 +220,15 @@ impl HostSeen {
     /// True when kubeadm, the kubelet or etcd left something here.
     pub fn traces(&self) -> bool {
         !self.state.is_empty()
+    }
+
+    /// True when anything is here that a reset would remove.
+    pub fn to_reset(&self) -> bool {
+        self.traces()
+            || !self.remains.is_empty()
+            || !self.leftovers.is_empty()
+            || self.intent
+            || self.active("kubelet")
     }
 
     /// True when the unit runs.

@@ -102,13 +102,13 @@ pub fn short(digest: &str) -> &str {
     digest.get(..12).unwrap_or(digest)
 }
 
-/// Whether etcd keeps its quorum, and has it now, when this member goes.
-pub fn may_remove(cluster: &ClusterSeen, id: u64) -> bool {
-    let Some(gone) = cluster.etcd.iter().find(|m| m.id == id) else { return false };
+/// Whether etcd keeps its quorum, and has it now, when this one of its members goes.
+pub fn may_go(members: &[MemberSeen], id: u64) -> bool {
+    let Some(gone) = members.iter().find(|m| m.id == id) else { return false };
     if gone.learner {
         return true;
     }
-    let voters = || cluster.etcd.iter().filter(|m| !m.learner);
+    let voters = || members.iter().filter(|m| !m.learner);
     let now = voters().filter(|m| m.healthy).count();
     let after = voters().filter(|m| m.healthy && m.id != id).count();
     now * 2 > voters().count() && after * 2 > voters().count() - 1

@@ -74,6 +74,59 @@ pub enum Step {
         /// The control plane that helps.
         via: String,
     },
+    /// Evicts the pods of a node, so that none comes back to it.
+    Drain {
+        /// The control plane whose admin.conf is used.
+        via: String,
+        /// The node.
+        node: String,
+        /// How long its pods may take, in seconds.
+        seconds: u64,
+        /// True when the node leaves for good: it stays cordoned whatever becomes of its pods.
+        leaves: bool,
+        /// True when its kubelet runs: pods are waited for until they have ended.
+        runs: bool,
+    },
+    /// Lets pods be placed on a node again.
+    Uncordon {
+        /// The control plane whose admin.conf is used.
+        via: String,
+        /// The node.
+        node: String,
+    },
+    /// Saves etcd before an upgrade.
+    Snapshot {
+        /// The control plane.
+        host: String,
+        /// The file on it.
+        path: String,
+    },
+    /// Upgrades the static pods of a control plane.
+    ControlPlane {
+        /// The machine.
+        host: String,
+        /// The version.
+        version: String,
+        /// True for `upgrade apply`, which also stores the version for the whole cluster; false for `upgrade node`.
+        first: bool,
+    },
+    /// Upgrades the kubelet of a node.
+    Kubelet {
+        /// The machine.
+        host: String,
+        /// The control plane whose admin.conf is used.
+        via: String,
+        /// The version.
+        version: String,
+        /// What apt installs.
+        install: Vec<String>,
+        /// What is held afterwards.
+        hold: Vec<String>,
+        /// True when kubeadm writes the kubelet's configuration first: a worker's.
+        configure: bool,
+        /// True when the node is to be Ready afterwards, as it was before.
+        ready: bool,
+    },
     /// Starts a service and keeps it started.
     Start {
         /// The machine.
@@ -158,10 +211,15 @@ impl Step {
             | Step::Reset { host }
             | Step::Init { host, .. }
             | Step::Join { host, .. }
+            | Step::Snapshot { host, .. }
+            | Step::ControlPlane { host, .. }
+            | Step::Kubelet { host, .. }
             | Step::Start { host, .. } => Some(host),
             Step::RemoveMember { via, .. }
             | Step::DeleteNode { via, .. }
             | Step::Node { via, .. }
+            | Step::Drain { via, .. }
+            | Step::Uncordon { via, .. }
             | Step::DropToken { via, .. }
             | Step::Kubeconfig { via, .. } => Some(via),
             Step::RemoveKubeconfig { .. } => None,
@@ -205,6 +263,13 @@ impl fmt::Display for Step {
             }
             Step::Join { host, control_plane: true, .. } => write!(f, "join {host} as a control plane"),
             Step::Join { host, .. } => write!(f, "join {host} as a worker"),
+            Step::Drain { node, .. } => write!(f, "drain {node}"),
+            Step::Uncordon { node, .. } => write!(f, "uncordon {node}"),
+            Step::Snapshot { host, path } => write!(f, "save etcd on {host} to {path}"),
+            Step::ControlPlane { host, version, .. } => {
+                write!(f, "upgrade the control plane on {host} to {version}")
+            }
+            Step::Kubelet { host, version, .. } => write!(f, "upgrade the kubelet on {host} to {version}"),
             Step::Start { host, unit } => write!(f, "start {unit} on {host}"),
             Step::RemoveMember { id, name, .. } => write!(f, "remove the etcd member {name} ({id:x})"),
             Step::DeleteNode { node, .. } => write!(f, "delete the node {node}"),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use cluster_doc::spec::{PackageSource, Role};
 use cluster_doc::{Document, Exit, KubeVersion, Machine};
@@ -88,8 +89,8 @@ pub struct Want {
     pub registry: String,
     /// The control planes, then the workers, each in the document's order.
     pub nodes: Vec<Node>,
-    /// Machines that left the document.
-    pub leaving: Vec<String>,
+    /// Machines that left the document and still exist.
+    pub leaving: Vec<Node>,
     /// Where packages come from.
     pub source: Source,
     /// Files of the machines.
@@ -98,6 +99,10 @@ pub struct Want {
     pub reset: BTreeSet<String>,
     /// Make a new cluster whatever there was.
     pub new_cluster: bool,
+    /// How many workers may be out of service at once during an upgrade.
+    pub max_unavailable: usize,
+    /// How long the pods of one node may take to leave it.
+    pub drain_timeout: Duration,
     /// How the machines are reached.
     pub route: Route,
 }
@@ -106,6 +111,11 @@ impl Want {
     /// The machine of this name.
     pub fn node(&self, name: &str) -> Option<&Node> {
         self.nodes.iter().find(|n| n.name == name)
+    }
+
+    /// The machine of this name, among those that leave too.
+    pub fn any(&self, name: &str) -> Option<&Node> {
+        self.node(name).or_else(|| self.leaving.iter().find(|n| n.name == name))
     }
 
     /// The control planes.
@@ -162,8 +172,8 @@ pub fn want(flags: &Flags, doc: &Document, site: &Site) -> Result<Want, Failure>
     let registry = registry.trim_end_matches('/').to_owned();
     let source = source(&spec, kubernetes.version)?;
     let files = files::render(kubernetes.version, &registry, &source)?;
-    // Those that leave are looked at too, but not changed.
-    let route = Route::new(staying.iter().copied(), ssh, site);
+    // Those that leave are looked at too: they are drained and reset.
+    let route = Route::new(machines.iter().filter(ours), ssh, site);
     Ok(Want {
         cluster: doc.name().map_or_else(|| "kubernetes".to_owned(), ToString::to_string),
         version: kubernetes.version,
@@ -178,11 +188,13 @@ pub fn want(flags: &Flags, doc: &Document, site: &Site) -> Result<Want, Failure>
         ignore: kubernetes.ignore_preflight_errors.clone(),
         registry,
         nodes,
-        leaving: leaving.iter().map(|m| m.name.clone()).collect(),
+        leaving: leaving.iter().map(|m| node(m)).collect(),
         source,
         files,
         reset: flags.reset_host.iter().cloned().collect(),
         new_cluster: flags.new_cluster,
+        max_unavailable: usize::from(flags.max_unavailable),
+        drain_timeout: Duration::from_secs(flags.drain_timeout),
         route,
     })
 }

@@ -123,27 +123,10 @@ async fn three_and_six_from_blank_machines() {
 }
 
 async fn case() -> laws::Case {
-    let site = std::sync::Arc::new(Site::new(3, 1).await);
+    let site = Site::new(3, 1).await;
     let mut document = site.document();
     document["status"] = json!({});
-    let base = site.world.net.cidr();
-    let base = base.rsplit_once('.').unwrap().0.to_owned();
-    let mut same: Vec<(String, String)> = ["cp-1", "cp-2", "cp-3", "w-1"]
-        .map(|name| (site.hosts.host_key(name).unwrap(), format!("key-of-{name}")))
-        .into();
-    same.push((base, "127.x.y".to_owned()));
-    let seen = site.clone();
-    laws::Case {
-        journal: site.world.journal.clone(),
-        faults: site.world.faults.clone(),
-        dir: site.path(""),
-        document: format!("{document:#}\n"),
-        // What a kubeconfig and a key file hold; tokens and certificate keys are looked for by their shape elsewhere.
-        secrets: vec!["client-key-data".to_owned(), "PRIVATE KEY".to_owned()],
-        same,
-        picture: Box::new(move || format!("{:#}", seen.picture())),
-        keep: Box::new(site),
-    }
+    site.case(document)
 }
 
 fn ssh(matching: &str, action: Action) -> Fault {
@@ -278,17 +261,7 @@ async fn a_blank_machine_takes_its_place_again() {
     let document = site.document();
     assert_eq!(site.run(&[], &document).await.exit, Exit::Done);
     for (name, last) in [("cp-1", 21), ("w-1", 31)] {
-        let (vmid, mut boot) = {
-            let host = site.hosts.find(name).unwrap();
-            let machine = host.machine();
-            let key = machine.host_key.to_openssh(russh::keys::ssh_key::LineEnding::LF).unwrap().to_string();
-            (host.vmid, lab::world::Boot { host_keys: vec![key], ..machine.boot.clone() })
-        };
-        lab::world::Machines::power_off(&site.hosts, vmid);
-        site.silent(name, last).await;
-        boot.generation += 1;
-        lab::world::Machines::power_on(&site.hosts, boot);
-        site.answers(name, last).await;
+        site.blank(name, last).await;
         let ran = site.run(&[], &document).await;
         assert_eq!(ran.exit, Exit::Done, "{name}: {}", ran.err);
         let picture = site.picture();

@@ -77,6 +77,11 @@ fn machine(want: &Want, n: usize, running: bool) -> Value {
     let mut state =
         vec!["/etc/kubernetes/kubelet.conf", "/etc/kubernetes/pki/ca.crt", "/var/lib/kubelet/config.yaml"];
     if node.control_plane {
+        for component in ["kube-apiserver", "kube-controller-manager", "kube-scheduler"] {
+            host["staticPods"][component] = json!("v1.36.2");
+        }
+        host["staticPods"]["etcd"] = json!("3.6.8-0");
+        host["metrics"] = json!(["etcd", "kube-controller-manager", "kube-scheduler"]);
         state.extend([
             "/etc/kubernetes/admin.conf",
             "/etc/kubernetes/manifests/etcd.yaml",
@@ -138,7 +143,8 @@ fn seen(want: &Want, running: bool) -> Value {
         .collect();
     json!({
         "hosts": hosts,
-        "cluster": { "ca": "cafe", "lead": "cp-1", "version": "v1.36.2", "nodes": nodes, "etcd": members },
+        "cluster": { "ca": "cafe", "lead": "cp-1", "version": "v1.36.2", "nodes": nodes, "etcd": members,
+            "stored": "v1.36.2", "proxy": "v1.36.2" },
         "kubeconfig": { "server": "https://10.30.0.10:6443", "ca": "cafe", "single": true, "private": true },
     })
 }
@@ -161,7 +167,12 @@ fn plans() {
         let list = |key: &str| -> Vec<String> {
             case[key].as_array().into_iter().flatten().map(|v| v.as_str().unwrap().to_owned()).collect()
         };
-        let flags = Flags { reset_host: list("resetHost"), new_cluster: case["newCluster"] == true };
+        let flags = Flags {
+            reset_host: list("resetHost"),
+            new_cluster: case["newCluster"] == true,
+            max_unavailable: case["maxUnavailable"].as_u64().unwrap_or(1) as u16,
+            ..Flags::default()
+        };
         let base = wanted(&document(), &Flags::default());
         let mut seen = seen(&base, case["base"] == "running");
         merge(&mut seen, &case["seen"].as_object().map_or(json!({}), |o| json!(o)));

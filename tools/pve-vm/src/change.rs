@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::mark::Mark;
-use crate::options::{self, Options, Properties, boot_disk, cloud_init, disks, on};
+use crate::options::{self, Options, Properties, boot_disk, disks, on};
 use crate::step::Net;
 use crate::want::{Design, Machine};
 
@@ -213,10 +213,6 @@ fn first_boot(design: &Design, machine: &Machine, have: &Options, version: (u32,
     }
     if on(have, "protection") {
         change.set("protection", "0");
-    }
-    if cloud_init(have).is_none() {
-        let slot = ["ide2", "ide0", "ide1", "ide3"].into_iter().find(|slot| !have.contains_key(*slot));
-        change.set(slot.unwrap_or("ide2"), format!("{}:cloudinit", design.storage));
     }
     if let Some(disk) = boot_disk(have) {
         let boot = format!("order={disk}");

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::place::{Homeless, Placed, Spot, place};
 use crate::roster::{Roster, State};
+use crate::seed;
 use crate::seen::{Guest, Owner, Seen};
 use crate::template::source;
 use crate::want::{Design, Machine};
@@ -57,7 +58,10 @@ enum Claims {
 fn spot(design: &Design, seen: &Seen, name: &str, whose: Claims) -> Spot {
     let node = seen.nodes.get(name);
     let online = node.is_some_and(|n| n.online);
-    let closed = if online { source(design, seen, name).err() } else { Some("is off".to_owned()) };
+    let closed = match online {
+        true => source(design, seen, name).err().or_else(|| seed::storage(design, seen, name).err()),
+        false => Some("is off".to_owned()),
+    };
     let left_out = seen.guests.iter().filter(|g| {
         let ours = whose == Claims::Others && matches!(g.owner(&design.cluster), Owner::Ours(_));
         g.node == name && (ours || crate::template::unfinished(design, g))

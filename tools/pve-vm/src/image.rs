@@ -58,7 +58,7 @@ pub async fn observe(want: &Want, seen: &mut Seen) -> Result<(), Failure> {
     let doing = format!("cannot fetch the digests of the image from {url}");
     let hint = "give the digest in spec.proxmox.template.image.checksum";
     let list = crate::pve::fetch(url, &Trust::System, LARGEST).await;
-    let list = list.map_err(|why| Failure::transient(&doing).because(why).hint(hint))?;
+    let list = list.map_err(|why| Failure::transient(&doing).caused_by(&why).hint(hint))?;
     match listed(&list, file) {
         Some(found) => seen.digest = Some(found),
         None => {

@@ -1,8 +1,8 @@
 //! Machines on Proxmox VE from one JSON document.
 //!
 //! Reads `proxmox`, `network`, `ssh` and `pools` of `spec` · writes `status["pve-vm"]` · changes guests with its mark
-//! in the document's range of ids, and the resource pool · needs an API token, a template whose image has
-//! cloud-init and qemu-guest-agent, and the private key to one of the keys that the machines let in.
+//! in the document's range of ids, their seeds, and the resource pool · needs an API token, a template whose image
+//! has cloud-init, and the private key to one of the keys that the machines let in.
 //!
 //! ```text
 //! args ─ want ─┐
@@ -24,6 +24,7 @@ mod preflight;
 pub mod privileges;
 pub mod pve;
 pub mod roster;
+pub mod seed;
 pub mod seen;
 mod ssh;
 mod status;
@@ -68,7 +69,7 @@ impl Tool for PveVmTool {
     async fn connect(want: &Self::Want, _: &Ctx) -> Result<Self::World, Failure> {
         let client = pve::Client::new(want.endpoints.clone(), want.login.clone(), &want.trust);
         let client =
-            client.map_err(|why| Failure::precondition("cannot use the CA of Proxmox").because(why))?;
+            client.map_err(|why| Failure::precondition("cannot use the CA of Proxmox").caused_by(&why))?;
         Ok(world::World::new(client, want.endpoints.clone()))
     }
 

@@ -92,7 +92,11 @@ async fn look(
     for node in list(&nodes?) {
         let Some(name) = text(node, "node") else { continue };
         let online = text(node, "status").as_deref() == Some("online") && !off(status.as_ref(), &name);
-        seen.nodes.insert(name, Node { online, memory: number(node, "maxmem"), ..Node::default() });
+        if let Some(shown) = text(node, "ssl_fingerprint") {
+            world.client.vouch(&shown);
+        }
+        let address = address(status.as_ref(), &name);
+        seen.nodes.insert(name, Node { online, address, memory: number(node, "maxmem"), ..Node::default() });
     }
     let mut guests: BTreeMap<u32, Guest> = BTreeMap::new();
     for guest in list(&resources?) {
@@ -108,7 +112,7 @@ async fn look(
         let Some(found) = seen.nodes.get_mut(&name) else { continue };
         match result {
             Ok((node, live)) => {
-                *found = Node { memory: found.memory, ..node };
+                *found = Node { memory: found.memory, address: found.address.take(), ..node };
                 live.iter().for_each(|guest| take(&mut guests, guest, Some(&name)));
                 let ours =
                     guests.values().filter(|g| g.node == name).map(|g| g.vmid).collect::<BTreeSet<_>>();
@@ -161,11 +165,18 @@ fn quorate(status: Option<&Value>) -> Result<(), Failure> {
     }
 }
 
+/// What the state of the cluster says of a node.
+fn told<'s>(status: Option<&'s Value>, name: &str) -> Option<&'s Value> {
+    let mut entries = status.map(list).unwrap_or_default().iter();
+    entries.find(|e| text(e, "type").as_deref() == Some("node") && text(e, "name").as_deref() == Some(name))
+}
+
 fn off(status: Option<&Value>, name: &str) -> bool {
-    let entries = status.map(list).unwrap_or_default().iter();
-    let mut node = entries
-        .filter(|e| text(e, "type").as_deref() == Some("node") && text(e, "name").as_deref() == Some(name));
-    node.next().is_some_and(|e| !flag(e, "online"))
+    told(status, name).is_some_and(|e| !flag(e, "online"))
+}
+
+fn address(status: Option<&Value>, name: &str) -> Option<String> {
+    text(told(status, name)?, "ip").filter(|ip| !ip.is_empty())
 }
 
 /// Takes over what a list says of a guest; the list of its own node is fresher than the cluster's.
@@ -204,7 +215,23 @@ async fn node(world: &World, design: &Design, name: &str) -> Result<(Node, Live)
         let content = content.split(',').filter(|c| !c.is_empty()).map(str::to_owned).collect();
         let kind = text(storage, "type").unwrap_or_default();
         node.storages
-            .insert(id, Storage { kind, shared: flag(storage, "shared"), content, imports: Vec::new() });
+            .insert(id, Storage { kind, shared: flag(storage, "shared"), content, seeds: Vec::new() });
+    }
+    let seen = Seen { nodes: [(name.to_owned(), node.clone())].into(), ..Seen::default() };
+    if let Ok(storage) = crate::seed::storage(design, &seen, name) {
+        let request = Request::get(path(&format!("storage/{storage}/content"))).with("content", "iso");
+        let volumes = match world.client.read(request).await {
+            Ok(volumes) => volumes,
+            // Who may upload seeds there can list them; who may not makes no machines.
+            Err(error) if error.status() == Some(403) => Value::Null,
+            Err(error) => return Err(error),
+        };
+        let ours = crate::seed::prefix(&design.cluster);
+        let file = |v: &Value| Some(text(v, "volid")?.split_once(":iso/")?.1.to_owned());
+        let files = list(&volumes).iter().filter_map(file).filter(|f| f.starts_with(&ours)).collect();
+        if let Some(found) = node.storages.get_mut(&storage) {
+            found.seeds = files;
+        }
     }
     // Who may not see bridges can still use one; a software network's are not in this list at all.
     let bridges = bridges.ok().map(|b| list(&b).iter().filter_map(|b| text(b, "iface")).collect::<Vec<_>>());

@@ -1,15 +1,17 @@
 //! The plan: from what shall be and what is there to steps with reasons; pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use stage::{HeldKind, Plan, StepId};
 
 use crate::change::{Change, Running, difference};
 use crate::homes::settle;
 use crate::mark::{Mark, pool_mark};
+use crate::options::Options;
 use crate::preflight::{impossible, names};
 use crate::privileges;
 use crate::roster::{Roster, State};
+use crate::seed::{self, FirstBoot};
 use crate::seen::{Guest, Seen, SshSeen};
 use crate::step::{At, Step};
 use crate::template::{Source, cloned, source};
@@ -36,6 +38,7 @@ pub fn plan(design: &Design, seen: &Seen) -> Plan<Step> {
         restarts: BTreeMap::new(),
         pool: None,
         templates: BTreeMap::new(),
+        seeds: BTreeSet::new(),
     };
     planner.pool();
     let homes = planner.homes(&roster);
@@ -63,6 +66,11 @@ pub fn plan(design: &Design, seen: &Seen) -> Plan<Step> {
             State::NoId => {}
         }
     }
+    for (node, storage, file) in seed::orphans(design, seen) {
+        if !planner.seeds.contains(&(node.clone(), storage.clone(), file.clone())) {
+            planner.plan.step(Step::DropSeed { node, storage, file }, "no machine needs it");
+        }
+    }
     for (guest, mark) in &roster.leaving {
         planner.plan.hold(
             HeldKind::Flag,
@@ -88,6 +96,8 @@ struct Planner<'d> {
     pool: Option<StepId>,
     /// Templates that are being made, by id.
     templates: BTreeMap<u32, StepId>,
+    /// Seeds that are being made: node, storage and file.
+    seeds: BTreeSet<(String, String, String)>,
 }
 
 impl Planner<'_> {
@@ -144,10 +154,30 @@ impl Planner<'_> {
         self.lanes.entry((source.node.clone(), source.linked)).or_default().push(cloned_by);
         let options = cloned(source, &machine.name, &description);
         let change = difference(design, machine, &mark, &options, self.seen.version, None);
-        let mut last = self.changes(Some(cloned_by), &at, &change);
-        last = Some(self.plan.step_after(&list(last), Step::Start { at: at.clone() }, "it is new"));
-        let ready = Step::Ready { at, address: machine.address, keys: Vec::new() };
-        self.plan.step_after(&list(last), ready, "its SSH host key is not known yet");
+        let last = self.changes(Some(cloned_by), &at, &change);
+        self.first_boot(machine, &at, &options, list(last), "it is new");
+    }
+
+    /// Seed, start, proof, and the seed away again.
+    fn first_boot(&mut self, machine: &Machine, at: &At, options: &Options, after: Vec<StepId>, why: &str) {
+        let (slot, file) = (seed::slot(options), seed::file(&self.design.cluster, &at.machine, at.vmid));
+        // Preflight has found a storage for it on every node.
+        let storage = seed::storage(self.design, self.seen, &at.node).unwrap_or_default();
+        self.seeds.insert((at.node.clone(), storage.clone(), file.clone()));
+        let seed = Step::Seed {
+            at: at.clone(),
+            address: self.seen.nodes.get(&at.node).and_then(|n| n.address.clone()),
+            storage: storage.clone(),
+            file: file.clone(),
+            slot: slot.clone(),
+            boot: FirstBoot::of(self.design, machine),
+        };
+        let seeded = self.plan.step_after(&after, seed, "it has not booted yet");
+        let started = self.plan.step_after(&[seeded], Step::Start { at: at.clone() }, why);
+        let ready = Step::Ready { at: at.clone(), address: machine.address };
+        let ready = self.plan.step_after(&[started], ready, "it boots for the first time");
+        let seal = Step::Seal { at: at.clone(), address: machine.address, slot, storage, file };
+        self.plan.step_after(&[ready], seal, "it keeps its address and key from then on");
     }
 
     /// The step that makes the source, once for each node, when it is not there.
@@ -219,7 +249,10 @@ impl Planner<'_> {
             return;
         }
         let wanted = Mark { role: machine.role, pool: machine.pool.clone(), ..mark.clone() };
-        let booted = match (guest.running, mark.host_keys.is_empty()) {
+        let seeded = seed::attached(&design.cluster, options);
+        // One that was switched off before its first boot was proven begins anew, with a new key.
+        let new = !guest.running && (mark.host_keys.is_empty() || seeded.is_some());
+        let booted = match (guest.running, new) {
             (true, _) => Some(Running::Yes),
             (false, false) => Some(Running::No),
             (false, true) => None,
@@ -235,12 +268,20 @@ impl Planner<'_> {
             let step = Step::Join { at: at.clone(), pool: pool.clone() };
             last = Some(self.plan.step_after(&list(last.or(self.pool)), step, why));
         }
-        let ready = Step::Ready { at: at.clone(), address: machine.address, keys: mark.host_keys.clone() };
+        if new {
+            self.first_boot(machine, &at, options, list(last), "it is off");
+            return;
+        }
+        let ready = Step::Ready { at: at.clone(), address: machine.address };
         if !guest.running {
             last = Some(self.plan.step_after(&list(last), Step::Start { at }, "it is off"));
-            let why =
-                if mark.host_keys.is_empty() { "its SSH host key is not known yet" } else { "it is off" };
-            self.plan.step_after(&list(last), ready, why);
+            self.plan.step_after(&list(last), ready, "it is off");
+            return;
+        }
+        if let Some((slot, storage, file)) = seeded.filter(|_| self.answering(guest)) {
+            let ready = self.plan.step_after(&list(last), ready, "its first boot is not proven yet");
+            let seal = Step::Seal { at, address: machine.address, slot, storage, file };
+            self.plan.step_after(&[ready], seal, "its seed is still in its drive");
             return;
         }
         let mut waiting = guest.pending.clone();
@@ -261,10 +302,20 @@ impl Planner<'_> {
         self.answers(machine, guest, mark, ready, last);
     }
 
+    /// True for a machine that answers, or may still do so.
+    fn answering(&self, guest: &Guest) -> bool {
+        match &guest.ssh {
+            None | Some(SshSeen::Answers) => true,
+            Some(SshSeen::Silent(_) | SshSeen::Refuses(..)) => guest.uptime < BOOTING,
+        }
+    }
+
     fn answers(&mut self, machine: &Machine, guest: &Guest, mark: &Mark, ready: Step, last: Option<StepId>) {
         match &guest.ssh {
             _ if mark.host_keys.is_empty() => {
-                self.plan.step_after(&list(last), ready, "its SSH host key is not known yet");
+                let at = At { machine: machine.name.clone(), vmid: guest.vmid, node: guest.node.clone() };
+                let learn = Step::Learn { at, address: machine.address };
+                self.plan.step_after(&list(last), learn, "its SSH host key is not known yet");
             }
             None | Some(SshSeen::Answers) => {}
             Some(SshSeen::Silent(_)) if guest.uptime < BOOTING => {

@@ -87,10 +87,21 @@ fn needs(design: &Design, seen: &Seen, step: &Step) -> Vec<(Vec<String>, Vec<&'s
             }
             all
         }
+        Step::DropSeed { storage, .. } => {
+            vec![(vec![format!("/storage/{storage}")], vec!["Datastore.AllocateTemplate"])]
+        }
         step => {
+            let mut all = Vec::new();
+            if let Step::Seed { storage, .. } | Step::Seal { storage, .. } = step {
+                all.push((
+                    vec![format!("/storage/{storage}")],
+                    vec!["Datastore.AllocateTemplate", "Datastore.Audit"],
+                ));
+            }
             let pool = step.at().and_then(|at| seen.guests.iter().find(|g| g.vmid == at.vmid)?.pool.as_ref());
             let vmid = step.at().map(|at| at.vmid);
-            vec![(guests(vmid, pool.or(design.pool.as_ref())), guest_role(seen.version))]
+            all.push((guests(vmid, pool.or(design.pool.as_ref())), guest_role(seen.version)));
+            all
         }
     }
 }

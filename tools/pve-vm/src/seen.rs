@@ -31,6 +31,8 @@ pub struct Seen {
 pub struct Node {
     /// True when it is on and in the cluster.
     pub online: bool,
+    /// Its address, when we may know: uploads go to the very node.
+    pub address: Option<String>,
     /// Its memory in bytes, when we may know.
     pub memory: Option<u64>,
     /// Memory of all its guests that are no templates, in bytes, as configured.
@@ -51,8 +53,8 @@ pub struct Storage {
     pub shared: bool,
     /// What it may hold.
     pub content: Vec<String>,
-    /// Volumes of the content type import that are there.
-    pub imports: Vec<String>,
+    /// Files of seeds of this cluster that are there.
+    pub seeds: Vec<String>,
 }
 
 /// A resource pool.

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use cluster_doc::Machine;
-use remote::{Error, Host};
+use remote::{Error, Host, Target};
 
 use crate::options::Properties;
 use crate::seen::Guest;
@@ -31,8 +31,8 @@ pub fn address(guest: &Guest) -> Option<Ipv4Addr> {
     Properties::parse(guest.option("ipconfig0")?).get("ip")?.split('/').next()?.parse().ok()
 }
 
-/// Connects once.
-pub async fn ask(want: &Want, name: &str, address: Ipv4Addr, keys: &[String]) -> Answer {
+/// A machine as SSH sees it, with these host keys and no others.
+pub fn target(want: &Want, name: &str, address: Ipv4Addr, keys: &[String]) -> Target {
     let machine = Machine {
         name: name.to_owned(),
         role: cluster_doc::spec::Role::Worker,
@@ -50,7 +50,12 @@ pub async fn ask(want: &Want, name: &str, address: Ipv4Addr, keys: &[String]) ->
     };
     let mut target = fleet::target(&machine, &want.ssh, &want.site);
     target.connect_timeout = ATTEMPT;
-    match Host::connect(target).await {
+    target
+}
+
+/// Connects once.
+pub async fn ask(want: &Want, name: &str, address: Ipv4Addr, keys: &[String]) -> Answer {
+    match Host::connect(target(want, name, address, keys)).await {
         Ok(host) => {
             host.close().await;
             Answer::Yes

@@ -6,6 +6,8 @@ use std::net::Ipv4Addr;
 
 use serde::Serialize;
 
+use crate::seed::FirstBoot;
+
 /// A guest that a step works on.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct At {
@@ -111,20 +113,61 @@ pub enum Step {
         /// Its new size.
         gib: u64,
     },
+    /// Makes a host key, uploads the seed of the first boot with it, and puts the seed into the machine's drive.
+    Seed {
+        /// The machine.
+        at: At,
+        /// The address of its Proxmox node, when it is known.
+        address: Option<String>,
+        /// The storage for the seed.
+        storage: String,
+        /// The seed's file there.
+        file: String,
+        /// The option of the drive.
+        slot: String,
+        /// What the machine learns from it.
+        boot: FirstBoot,
+    },
+    /// Switches cloud-init off on a machine that has had its first boot, then takes its seed away.
+    Seal {
+        /// The machine.
+        at: At,
+        /// Its address.
+        address: Ipv4Addr,
+        /// The option of the drive.
+        slot: String,
+        /// The storage that has the seed.
+        storage: String,
+        /// The seed's file there.
+        file: String,
+    },
+    /// Deletes the seed of a run that broke off.
+    DropSeed {
+        /// The Proxmox node.
+        node: String,
+        /// The storage that has the seed.
+        storage: String,
+        /// The seed's file there.
+        file: String,
+    },
+    /// Reads a running machine's host key over its guest agent, and notes it in its mark.
+    Learn {
+        /// The machine.
+        at: At,
+        /// Its address.
+        address: Ipv4Addr,
+    },
     /// Switches a machine on.
     Start {
         /// The machine.
         at: At,
     },
-    /// Waits until a machine answers over SSH, with its known host key or with the one that its agent shows,
-    /// which is then noted in its mark.
+    /// Waits until a machine answers over SSH with the host key in its mark.
     Ready {
         /// The machine.
         at: At,
         /// Its address.
         address: Ipv4Addr,
-        /// Its host keys; none: they are read over the guest agent.
-        keys: Vec<String>,
     },
     /// Shuts a machine down and switches it on again.
     Restart {
@@ -155,11 +198,15 @@ impl Step {
             Step::MakePool { .. }
             | Step::DropPool { .. }
             | Step::Download { .. }
-            | Step::MakeTemplate { .. } => None,
+            | Step::MakeTemplate { .. }
+            | Step::DropSeed { .. } => None,
             Step::Clone { at, .. }
             | Step::Join { at, .. }
             | Step::Configure { at, .. }
             | Step::Resize { at, .. }
+            | Step::Seed { at, .. }
+            | Step::Seal { at, .. }
+            | Step::Learn { at, .. }
             | Step::Start { at }
             | Step::Ready { at, .. }
             | Step::Restart { at }
@@ -196,7 +243,12 @@ impl fmt::Display for Step {
             }
             Step::Resize { at, disk, gib } => write!(f, "grow {disk} of {at} to {gib}G"),
             Step::Start { at } => write!(f, "start {at}"),
-            Step::Ready { at, keys, .. } if keys.is_empty() => write!(f, "learn the host key of {at}"),
+            Step::Seed { at, storage, .. } => write!(f, "seed the first boot of {at} from {storage}"),
+            Step::Seal { at, .. } => write!(f, "switch cloud-init off on {at} and take its seed away"),
+            Step::DropSeed { node, storage, file } => {
+                write!(f, "delete the seed {file} on {storage} of {node}")
+            }
+            Step::Learn { at, .. } => write!(f, "learn the host key of {at}"),
             Step::Ready { at, .. } => write!(f, "wait for {at} to answer"),
             Step::Restart { at } => write!(f, "restart {at}"),
             Step::Stop { at } => write!(f, "stop {at}"),

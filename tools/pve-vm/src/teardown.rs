@@ -9,6 +9,7 @@ use crate::mark::{Mark, pool_mark};
 use crate::options::{boot_disk, disks, on};
 use crate::privileges;
 use crate::roster::{Roster, State};
+use crate::seed;
 use crate::seen::{Guest, Owner, Seen};
 use crate::step::{At, Step};
 use crate::want::Design;
@@ -33,11 +34,20 @@ pub fn teardown(design: &Design, seen: &Seen) -> Plan<Step> {
             continue;
         }
         let at = At { machine: mark.machine.clone(), vmid: guest.vmid, node: guest.node.clone() };
+        let seeded = guest.config.as_ref().and_then(|c| seed::attached(&design.cluster, c));
         let why = if leaving { "the document does not have it any more" } else { "the cluster goes" };
         let stopped = guest.running.then(|| plan.step(Step::Stop { at: at.clone() }, why));
-        let after: Vec<StepId> = stopped.into_iter().collect();
+        let mut after: Vec<StepId> = stopped.into_iter().collect();
+        if let Some((_, storage, file)) = seeded.filter(|(_, s, f)| has_seed(seen, &guest.node, s, f)) {
+            // The machine, which names its seed, goes after it.
+            let step = Step::DropSeed { node: guest.node.clone(), storage, file };
+            after = vec![plan.step_after(&after, step, why)];
+        }
         last.push(plan.step_after(&after, Step::Destroy { at }, why));
         gone.insert(guest.vmid);
+    }
+    for (node, storage, file) in seed::orphans(design, seen) {
+        plan.step(Step::DropSeed { node, storage, file }, "no machine needs it");
     }
     for (machine, state) in &roster.machines {
         if let (State::Silent(guest), false) = (state, design.prune) {
@@ -60,6 +70,11 @@ fn pool(design: &Design, seen: &Seen, gone: &BTreeSet<u32>, last: &[StepId], pla
     if ours && pool.members.iter().all(|m| gone.contains(m)) {
         plan.step_after(last, Step::DropPool { pool: name.clone() }, "it is ours, and empty then");
     }
+}
+
+fn has_seed(seen: &Seen, node: &str, storage: &str, file: &str) -> bool {
+    let found = seen.nodes.get(node).and_then(|n| n.storages.get(storage));
+    found.is_some_and(|s| s.seeds.iter().any(|f| f == file))
 }
 
 fn protected(design: &Design, guest: &Guest, mark: &Mark, leaving: bool) -> Option<(String, String)> {

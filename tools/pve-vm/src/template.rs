@@ -121,7 +121,6 @@ fn to_make(design: &Design, seen: &Seen, node: &str, image: &Image) -> Result<So
         ("memory", "1024".to_owned()),
         ("scsihw", "virtio-scsi-single".to_owned()),
         ("scsi0", format!("{}:0,discard=on,import-from={storage}:import/{file}", design.storage)),
-        ("ide2", format!("{}:cloudinit", design.storage)),
         ("boot", "order=scsi0".to_owned()),
         ("serial0", "socket".to_owned()),
         ("vga", "serial0".to_owned()),
@@ -202,9 +201,8 @@ pub fn cloned(source: &Source, name: &str, description: &str) -> Options {
         options.remove(gone);
     }
     if source.made.is_some() {
-        // The size is the image's, which is not known yet; the cloud-init drive is one then.
+        // The size is the image's, which is not known yet.
         options.insert("scsi0".to_owned(), format!("{}-disk-0,size=0", name));
-        options.insert("ide2".to_owned(), format!("{name}-cloudinit,media=cdrom"));
     }
     options.insert("name".to_owned(), name.to_owned());
     options.insert("description".to_owned(), description.to_owned());

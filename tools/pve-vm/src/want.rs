@@ -41,6 +41,8 @@ pub struct Design {
     pub pool: Option<String>,
     /// The storage of the disks.
     pub storage: String,
+    /// The storage for seeds of first boots, when the document names one.
+    pub seeds: Option<String>,
     /// The bridge.
     pub bridge: String,
     /// The VLAN.
@@ -212,6 +214,7 @@ pub fn design(flags: &Flags, doc: &Document, spec: &Spec) -> Result<Design, Fail
         nodes: proxmox.nodes.iter().map(ToString::to_string).collect(),
         pool: proxmox.pool.as_ref().map(ToString::to_string),
         storage: proxmox.storage.to_string(),
+        seeds: proxmox.seed_storage.as_ref().map(ToString::to_string),
         bridge: proxmox.bridge.to_string(),
         vlan: proxmox.vlan.map(|v| v.get()),
         vmids: proxmox.vmids,

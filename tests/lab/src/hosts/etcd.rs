@@ -162,3 +162,49 @@ pub fn settle(hosts: &Hosts) {
         }
     }
 }
+
+/// What a snapshot holds.
+pub struct Snapshot {
+    /// A checksum.
+    pub hash: u32,
+    /// etcd's revision.
+    pub revision: u64,
+    /// How many keys.
+    pub keys: usize,
+    /// The objects, as the Kubernetes window gave them.
+    pub objects: String,
+}
+
+const MAGIC: &str = "lab etcd snapshot";
+
+/// A snapshot of a cluster: its objects behind a line that tells of them and proves that nothing was cut.
+pub fn snapshot(hosts: &Hosts, cluster_id: &str, cluster: &Cluster) -> String {
+    let objects = hosts.kube().dump(cluster_id);
+    let keys = objects.lines().count();
+    format!(
+        "{MAGIC} of {cluster_id} revision {} keys {keys} sum {}\n{objects}",
+        cluster.revision,
+        sum(&objects)
+    )
+}
+
+fn sum(text: &str) -> u32 {
+    use sha2::{Digest, Sha256};
+    let digest = Sha256::digest(text.as_bytes());
+    u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]])
+}
+
+/// Reads a snapshot; `None` for what is none, or was cut or changed.
+pub fn read_snapshot(content: &[u8]) -> Option<Snapshot> {
+    let text = std::str::from_utf8(content).ok()?;
+    let (head, objects) = text.split_once('\n')?;
+    let words: Vec<&str> = head.strip_prefix(MAGIC)?.split_whitespace().collect();
+    let ["of", _, "revision", revision, "keys", keys, "sum", hash] = words.as_slice() else { return None };
+    let hash: u32 = hash.parse().ok()?;
+    (sum(objects) == hash).then_some(Snapshot {
+        hash,
+        revision: revision.parse().ok()?,
+        keys: keys.parse().ok()?,
+        objects: objects.to_string(),
+    })
+}

@@ -87,11 +87,7 @@ pub struct Machine {
 impl Machine {
     /// A machine with blank disks, as a Debian 13 cloud image and cloud-init leave it.
     pub fn fresh(boot: &Boot) -> Machine {
-        let given = boot.host_keys.iter().find_map(|k| PrivateKey::from_openssh(k).ok());
-        let host_key = given.unwrap_or_else(|| {
-            let seed: [u8; 32] = rand::random();
-            russh::keys::ssh_key::private::Ed25519Keypair::from_seed(&seed).into()
-        });
+        let host_key = given_key(boot).unwrap_or_else(random_key);
         debug_assert!(matches!(
             host_key.algorithm(),
             Algorithm::Ed25519 | Algorithm::Rsa { .. } | Algorithm::Ecdsa { .. }
@@ -133,8 +129,25 @@ impl Machine {
         self.log.entry(unit.into()).or_default().push(line.into());
     }
 
-    /// What cloud-init does with its drive at each boot whose contents changed.
-    pub fn cloud_init(&mut self) {
+    /// What cloud-init does with its drive at each boot. `before` is how the machine was last switched on.
+    ///
+    /// Switched off by its file, it leaves all as an earlier boot wrote it, the address too. A machine that looks
+    /// for its drive and finds none anew has no address: images fall back to DHCP, and this network has none. A
+    /// new instance id makes new host keys, unless the drive brings one.
+    pub fn cloud_init(&mut self, before: &Boot) {
+        if self.fs.exists(DISABLED) || self.boot.instance.is_empty() {
+            self.boot.user.clone_from(&before.user);
+            self.boot.authorized_keys.clone_from(&before.authorized_keys);
+        }
+        if self.fs.exists(DISABLED) {
+            self.boot.address = before.address;
+            self.boot.instance.clone_from(&before.instance);
+            return;
+        }
+        if !self.boot.instance.is_empty() && self.boot.instance != before.instance {
+            self.host_key = given_key(&self.boot).unwrap_or_else(random_key);
+            self.write_host_key();
+        }
         let (user, name) = (self.boot.user.clone(), self.boot.name.clone());
         if !user.is_empty() {
             let keys: String = self.boot.authorized_keys.iter().map(|k| format!("{}\n", k.trim())).collect();
@@ -145,7 +158,20 @@ impl Machine {
         }
     }
 
-    /// True when the guest agent runs in this machine: the lab's images have it as cloud-init installs it.
+    /// The file by which cloud-init tells that it is done; only a boot in which it ran has it.
+    pub fn cloud_init_done(&mut self) {
+        if self.fs.exists(DISABLED) || self.boot.instance.is_empty() {
+            return;
+        }
+        let text = "{\n \"v1\": {\n  \"datasource\": \"DataSourceNoCloud [seed=/dev/sr0]\",\n  \"errors\": []\n }\n}\n";
+        self.fs.put("/run/cloud-init/result.json", text, 0o644, "root", "root");
+    }
+
+    fn write_host_key(&mut self) {
+        host_key_files(&mut self.fs, &self.host_key, &self.boot.name);
+    }
+
+    /// True when the guest agent runs in this machine.
     pub fn agent_runs(&self) -> bool {
         self.boot.agent
     }
@@ -299,6 +325,25 @@ const MODULES: &[&str] = &[
     "dummy",
 ];
 
+/// The file that switches cloud-init off (cloud-init's documentation, "How to disable cloud-init").
+const DISABLED: &str = "/etc/cloud/cloud-init.disabled";
+
+fn given_key(boot: &Boot) -> Option<PrivateKey> {
+    boot.host_keys.iter().find_map(|k| PrivateKey::from_openssh(k).ok())
+}
+
+fn random_key() -> PrivateKey {
+    let seed: [u8; 32] = rand::random();
+    russh::keys::ssh_key::private::Ed25519Keypair::from_seed(&seed).into()
+}
+
+fn host_key_files(fs: &mut Fs, key: &PrivateKey, name: &str) {
+    let public = format!("{} root@{name}\n", public_key(key));
+    fs.put("/etc/ssh/ssh_host_ed25519_key.pub", public, 0o644, "root", "root");
+    let private = key.to_openssh(russh::keys::ssh_key::LineEnding::LF).map(|k| k.to_string());
+    fs.put("/etc/ssh/ssh_host_ed25519_key", private.unwrap_or_default(), 0o600, "root", "root");
+}
+
 fn public_key(key: &PrivateKey) -> String {
     let mut public = key.public_key().clone();
     public.set_comment("");
@@ -314,6 +359,7 @@ fn debian(boot: &Boot, host_key: &PrivateKey) -> Fs {
         "/etc/apt/keyrings",
         "/etc/apt/preferences.d",
         "/etc/apt/sources.list.d",
+        "/etc/cloud",
         "/etc/default",
         "/etc/modules-load.d",
         "/etc/ssh",
@@ -365,14 +411,7 @@ fn debian(boot: &Boot, host_key: &PrivateKey) -> Fs {
     put(&mut fs, "/etc/fstab", "PARTUUID=00000000-01 / ext4 rw,discard,errors=remount-ro 0 1\n".into());
     put(&mut fs, "/etc/apt/sources.list.d/debian.sources", DEBIAN_SOURCES.into());
     fs.put("/usr/share/keyrings/debian-archive-keyring.gpg", "debian archive keys", 0o644, "root", "root");
-    put(
-        &mut fs,
-        "/etc/ssh/ssh_host_ed25519_key.pub",
-        format!("{} root@{}\n", public_key(host_key), boot.name),
-    );
-    let private =
-        host_key.to_openssh(russh::keys::ssh_key::LineEnding::LF).map(|k| k.to_string()).unwrap_or_default();
-    fs.put("/etc/ssh/ssh_host_ed25519_key", private, 0o600, "root", "root");
+    host_key_files(&mut fs, host_key, &boot.name);
     fs.put(
         "/proc/meminfo",
         format!("MemTotal:       {} kB\n", boot.memory_mib * 1024),

@@ -33,6 +33,8 @@ pub use machine::Machine;
 
 /// How long a machine boots, nominally.
 pub const BOOT: Duration = Duration::from_secs(15);
+/// How long cloud-init goes on after the SSH server answers, nominally.
+pub const CLOUD_INIT: Duration = Duration::from_secs(5);
 
 /// All machines of a lab. Cheap to clone.
 #[derive(Clone)]
@@ -266,6 +268,13 @@ impl Hosts {
         };
         units::boot(&self, &host);
         self.settle();
+        let (hosts, booted, on) = (self.clone(), host.clone(), power.clone());
+        self.inner.runtime.spawn(async move {
+            hosts.inner.world.clock.wait(CLOUD_INIT).await;
+            if !on.is_cancelled() {
+                booted.machine().cloud_init_done();
+            }
+        });
         let Some(address) = address else { return };
         let ssh = SocketAddr::from((address, self.inner.ssh_port));
         match server::listen(ssh).await {
@@ -288,9 +297,9 @@ impl Machines for Hosts {
             if machine.power.is_some() {
                 return;
             }
-            machine.boot = boot;
+            let before = std::mem::replace(&mut machine.boot, boot);
             machine.power = Some(power.clone());
-            machine.cloud_init();
+            machine.cloud_init(&before);
         }
         let hosts = self.clone();
         self.inner.runtime.spawn(async move {

@@ -182,6 +182,14 @@ impl Kubernetes for Kube {
         })
     }
 
+    fn dump(&self, cluster_id: &str) -> String {
+        self.cluster(cluster_id).with(|store| store.dump())
+    }
+
+    fn load(&self, cluster_id: &str, dump: &str) {
+        self.cluster(cluster_id).with(|store| store.load(dump));
+    }
+
     fn delete(&self, cluster_id: &str, api_version: &str, kind: &str, namespace: Option<&str>, name: &str) {
         self.cluster(cluster_id).with(|store| {
             let Some(res) = store.resource_of_kind(api_version, kind) else { return };

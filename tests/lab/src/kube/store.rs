@@ -165,6 +165,32 @@ impl Store {
         Ok(self.log.range(first..).filter(|c| c.store == store).cloned().collect())
     }
 
+    /// All objects, one a line: the store and the object.
+    pub fn dump(&self) -> String {
+        let all =
+            self.objects.iter().flat_map(|(store, all)| all.values().map(move |o| format!("{store} {o}\n")));
+        all.collect()
+    }
+
+    /// Puts the objects of a dump in place of all that is here; versions go on, as after a restore with a bumped
+    /// revision, and the history from before is forgotten.
+    pub fn load(&mut self, dump: &str) {
+        let gone: Vec<(String, Key)> = self
+            .objects
+            .iter()
+            .flat_map(|(s, all)| all.keys().map(move |k| (s.clone(), k.clone())))
+            .collect();
+        for (store, (ns, name)) in gone {
+            self.take(&store, &ns, &name);
+        }
+        for (store, text) in dump.lines().filter_map(|l| l.split_once(' ')) {
+            if let Ok(object) = serde_json::from_str(text) {
+                self.put(store, object);
+            }
+        }
+        self.compact();
+    }
+
     /// Forgets the history up to now, as compaction does.
     pub fn compact(&mut self) {
         self.log.clear();

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use sha2::{Digest, Sha256};
 
+use super::config::ProxmoxConfig;
 use super::form::percent_decode;
 use super::qemu::drives;
 use super::qemu::options::mac_of;
@@ -68,7 +69,7 @@ fn address(guest: &Guest) -> Option<Ipv4Addr> {
 }
 
 /// All that a machine is switched on with.
-pub(super) fn machine(state: &State, guest: &Guest) -> Boot {
+pub(super) fn machine(state: &State, guest: &Guest, config: &ProxmoxConfig) -> Boot {
     let number = |key: &str| guest.config.get(key).and_then(|v| v.parse::<u64>().ok());
     let disks = drives::disks(&guest.config);
     let size = |file: &str| state.volume(&guest.node, file).map_or(0, |v| v.size);
@@ -85,7 +86,7 @@ pub(super) fn machine(state: &State, guest: &Guest) -> Boot {
             .and_then(|m| m.trim_start_matches("current=").parse().ok())
             .unwrap_or(512),
         disks: disks.iter().map(|(_, d)| size(&d.file)).collect(),
-        agent: guest.config.get("agent").is_some_and(|a| agent_on(a)),
+        agent: config.agent_in_images && guest.config.get("agent").is_some_and(|a| agent_on(a)),
         ..Boot::default()
     };
     let drives: Vec<_> = drives::all(&guest.config).map(|(_, d)| d).collect();
@@ -93,6 +94,7 @@ pub(super) fn machine(state: &State, guest: &Guest) -> Boot {
         boot.address = guest.config.contains_key("net0").then(|| address(guest)).flatten();
         boot.user = guest.config.get("ciuser").cloned().unwrap_or_else(|| "debian".into());
         boot.authorized_keys = keys(guest);
+        boot.instance = instance(guest);
     }
     let attached = drives.iter().filter(|d| d.cdrom()).filter_map(|d| state.volume(&guest.node, &d.file));
     for volume in attached {

@@ -31,6 +31,8 @@ pub struct ProxmoxConfig {
     pub images: BTreeMap<String, ImageConfig>,
     /// The nodes' DNS server, which a guest gets when it names none.
     pub nameserver: String,
+    /// True when qemu-guest-agent is in the images; the plain cloud images of Debian and Ubuntu have none.
+    pub agent_in_images: bool,
 }
 
 /// A Proxmox node.
@@ -296,6 +298,7 @@ impl ProxmoxConfig {
             ],
             images: BTreeMap::new(),
             nameserver: "10.30.0.1".into(),
+            agent_in_images: true,
         }
     }
 }

@@ -22,6 +22,8 @@ pub(super) struct Call {
     pub who: Who,
     /// An injected end for the task that this request starts.
     pub task_end: Option<String>,
+    /// The same, once the task has done its work.
+    pub task_end_after: Option<String>,
     pub upload: Option<Upload>,
 }
 

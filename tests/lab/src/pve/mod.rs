@@ -272,6 +272,42 @@ impl Proxmox {
         state.guests.values().map(one).collect()
     }
 
+    /// The resource pools by name, with their comments.
+    pub fn pools(&self) -> BTreeMap<String, String> {
+        let state = self.hub.state();
+        let one =
+            |(name, pool): (&String, &state::Pool)| (name.clone(), pool.comment.clone().unwrap_or_default());
+        state.pools.iter().map(one).collect()
+    }
+
+    /// Somebody migrates a guest, running or not: it is on another node at once, with its volumes on local storages.
+    pub fn moved(&self, vmid: u32, node: &str) {
+        let mut state = self.hub.state();
+        let Some(guest) = state.guests.get_mut(&vmid) else { return };
+        let from = std::mem::replace(&mut guest.node, node.to_owned());
+        guest.changed = Instant::now();
+        let here = |(place, _): &&(String, String), v: &Volume| *place == from && v.vmid == Some(vmid);
+        let keys: Vec<_> = state.volumes.iter().filter(|(k, v)| here(k, v)).map(|(k, _)| k.clone()).collect();
+        for key in keys {
+            if let Some(volume) = state.volumes.remove(&key) {
+                state.volumes.insert((node.to_owned(), key.1), volume);
+            }
+        }
+    }
+
+    /// Somebody, or the HA manager, switches a machine off and on again.
+    pub async fn restarted(&self, vmid: u32) {
+        let Some(node) = self.hub.state().guests.get(&vmid).map(|g| g.node.clone()) else { return };
+        for done in [
+            qemu::power::off(&self.hub, &node, vmid).await,
+            qemu::power::boot(&self.hub, &node, vmid).await,
+        ] {
+            if let Err(why) = done {
+                tracing::warn!(vmid, why, "not restarted");
+            }
+        }
+    }
+
     /// The volumes on a node's storages and on the shared ones, by id.
     pub fn volumes(&self, node: &str) -> Vec<String> {
         let state = self.hub.state();

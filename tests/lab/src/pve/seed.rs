@@ -14,6 +14,7 @@ pub(super) struct Seed {
     pub authorized_keys: Vec<String>,
     pub host_keys: Vec<String>,
     pub address: Option<Ipv4Addr>,
+    pub instance: Option<String>,
 }
 
 impl Seed {
@@ -29,6 +30,8 @@ impl Seed {
             boot.authorized_keys = self.authorized_keys;
         }
         boot.host_keys = self.host_keys;
+        // A data source without an instance id is none (cloud-init, DataSourceNoCloud.py).
+        boot.instance = self.instance.unwrap_or_default();
         boot.address = self.address.or(boot.address);
         if boot.user.is_empty() {
             boot.user = "debian".into();
@@ -46,6 +49,7 @@ pub(super) fn read(image: &[u8]) -> Option<Seed> {
     let mut seed = Seed::default();
     if let Some(meta) = find("meta-data").and_then(yaml) {
         seed.hostname = text(&meta["local-hostname"]);
+        seed.instance = text(&meta["instance-id"]);
     }
     if let Some(user) = find("user-data").and_then(yaml) {
         user_data(&mut seed, &user);

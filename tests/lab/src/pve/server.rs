@@ -118,16 +118,17 @@ async fn respond(hub: &Arc<Hub>, node: &str, request: Request<Incoming>) -> Resu
     }
 
     let fault = hub.world.faults.take(Window::Pve, node, &line);
-    let mut task_end = None;
+    let (mut task_end, mut task_end_after) = (None, None);
     match &fault {
         Some(Action::Status(status, text)) => return Ok(Err(Fail::status(*status, text.clone()))),
         Some(Action::DropBefore) => return Err(Cut),
         Some(Action::Hang) => pending::<()>().await,
         Some(Action::Delay(nominal)) => hub.world.clock.wait(*nominal).await,
         Some(Action::TaskEnd(exit)) => task_end = Some(exit.clone()),
+        Some(Action::TaskEndAfter(exit)) => task_end_after = Some(exit.clone()),
         _ => {}
     }
-    let answer = execute(hub, node, &path, request, found, task_end).await;
+    let answer = execute(hub, node, &path, request, found, (task_end, task_end_after)).await;
     match fault {
         Some(Action::StatusAfter(status, text)) => Ok(Err(Fail::status(status, text))),
         Some(Action::DropAfter) => Err(Cut),
@@ -147,7 +148,7 @@ async fn execute(
     path: &str,
     request: Request<Incoming>,
     found: Option<super::schema::Found>,
-    task_end: Option<String>,
+    (task_end, task_end_after): (Option<String>, Option<String>),
 ) -> Answer {
     let (parts, body) = request.into_parts();
     let method = parts.method.as_str();
@@ -203,7 +204,7 @@ async fn execute(
         }
         values.insert(name, Value::One(there));
     }
-    let call = Call { hub: hub.clone(), entry: node.into(), route, values, who, task_end, upload };
+    let call = Call { hub: hub.clone(), entry: node.into(), route, values, who, task_end, task_end_after, upload };
 
     // The handler outlives a client that goes away, and pveproxy's patience.
     let refused_login = public && method == "POST";

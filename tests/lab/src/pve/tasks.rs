@@ -64,7 +64,23 @@ impl Call {
                     if exit == "OK" { Ok(()) } else { Err(exit) }
                 });
             }
-            None => self.hub.run(&upid, work(log)),
+            None => match self.task_end_after.clone() {
+                None => self.hub.run(&upid, work(log)),
+                Some(end) => {
+                    let (hub, name, told, work) = (self.hub.clone(), upid.clone(), log.clone(), work(log));
+                    self.hub.run(&upid, async move {
+                        let result = work.await;
+                        if end == "VANISH" {
+                            hub.state().tasks.remove(&name);
+                        } else if end.starts_with("WARNINGS") {
+                            told.line("WARN: injected");
+                        } else if result.is_ok() {
+                            return Err(end);
+                        }
+                        result
+                    });
+                }
+            },
         }
         upid
     }

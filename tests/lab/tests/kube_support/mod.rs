@@ -103,6 +103,7 @@ impl Lab {
                 cores: 4,
                 memory_mib: 8192,
                 os_image: "Debian GNU/Linux 13 (trixie)".into(),
+                ..Kubelet::default()
             },
         );
     }

@@ -176,6 +176,104 @@ impl Site {
         })
     }
 
+    /// The document without some machines; those of them that `leave` stand in pve-vm's section, as leaving.
+    pub fn without(&self, names: &[&str], leave: &[&str]) -> Value {
+        let mut document = self.document();
+        let machines = document["spec"]["machines"].as_array_mut().unwrap();
+        let gone: Vec<Value> =
+            machines.iter().filter(|m| names.contains(&m["name"].as_str().unwrap())).cloned().collect();
+        machines.retain(|m| !names.contains(&m["name"].as_str().unwrap()));
+        let leaving: Vec<Value> = gone
+            .iter()
+            .filter(|m| leave.contains(&m["name"].as_str().unwrap()))
+            .map(|m| {
+                json!({ "name": m["name"], "role": m["role"], "address": m["address"],
+                    "hostKeys": [m["hostKey"]], "leaving": true })
+            })
+            .collect();
+        document["status"]["pve-vm"] = json!({ "machines": leaving });
+        document
+    }
+
+    /// A pod network, as cni-install would bring it, so that nodes become ready.
+    pub async fn network(&self) {
+        let id = self.kube.clusters().remove(0);
+        self.kube.put(
+            &id,
+            json!({ "apiVersion": "apps/v1", "kind": "DaemonSet",
+                "metadata": { "name": "calico-node", "namespace": "kube-system" },
+                "spec": { "selector": { "matchLabels": { "k8s-app": "calico-node" } },
+                    "template": { "metadata": { "labels": { "k8s-app": "calico-node" } },
+                        "spec": { "hostNetwork": true, "tolerations": [{ "operator": "Exists" }],
+                            "containers": [{ "name": "calico-node", "image": "quay.io/calico/node:v3.32.1" }] } } } }),
+        );
+        let ready =
+            || self.kube.list(&id, "v1", "Node").iter().all(|n| kadm_bootstrap::observe::node(n).ready);
+        self.until("all nodes are ready", ready).await;
+    }
+
+    /// A Deployment with a budget that wants one of its pods at all times.
+    pub async fn workload(&self, id: &str, replicas: u32) {
+        let labels = json!({ "app": "shop" });
+        self.kube.put(
+            id,
+            json!({ "apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
+                "metadata": { "name": "shop", "namespace": "default" },
+                "spec": { "minAvailable": 1, "selector": { "matchLabels": labels } } }),
+        );
+        self.kube.put(
+            id,
+            json!({ "apiVersion": "apps/v1", "kind": "Deployment",
+                "metadata": { "name": "shop", "namespace": "default" },
+                "spec": { "replicas": replicas, "selector": { "matchLabels": labels },
+                    "template": { "metadata": { "labels": labels }, "spec": {
+                        "containers": [{ "name": "shop", "image": "shop:1" }] } } } }),
+        );
+        let ready = || {
+            let object = self.kube.get(id, "apps/v1", "Deployment", Some("default"), "shop");
+            object.is_some_and(|o| o["status"]["availableReplicas"] == replicas)
+        };
+        self.until("the shop is open", ready).await;
+        let counted = || {
+            let object = self.kube.get(id, "policy/v1", "PodDisruptionBudget", Some("default"), "shop");
+            object.is_some_and(|o| o["status"]["currentHealthy"] == replicas)
+        };
+        self.until("its budget is counted", counted).await;
+    }
+
+    /// The node of the shop's first pod.
+    pub async fn pod_node(&self, id: &str) -> String {
+        let pods = self.kube.list(id, "v1", "Pod");
+        let pod = pods.iter().find(|p| p["metadata"]["labels"]["app"] == "shop").unwrap();
+        pod["spec"]["nodeName"].as_str().unwrap().to_owned()
+    }
+
+    /// An experiment of the laws: this world, and a document for it.
+    pub fn case(self, document: Value) -> laws::Case {
+        let base = self.world.net.cidr();
+        let base = base.rsplit_once('.').unwrap().0.to_owned();
+        let mut same: Vec<(String, String)> = self
+            .machines()
+            .iter()
+            .skip(1)
+            .map(|(name, _)| (self.hosts.host_key(name).unwrap(), format!("key-of-{name}")))
+            .collect();
+        same.push((base, "127.x.y".to_owned()));
+        let site = Arc::new(self);
+        let seen = site.clone();
+        laws::Case {
+            journal: site.world.journal.clone(),
+            faults: site.world.faults.clone(),
+            dir: site.path(""),
+            document: format!("{document:#}\n"),
+            // What a kubeconfig and a key file hold; tokens and certificate keys are looked for by their shape elsewhere.
+            secrets: vec!["client-key-data".to_owned(), "PRIVATE KEY".to_owned()],
+            same,
+            picture: Box::new(move || format!("{:#}", seen.picture())),
+            keep: Box::new(site),
+        }
+    }
+
     /// A file of the operator's.
     pub fn path(&self, path: &str) -> PathBuf {
         self.dir.path().join(path)
@@ -242,13 +340,29 @@ impl Site {
     pub fn picture(&self) -> Value {
         let clusters = self.kube.clusters();
         let mut nodes = Vec::new();
+        let mut etcd = Vec::new();
+        let mut addons = Vec::new();
         let mut tokens = 0;
         for id in &clusters {
+            let mut members: Vec<String> = self
+                .hosts
+                .etcd_members(id)
+                .into_iter()
+                .map(|m| format!("{} {}", m.name, m.learner))
+                .collect();
+            members.sort();
+            etcd.push(members);
+            let image = |kind: &str, name: &str| {
+                let object = self.kube.get(id, "apps/v1", kind, Some("kube-system"), name);
+                object.map(|o| o["spec"]["template"]["spec"]["containers"][0]["image"].clone())
+            };
+            addons.push(json!([image("DaemonSet", "kube-proxy"), image("Deployment", "coredns")]));
             let list = |kind: &str| self.kube.list(id, "v1", kind);
             for node in list("Node") {
                 let taints = kadm_bootstrap::observe::node(&node);
                 nodes.push(json!({ "name": node["metadata"]["name"], "labels": node["metadata"]["labels"],
-                    "taints": taints.taints, "ours": taints.our_taints, "ourLabels": taints.our_labels }));
+                    "taints": taints.taints, "ours": taints.our_taints, "ourLabels": taints.our_labels,
+                    "version": taints.version, "cordoned": taints.cordoned, "ourCordon": taints.our_cordon }));
             }
             tokens += list("Secret")
                 .iter()
@@ -272,6 +386,8 @@ impl Site {
                     "kubelet": machine.services.active("kubelet"),
                     "version": machine.packages.version("kubelet"),
                     "held": machine.packages.is_held("kubelet"),
+                    "pods": lab::hosts::kubeadm::manifests::static_pods(&machine),
+                    "kubeline": machine.fs.list("/var/lib/kubeline").unwrap_or_default(),
                     "manifests": machine.fs.list("/etc/kubernetes/manifests").unwrap_or_default(),
                     "left": left,
                     "intent": machine.fs.exists("/var/lib/kubeline/kadm-init"),
@@ -279,6 +395,7 @@ impl Site {
             );
         }
         json!({ "clusters": clusters.len(), "nodes": nodes, "tokens": tokens, "machines": machines,
+            "etcd": etcd, "addons": addons,
             "kubeconfig": self.path("out/kubeconfig").exists() })
     }
 
@@ -294,6 +411,21 @@ impl Site {
         let address = std::net::SocketAddr::from((self.world.net.host(last), SSH));
         let down = || std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_err();
         self.until(&format!("{name} is silent"), down).await;
+    }
+
+    /// Gives a machine blank disks, as one that was deleted and made anew has them; its host key stays.
+    pub async fn blank(&self, name: &str, last: u8) {
+        let (vmid, mut boot) = {
+            let host = self.hosts.find(name).unwrap();
+            let machine = host.machine();
+            let key = machine.host_key.to_openssh(russh::keys::ssh_key::LineEnding::LF).unwrap().to_string();
+            (host.vmid, Boot { host_keys: vec![key], ..machine.boot.clone() })
+        };
+        lab::world::Machines::power_off(&self.hosts, vmid);
+        self.silent(name, last).await;
+        boot.generation += 1;
+        lab::world::Machines::power_on(&self.hosts, boot);
+        self.answers(name, last).await;
     }
 
     /// Waits for evidence.

@@ -112,6 +112,12 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// A new host key cannot be made.
+    #[error("cannot make a host key")]
+    NewKey {
+        /// Why.
+        source: russh::keys::ssh_key::Error,
+    },
     /// The connection broke in mid command: what came of it is unknown.
     #[error("the connection to {host} was lost during: {doing}")]
     Lost {
@@ -227,7 +233,7 @@ impl Error {
             | Error::Command { .. }
             | Error::TooLarge { .. }
             | Error::Directory { .. } => Class::Precondition,
-            Error::Unsendable { .. } => Class::Internal,
+            Error::Unsendable { .. } | Error::NewKey { .. } => Class::Internal,
         }
     }
 

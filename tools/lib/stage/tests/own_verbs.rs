@@ -103,7 +103,7 @@ impl Tool for Toy {
                     Some(bell) => Ok(format!("toy: rings {bell}\n")),
                     None => Err(Failure::precondition("there is no bell to ring").hint("toy apply")),
                 }),
-                run: Box::new(|_, _, seen, _| Box::pin(async move { Ok(format!("{} rang\n", seen[0])) })),
+                run: Box::new(|world, _, seen, ctx| Box::pin(rung(world, seen, ctx))),
             },
         })
     }
@@ -111,6 +111,22 @@ impl Tool for Toy {
     fn teardown(_: &PathBuf, _: &Vec<String>) -> Plan<Hang> {
         Plan::new()
     }
+}
+
+/// A bell with a rope rings until somebody has had enough.
+async fn rung(world: &std::path::Path, seen: &[String], ctx: &Ctx) -> Result<String, Failure> {
+    if world.join("rope").exists() {
+        ctx.say("ringing");
+        let long = std::time::Duration::from_secs(60);
+        ctx.wait_for("silence", long, || async {
+            Ok(match world.join("enough").exists() {
+                true => stage::Waiting::Seen(()),
+                false => stage::Waiting::NotYet("nobody has had enough".to_owned()),
+            })
+        })
+        .await?;
+    }
+    Ok(format!("{} rang\n", seen[0]))
 }
 
 fn hanging(name: &str, seen: &[String]) -> Plan<Hang> {
@@ -140,13 +156,18 @@ impl Write for Sink {
     }
 }
 
-/// The line as on a terminal, with what a person there answers: standard output, standard error, exit code.
-async fn toy(dir: &tempfile::TempDir, line: &str, answer: Option<&'static str>) -> (String, String, u8) {
+/// Edges with a document to read in this directory, and what is written to them.
+fn edges(dir: &tempfile::TempDir) -> (Edges, Sink, Sink) {
     let document =
         json!({ "apiVersion": "kubeline/v1", "kind": "Cluster", "metadata": { "name": "t" }, "spec": {} });
     let input = std::io::Cursor::new(document.to_string().into_bytes());
     let (stdout, stderr) = (Sink::default(), Sink::default());
-    let mut edges = Edges::plain(input, stdout.clone(), stderr.clone(), dir.path().to_owned());
+    (Edges::plain(input, stdout.clone(), stderr.clone(), dir.path().to_owned()), stdout, stderr)
+}
+
+/// The line as on a terminal, with what a person there answers: standard output, standard error, exit code.
+async fn toy(dir: &tempfile::TempDir, line: &str, answer: Option<&'static str>) -> (String, String, u8) {
+    let (mut edges, stdout, stderr) = edges(dir);
     edges.prompt = answer.map(|answer| Arc::new(move |_: &str| Ok(answer.to_owned())) as stage::Prompt);
     let args = std::iter::once("toy").chain(line.split_whitespace()).map(Into::into).collect();
     let exit = stage::run::<Toy>(args, edges).await;
@@ -199,15 +220,14 @@ async fn once_refuses_from_what_is_seen_and_asks_with_its_intent() {
 async fn a_first_ctrl_c_lets_it_finish_and_a_second_one_aborts_it() {
     for presses in [1, 2] {
         let (sender, interrupts) = tokio::sync::watch::channel(0);
-        let (stdout, stderr) = (Sink::default(), Sink::default());
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("bell"), "").unwrap();
-        let document = r#"{"apiVersion":"kubeline/v1","kind":"Cluster","metadata":{"name":"t"},"spec":{}}"#;
-        let mut edges =
-            Edges::plain(document.as_bytes(), stdout.clone(), stderr.clone(), dir.path().to_owned());
+        for name in ["bell", "rope"] {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        let (mut edges, stdout, stderr) = edges(&dir);
         edges.interrupts = interrupts;
-        let args = ["slow", "ring", "--yes"].iter().map(Into::into).collect();
-        let run = tokio::spawn(stage::run::<Slow>(args, edges));
+        let args = ["toy", "ring", "--yes"].iter().map(Into::into).collect();
+        let run = tokio::spawn(stage::run::<Toy>(args, edges));
         while !stderr.text().contains("ringing") {
             tokio::task::yield_now().await;
         }
@@ -222,71 +242,7 @@ async fn a_first_ctrl_c_lets_it_finish_and_a_second_one_aborts_it() {
         } else {
             std::fs::write(dir.path().join("enough"), "").unwrap();
             assert_eq!(run.await.unwrap().code(), 0);
-            assert_eq!(stdout.text(), "rang\n");
+            assert_eq!(stdout.text(), "bell rang\n");
         }
-    }
-}
-
-/// A toy whose bell rings until somebody has had enough.
-struct Slow;
-
-impl Tool for Slow {
-    const NAME: &'static str = "slow";
-    const ABOUT: &'static str = "Rings long";
-    const TEACH: &'static str = "";
-    const READS: &'static [Section] = &[];
-    type Flags = Flags;
-    type Verb = Verb;
-    type Want = PathBuf;
-    type World = PathBuf;
-    type Seen = Vec<String>;
-    type Step = Hang;
-
-    fn want(flags: &Flags, doc: &Document, site: &Site) -> Result<PathBuf, Failure> {
-        Toy::want(flags, doc, site)
-    }
-
-    async fn connect(want: &PathBuf, ctx: &Ctx) -> Result<PathBuf, Failure> {
-        Toy::connect(want, ctx).await
-    }
-
-    async fn observe(world: &PathBuf, want: &PathBuf, ctx: &Ctx) -> Result<Vec<String>, Failure> {
-        Toy::observe(world, want, ctx).await
-    }
-
-    fn plan(want: &PathBuf, seen: &Vec<String>) -> Plan<Hang> {
-        Toy::plan(want, seen)
-    }
-
-    async fn apply(step: &Hang, world: &PathBuf, want: &PathBuf, ctx: &Ctx) -> Result<(), Failure> {
-        Toy::apply(step, world, want, ctx).await
-    }
-
-    fn status(want: &PathBuf, seen: &Vec<String>) -> Value {
-        Toy::status(want, seen)
-    }
-
-    fn own(_: &Verb, _: &PathBuf, _: &Site) -> Result<Own<Slow>, Failure> {
-        Ok(Own::Once {
-            consent: None,
-            intent: Box::new(|_, _| Ok(String::new())),
-            run: Box::new(|world, _, _, ctx| {
-                Box::pin(async move {
-                    ctx.say("ringing");
-                    let long = std::time::Duration::from_secs(60);
-                    ctx.wait_for("silence", long, || async {
-                        Ok(match world.join("enough").exists() {
-                            true => stage::Waiting::Seen("rang\n".to_owned()),
-                            false => stage::Waiting::NotYet("nobody has had enough".to_owned()),
-                        })
-                    })
-                    .await
-                })
-            }),
-        })
-    }
-
-    fn teardown(want: &PathBuf, seen: &Vec<String>) -> Plan<Hang> {
-        Toy::teardown(want, seen)
     }
 }

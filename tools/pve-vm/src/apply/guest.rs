@@ -23,7 +23,8 @@ pub fn status(at: &At, what: &str) -> String {
     format!("/nodes/{}/qemu/{}/status/{what}", at.node, at.vmid)
 }
 
-fn config_path(at: &At) -> String {
+/// The path of a guest's configuration.
+pub fn config_path(at: &At) -> String {
     format!("/nodes/{}/qemu/{}/config", at.node, at.vmid)
 }
 
@@ -44,9 +45,18 @@ pub async fn own(world: &World, at: &At, cluster: &str, doing: &str) -> Result<(
     )))
 }
 
+/// The mark in a guest's configuration.
+pub fn marked(config: &Options) -> Option<Mark> {
+    config.get("description").and_then(|d| Mark::read(d))
+}
+
+/// Bytes in hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
 fn ours(config: &Options, at: &At, cluster: &str) -> bool {
-    let mark = config.get("description").and_then(|d| Mark::read(d));
-    mark.is_some_and(|m| m.cluster == cluster && m.machine == at.machine && m.vmid == at.vmid)
+    marked(config).is_some_and(|m| m.cluster == cluster && m.machine == at.machine && m.vmid == at.vmid)
 }
 
 /// Whether the clone is there, unlocked and marked. While it is being made it has a lock, and for a login whose

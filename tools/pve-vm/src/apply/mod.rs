@@ -3,6 +3,7 @@
 mod guest;
 mod persist;
 mod ready;
+mod seed;
 mod template;
 
 use stage::{Ctx, Failure};
@@ -82,7 +83,21 @@ pub async fn apply(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result
             persist(world, ctx, &doing, || world.client.run(ctx, &request), look).await
         }
         Step::Start { at } => guest::start(world, ctx, at, &doing).await,
-        Step::Ready { at, address, keys } => ready::ready(world, want, ctx, at, *address, keys, &doing).await,
+        Step::Seed { at, address, storage, file, slot, boot } => {
+            guest::own(world, at, &want.design.cluster, &doing).await?;
+            let place = seed::Place { at, address: address.as_deref(), storage, file, slot };
+            seed::plant(world, ctx, &place, boot, &doing).await
+        }
+        Step::Ready { at, address } => ready::ready(world, want, ctx, at, *address, &doing).await,
+        Step::Learn { at, address } => ready::learn(world, want, ctx, at, *address, &doing).await,
+        Step::Seal { at, address, slot, storage, file } => {
+            guest::own(world, at, &want.design.cluster, &doing).await?;
+            seed::finished(world, want, ctx, at, *address, &doing).await?;
+            let place = seed::Place { at, address: None, storage, file, slot };
+            seed::eject(world, ctx, &place, &doing).await?;
+            seed::delete(world, ctx, &at.node, storage, file, &doing).await
+        }
+        Step::DropSeed { node, storage, file } => seed::delete(world, ctx, node, storage, file, &doing).await,
         Step::Restart { at } => {
             guest::own(world, at, &want.design.cluster, &doing).await?;
             // Without an answer of the guest Proxmox switches it off after the time-out.

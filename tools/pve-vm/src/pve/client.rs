@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use http::Method;
 use serde_json::Value;
+use stage::Failure;
 
 use super::error::{Class, Error};
-use super::tls::{self, Trust};
+use super::tls::{self, Trust, Vouched};
 
 /// How long a whole request may take: pveproxy gives up on a daemon after 30 s (AnyEvent.pm, `timeout => 30`).
 const PATIENCE: Duration = Duration::from_secs(45);
@@ -50,17 +51,35 @@ impl Login {
     }
 }
 
+/// A file that is sent along with a request; what it holds is shown nowhere.
+#[derive(Clone)]
+pub struct Upload {
+    /// The file's name at Proxmox.
+    pub name: String,
+    /// What it holds.
+    pub content: bytes::Bytes,
+}
+
+impl std::fmt::Debug for Upload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({} bytes)", self.name, self.content.len())
+    }
+}
+
 /// A request as a value.
 #[derive(Clone, Debug)]
 pub struct Request {
     method: Method,
     path: String,
     fields: Vec<(String, String)>,
+    upload: Option<Upload>,
+    /// The base address to ask instead of the endpoints, tried first.
+    at: Option<String>,
 }
 
 impl Request {
     fn new(method: Method, path: impl Into<String>) -> Request {
-        Request { method, path: path.into(), fields: Vec::new() }
+        Request { method, path: path.into(), fields: Vec::new(), upload: None, at: None }
     }
 
     /// Reads.
@@ -95,6 +114,18 @@ impl Request {
         self
     }
 
+    /// Sends a file along.
+    pub fn with_upload(mut self, upload: Upload) -> Request {
+        self.upload = Some(upload);
+        self
+    }
+
+    /// Asks this base address before the endpoints.
+    pub fn asked_at(mut self, base: Option<String>) -> Request {
+        self.at = base;
+        self
+    }
+
     /// True when it has no parameters.
     pub fn is_bare(&self) -> bool {
         self.fields.is_empty()
@@ -119,6 +150,7 @@ pub struct Client {
     current: AtomicUsize,
     login: Login,
     ticket: Mutex<Option<Ticket>>,
+    vouched: Vouched,
 }
 
 impl Client {
@@ -126,18 +158,33 @@ impl Client {
     ///
     /// # Errors
     /// A sentence that says what is wrong with the trust.
-    pub fn new(endpoints: Vec<String>, login: Login, trust: &Trust) -> Result<Client, String> {
+    pub fn new(endpoints: Vec<String>, login: Login, trust: &Trust) -> Result<Client, Unusable> {
+        let vouched = Vouched::default();
         let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls::config(trust)?)
+            .tls_backend_preconfigured(tls::config(trust, &vouched)?)
             .http1_only()
             .pool_idle_timeout(IDLE)
             .connect_timeout(CONNECT)
             .timeout(PATIENCE)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
-            .build()
-            .map_err(|e| chain(&e))?;
-        Ok(Client { http, endpoints, current: AtomicUsize::new(0), login, ticket: Mutex::new(None) })
+            .build()?;
+        let (current, ticket) = (AtomicUsize::new(0), Mutex::new(None));
+        Ok(Client { http, endpoints, current, login, ticket, vouched })
+    }
+
+    /// Believes the certificate with this fingerprint too, where one is trusted by its fingerprint: the list of
+    /// nodes, which came over a connection that is believed, shows it.
+    pub fn vouch(&self, shown: &str) {
+        self.vouched.add(shown);
+    }
+
+    /// The API's base address on a node with this address.
+    pub fn base_at(&self, address: &str) -> String {
+        let first = self.endpoints.first().map(String::as_str).unwrap_or_default();
+        let port = first.rsplit_once(':').map_or("8006", |(_, port)| port);
+        let host = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
+        format!("https://{host}:{port}")
     }
 
     /// Whom a privilege is given to, as options of `pveum acl modify`.
@@ -171,6 +218,15 @@ impl Client {
     /// As Proxmox or the network says.
     pub async fn send(&self, request: &Request) -> Result<Value, Error> {
         let mut last = None;
+        if let Some(base) = &request.at {
+            match self.authorised(base, request).await {
+                // The node may have no address that can be reached from here: the others pass it on.
+                Err(Error::Silent { why, unsent: true, .. }) => {
+                    tracing::debug!("{}: not asked at {base}: {why}", request.line());
+                }
+                result => return result,
+            }
+        }
         for _ in 0..self.endpoints.len().max(1) {
             let at = self.current.load(Ordering::Relaxed) % self.endpoints.len().max(1);
             let base = self.endpoints.get(at).map(String::as_str).unwrap_or_default();
@@ -241,7 +297,10 @@ impl Client {
         call = match request.method {
             Method::GET | Method::DELETE if request.fields.is_empty() => call,
             Method::GET | Method::DELETE => call.query(&request.fields),
-            _ => call.form(&request.fields),
+            _ => match &request.upload {
+                Some(upload) => call.timeout(patience(upload)).multipart(multipart(request, upload)),
+                None => call.form(&request.fields),
+            },
         };
         if let (Login::Token(token), true) = (&self.login, ticket.is_none()) {
             call = call.header("Authorization", format!("PVEAPIToken={token}"));
@@ -256,7 +315,7 @@ impl Client {
         let silent = |e: reqwest::Error| Error::Silent {
             request: request.line(),
             unsent: e.is_connect(),
-            why: chain(&e.without_url()),
+            why: told(&e.without_url()),
         };
         let response = call.send().await.map_err(silent)?;
         let status = response.status().as_u16();
@@ -274,6 +333,21 @@ impl Client {
         }
         Err(refusal(status, phrase.unwrap_or_default(), &body))
     }
+}
+
+/// A file as pveproxy's own parser takes it: the fields first, the file last, all of a known length
+/// (pve-http-server, AnyEvent.pm: `file_upload_multipart`).
+fn multipart(request: &Request, upload: &Upload) -> reqwest::multipart::Form {
+    let fields = request.fields.iter();
+    let form = fields.fold(reqwest::multipart::Form::new(), |form, (k, v)| form.text(k.clone(), v.clone()));
+    let length = upload.content.len() as u64;
+    let part = reqwest::multipart::Part::stream_with_length(upload.content.clone(), length);
+    form.part("filename", part.file_name(upload.name.clone()))
+}
+
+/// How long an upload may take: a second for each megabyte on top.
+fn patience(upload: &Upload) -> Duration {
+    PATIENCE + Duration::from_secs(upload.content.len() as u64 >> 20)
 }
 
 /// The message stands in the body since libpve-http-server-perl 5.2.0, before that in the reason phrase alone;
@@ -303,17 +377,9 @@ fn escape(text: &str) -> String {
     out
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut said = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        let more = source.to_string();
-        if !said.ends_with(&more) {
-            said = format!("{said}: {more}");
-        }
-        next = source.source();
-    }
-    said
+/// An error of the network and what is behind it, in one line.
+fn told(error: &(dyn std::error::Error + 'static)) -> String {
+    Failure::internal("").caused_by(error).causes.join(": ")
 }
 
 /// Percent-encoded, all but letters, digits and `-._~`.
@@ -321,28 +387,45 @@ pub(crate) fn encode(text: &str) -> String {
     escape(text)
 }
 
+/// Why there is no client, or no text from somebody else's server.
+#[derive(Debug, thiserror::Error)]
+pub enum Unusable {
+    /// The trust is none.
+    #[error("{0}")]
+    Trust(String),
+    /// The network, or the other side.
+    #[error(transparent)]
+    Http(#[from] reqwest::Error),
+    /// More than this many bytes.
+    #[error("it has more than {0} bytes")]
+    TooLarge(usize),
+    /// Bytes that are no text.
+    #[error("it is no text")]
+    NoText,
+}
+
+impl From<String> for Unusable {
+    fn from(why: String) -> Unusable {
+        Unusable::Trust(why)
+    }
+}
+
 /// Fetches a text of somebody else's server.
-pub(crate) async fn fetch(url: &str, trust: &Trust, largest: usize) -> Result<String, String> {
+pub(crate) async fn fetch(url: &str, trust: &Trust, largest: usize) -> Result<String, Unusable> {
     let http = reqwest::Client::builder()
-        .tls_backend_preconfigured(tls::config(trust)?)
+        .tls_backend_preconfigured(tls::config(trust, &Vouched::default())?)
         .connect_timeout(CONNECT)
         .timeout(PATIENCE)
-        .build()
-        .map_err(|e| chain(&e))?;
-    let answer =
-        http.get(url).send().await.and_then(reqwest::Response::error_for_status).map_err(|e| chain(&e))?;
-    if answer.content_length().is_some_and(|n| n > largest as u64) {
-        return Err(format!("it has more than {largest} bytes"));
-    }
-    let mut answer = answer;
+        .build()?;
+    let mut answer = http.get(url).send().await?.error_for_status()?;
     let mut text = Vec::new();
-    while let Some(part) = answer.chunk().await.map_err(|e| chain(&e))? {
+    while let Some(part) = answer.chunk().await? {
         text.extend_from_slice(&part);
         if text.len() > largest {
-            return Err(format!("it has more than {largest} bytes"));
+            return Err(Unusable::TooLarge(largest));
         }
     }
-    String::from_utf8(text).map_err(|_| "it is no text".to_owned())
+    String::from_utf8(text).map_err(|_| Unusable::NoText)
 }
 
 /// True when trying later may do.

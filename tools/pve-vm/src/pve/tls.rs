@@ -1,6 +1,7 @@
 //! TLS to the API: a CA, the SHA-256 fingerprint that Proxmox shows, or the system's roots.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
@@ -32,11 +33,28 @@ pub fn fingerprint(text: &str) -> Option<[u8; 32]> {
     Some(bytes)
 }
 
+/// Fingerprints of further certificates that are believed, beside the one that the document gives.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Vouched(Arc<RwLock<BTreeSet<[u8; 32]>>>);
+
+impl Vouched {
+    /// Adds one as Proxmox shows it; anything else is passed over.
+    pub(crate) fn add(&self, shown: &str) {
+        if let Some(digest) = fingerprint(shown) {
+            self.0.write().unwrap_or_else(PoisonError::into_inner).insert(digest);
+        }
+    }
+
+    fn has(&self, digest: &[u8; 32]) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).contains(digest)
+    }
+}
+
 /// The configuration for a client that believes this and nothing else.
 ///
 /// # Errors
 /// A sentence that says what is wrong with the CA file.
-pub(crate) fn config(trust: &Trust) -> Result<ClientConfig, String> {
+pub(crate) fn config(trust: &Trust, vouched: &Vouched) -> Result<ClientConfig, String> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
@@ -54,7 +72,7 @@ pub(crate) fn config(trust: &Trust) -> Result<ClientConfig, String> {
             builder.with_root_certificates(roots).with_no_client_auth()
         }
         Trust::Fingerprint(digest) => {
-            let verifier = Arc::new(Pinned { digest: *digest, provider });
+            let verifier = Arc::new(Pinned { digest: *digest, vouched: vouched.clone(), provider });
             builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
         }
         Trust::System => {
@@ -67,10 +85,11 @@ pub(crate) fn config(trust: &Trust) -> Result<ClientConfig, String> {
     Ok(config)
 }
 
-/// Takes the one certificate with this digest, whatever name it bears.
+/// Takes the certificate with this digest, and those that were vouched for, whatever name they bear.
 #[derive(Debug)]
 struct Pinned {
     digest: [u8; 32],
+    vouched: Vouched,
     provider: Arc<CryptoProvider>,
 }
 
@@ -84,7 +103,7 @@ impl ServerCertVerifier for Pinned {
         _: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let found: [u8; 32] = Sha256::digest(end_entity).into();
-        if found == self.digest {
+        if found == self.digest || self.vouched.has(&found) {
             return Ok(ServerCertVerified::assertion());
         }
         let pairs: Vec<String> = found.iter().map(|b| format!("{b:02X}")).collect();
@@ -129,7 +148,7 @@ mod tests {
 
     #[test]
     fn an_empty_ca_file_is_refused() {
-        assert!(config(&Trust::Ca(b"no pem".to_vec())).is_err());
-        assert!(config(&Trust::Fingerprint([0; 32])).is_ok());
+        assert!(config(&Trust::Ca(b"no pem".to_vec()), &Vouched::default()).is_err());
+        assert!(config(&Trust::Fingerprint([0; 32]), &Vouched::default()).is_ok());
     }
 }

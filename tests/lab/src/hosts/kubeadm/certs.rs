@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::pki::{self, Subject};
-use super::{Flags, Words};
+use super::config::Config;
+use super::{Flags, Words, pki, upgrade};
 use crate::hosts::Machine;
 use crate::hosts::programs::{Ctx, Output};
 
@@ -80,23 +80,85 @@ pub fn check(ctx: &mut Ctx, args: &[String]) -> Output {
     ))
 }
 
-/// `kubeadm certs renew NAME` for the plain clients. Others are unknown to the lab.
-pub fn renew(ctx: &mut Ctx, args: &[String]) -> Output {
-    let [name] = args else { return ctx.unknown("kubeadm certs renew", args) };
-    let client = match name.as_str() {
-        "apiserver-kubelet-client" => {
-            ("ca", Subject::client("kube-apiserver-kubelet-client", "kubeadm:cluster-admins"))
+/// What kubeadm says of each certificate that it renews.
+const RENEWED: [(&str, &str); 11] = [
+    ("admin.conf", "certificate embedded in the kubeconfig file for the admin to use and for kubeadm itself"),
+    ("apiserver", "certificate for serving the Kubernetes API"),
+    ("apiserver-etcd-client", "certificate the apiserver uses to access etcd"),
+    ("apiserver-kubelet-client", "certificate for the API server to connect to kubelet"),
+    (
+        "controller-manager.conf",
+        "certificate embedded in the kubeconfig file for the controller manager to use",
+    ),
+    ("etcd-healthcheck-client", "certificate for liveness probes to healthcheck etcd"),
+    ("etcd-peer", "certificate for etcd nodes to communicate with each other"),
+    ("etcd-server", "certificate for serving etcd"),
+    ("front-proxy-client", "certificate for the front proxy client"),
+    ("scheduler.conf", "certificate embedded in the kubeconfig file for the scheduler manager to use"),
+    ("super-admin.conf", "certificate embedded in the kubeconfig file for the super-admin"),
+];
+
+/// Renews one certificate; one that is not on this machine is left out.
+///
+/// # Errors
+/// When its authority's key is not there.
+pub fn renew_one(machine: &mut Machine, config: &Config, name: &str) -> Result<bool, String> {
+    let Some((file, ca, subject)) = upgrade::subject(config, name) else {
+        return Err(format!("no certificate {name}"));
+    };
+    if let Some(conf) = file.strip_suffix(".conf").map(|_| file) {
+        let path = format!("/etc/kubernetes/{conf}");
+        if !machine.fs.exists(&path) {
+            return Ok(false);
         }
-        "front-proxy-client" => ("front-proxy-ca", Subject::client("front-proxy-client", "")),
-        _ => return ctx.unknown("kubeadm certs renew", args),
+        let text = machine.fs.text(&path);
+        let server =
+            text.lines().find_map(|l| l.trim().strip_prefix("server: ")).unwrap_or_default().to_string();
+        pki::kubeconfig(machine, conf, &config.cluster, &server, &subject)?;
+        return Ok(true);
+    }
+    let base = format!("/etc/kubernetes/{file}");
+    if !machine.fs.exists(&format!("{base}.crt")) {
+        return Ok(false);
+    }
+    for suffix in ["crt", "key"] {
+        let _ = machine.fs.remove(&format!("{base}.{suffix}"));
+    }
+    pki::leaf(machine, file.trim_start_matches("pki/"), ca, &subject)
+}
+
+/// `kubeadm certs renew all` and of one certificate.
+pub async fn renew(ctx: &mut Ctx, args: &[String]) -> Output {
+    let [which] = args else { return ctx.unknown("kubeadm certs renew", args) };
+    let chosen: Vec<&(&str, &str)> = RENEWED.iter().filter(|(n, _)| which == "all" || which == n).collect();
+    if chosen.is_empty() {
+        return ctx.unknown("kubeadm certs renew", args);
+    }
+    let mut words = Words::default();
+    words.out(
+        "[renew] Reading configuration from the \"kubeadm-config\" ConfigMap in namespace \"kube-system\"...",
+    );
+    words.out(
+        "[renew] Use 'kubeadm init phase upload-config kubeadm --config your-config-file' to re-upload it.\n",
+    );
+    // Without the cluster it goes on with defaults, and so with another name list: the lab does not.
+    let config = match upgrade::stored(ctx).await {
+        Ok((_, config)) => config,
+        Err(e) => return words.end(Err(e)),
     };
     ctx.changes();
-    let mut machine = ctx.machine();
-    for suffix in ["crt", "key"] {
-        let _ = machine.fs.remove(&format!("{}/{name}.{suffix}", pki::DIR));
+    {
+        let mut machine = ctx.machine();
+        for (name, what) in chosen {
+            match renew_one(&mut machine, &config, name) {
+                Ok(true) => words.out(format!("{what} renewed")),
+                Ok(false) => words.out(format!("MISSING! {what}")),
+                Err(e) => return words.end(Err(e)),
+            }
+        }
     }
-    match pki::leaf(&mut machine, name, client.0, &client.1) {
-        Ok(_) => Output::ok(format!("certificate for {name} renewed\n")),
-        Err(e) => Words::default().end(Err(e)),
+    if which == "all" {
+        words.out("\nDone renewing certificates. You must restart the kube-apiserver, kube-controller-manager, kube-scheduler and etcd, so that they can use the new certificates.");
     }
+    words.end(Ok(()))
 }

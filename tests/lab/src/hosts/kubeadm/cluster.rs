@@ -12,8 +12,11 @@ use crate::world::{ApiServer, Kubelet};
 #[derive(Default)]
 pub struct Shown {
     api: BTreeMap<u32, (String, String)>,
-    kubelets: BTreeMap<u32, (String, String)>,
+    kubelets: BTreeMap<u32, KubeletMark>,
 }
+
+/// What is told anew when it changes: cluster, node, process, static pods.
+type KubeletMark = (String, String, u32, BTreeMap<String, String>);
 
 impl Shown {
     /// True when the API server of a machine was told to be up.
@@ -53,7 +56,7 @@ fn node(machine: &Machine) -> Option<(String, Kubelet)> {
         return None;
     }
     let name = manifests::node_name(machine).unwrap_or_else(|| host_name(machine));
-    let version = machine.packages.version("kubelet").and_then(|v| v.split('-').next()).unwrap_or_default();
+    let version = machine.kube.kubelet_runs.clone().unwrap_or_default();
     let kubelet = Kubelet {
         name,
         address: machine.boot.address,
@@ -62,6 +65,8 @@ fn node(machine: &Machine) -> Option<(String, Kubelet)> {
         cores: machine.boot.cores,
         memory_mib: machine.boot.memory_mib,
         os_image: "Debian GNU/Linux 13 (trixie)".into(),
+        static_pods: manifests::static_pods(machine),
+        process: machine.services.get("kubelet").pid,
     };
     Some((cluster_id(machine)?, kubelet))
 }
@@ -100,15 +105,21 @@ pub fn settle(hosts: &Hosts) {
             hosts.kube().api_down(&host);
         }
     }
-    let mark_kubelet = |(cluster, k): &(String, Kubelet)| (cluster.clone(), k.name.clone());
+    let mark_kubelet = |(cluster, k): &(String, Kubelet)| {
+        (cluster.clone(), k.name.clone(), k.process, k.static_pods.clone())
+    };
     let silent: Vec<u32> = shown
         .kubelets
         .iter()
-        .filter(|(id, m)| kubelets.get(id).map(mark_kubelet).as_ref() != Some(m))
+        .filter(|(id, m)| {
+            // Other static pods are the same kubelet's news.
+            let now = kubelets.get(id).map(mark_kubelet);
+            now.is_none_or(|n| (&n.0, &n.1, n.2) != (&m.0, &m.1, m.2))
+        })
         .map(|(id, _)| *id)
         .collect();
     for id in silent {
-        if let Some((cluster, node)) = shown.kubelets.remove(&id) {
+        if let Some((cluster, node, ..)) = shown.kubelets.remove(&id) {
             hosts.kube().kubelet_down(&cluster, &node);
         }
     }
@@ -119,8 +130,9 @@ pub fn settle(hosts: &Hosts) {
         }
     }
     for (id, kubelet) in kubelets {
-        if let Entry::Vacant(place) = shown.kubelets.entry(id) {
-            place.insert(mark_kubelet(&kubelet));
+        let mark = mark_kubelet(&kubelet);
+        if shown.kubelets.get(&id) != Some(&mark) {
+            shown.kubelets.insert(id, mark);
             hosts.kube().kubelet_up(&kubelet.0, kubelet.1);
         }
     }

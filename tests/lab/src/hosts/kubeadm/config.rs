@@ -1,5 +1,6 @@
 //! kubeadm's configuration file: v1beta4 documents, read strictly.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use serde_json::Value;
@@ -51,6 +52,10 @@ pub struct Config {
     pub discovery_seconds: f64,
     /// True when the kubelet may run with swap on (`failSwapOn: false`).
     pub swap_allowed: bool,
+    /// True when the kubelet asks the cluster for its serving certificate (`serverTLSBootstrap: true`).
+    pub serving: bool,
+    /// `extraArgs` by component: names and values in their order.
+    pub extra: BTreeMap<String, Vec<(String, String)>>,
 }
 
 /// What a join needs to find and trust its cluster.
@@ -202,6 +207,9 @@ fn take(config: &mut Config, document: &Value) -> Result<(), String> {
         if kind == "KubeletConfiguration" && document["failSwapOn"] == false {
             config.swap_allowed = true;
         }
+        if kind == "KubeletConfiguration" && document["serverTLSBootstrap"] == true {
+            config.serving = true;
+        }
         return Ok(());
     }
     let Some(fields) = known(&kind).filter(|_| api == GROUP || api == "kubeadm.k8s.io/v1beta3") else {
@@ -292,6 +300,16 @@ fn cluster(config: &mut Config, document: &Value) {
     or(&mut config.cluster, &document["clusterName"]);
     or(&mut config.registry, &document["imageRepository"]);
     config.sans = list(&document["apiServer"]["certSANs"]);
+    for (component, at) in [
+        ("kube-apiserver", &document["apiServer"]),
+        ("kube-controller-manager", &document["controllerManager"]),
+        ("kube-scheduler", &document["scheduler"]),
+        ("etcd", &document["etcd"]["local"]),
+    ] {
+        let args = at["extraArgs"].as_array().into_iter().flatten();
+        let args: Vec<_> = args.map(|a| (text(&a["name"]), text(&a["value"]))).collect();
+        config.extra.insert(component.into(), args);
+    }
 }
 
 /// The network of a CIDR, or nothing.

@@ -219,25 +219,8 @@ pub fn mark(words: &mut Words, name: &str) {
     ));
 }
 
-/// Makes the certificates that are not there, CAs too.
-pub fn certificates(
-    machine: &mut Machine,
-    config: &Config,
-    name: &str,
-    address: &str,
-    words: &mut Words,
-) -> Result<(), String> {
-    let say = |words: &mut Words, made: bool, what: &str| {
-        words.out(match (made, what) {
-            (true, "sa") => "[certs] Generating \"sa\" key and public key".to_string(),
-            (true, what) if what.ends_with("ca") && what.contains('/') => {
-                format!("[certs] Generating \"{what}\" certificate and key")
-            }
-            (true, what) => format!("[certs] Generating \"{what}\" certificate and key"),
-            (false, "sa") => "[certs] Using the existing \"sa\" key".to_string(),
-            (false, what) => format!("[certs] Using existing {what} certificate authority"),
-        });
-    };
+/// Who the API server's certificate is for, and its names and addresses in the order of kubeadm's words.
+pub fn api_subject(config: &Config, name: &str, address: &str) -> (Subject, Vec<String>, Vec<String>) {
     let service = config::cidr(&config.service_subnet)
         .map(|(a, _)| std::net::Ipv4Addr::from(u32::from(a) + 1).to_string())
         .unwrap_or_default();
@@ -261,14 +244,37 @@ pub fn certificates(
         }
     }
     names.sort();
-    let made = pki::ca(machine, "ca")?;
-    say(words, made, "ca");
-    let api = Subject {
+    let subject = Subject {
         name: "kube-apiserver".into(),
         sans: [names.clone(), addresses.clone()].concat(),
         server: true,
         ..Subject::default()
     };
+    (subject, names, addresses)
+}
+
+/// Makes the certificates that are not there, CAs too.
+pub fn certificates(
+    machine: &mut Machine,
+    config: &Config,
+    name: &str,
+    address: &str,
+    words: &mut Words,
+) -> Result<(), String> {
+    let say = |words: &mut Words, made: bool, what: &str| {
+        words.out(match (made, what) {
+            (true, "sa") => "[certs] Generating \"sa\" key and public key".to_string(),
+            (true, what) if what.ends_with("ca") && what.contains('/') => {
+                format!("[certs] Generating \"{what}\" certificate and key")
+            }
+            (true, what) => format!("[certs] Generating \"{what}\" certificate and key"),
+            (false, "sa") => "[certs] Using the existing \"sa\" key".to_string(),
+            (false, what) => format!("[certs] Using existing {what} certificate authority"),
+        });
+    };
+    let (api, names, addresses) = api_subject(config, name, address);
+    let made = pki::ca(machine, "ca")?;
+    say(words, made, "ca");
     say_leaf(words, pki::leaf(machine, "apiserver", "ca", &api)?, "apiserver");
     words.out(format!(
         "[certs] apiserver serving cert is signed for DNS names [{}] and IPs [{}]",
@@ -399,15 +405,7 @@ fn finish(
     let token = config.token.clone().unwrap_or_else(tokens::random);
     words.out(format!("[bootstrap-token] Using token: {token}"));
     words.out("[bootstrap-token] Configuring bootstrap tokens, cluster-info ConfigMap, RBAC Roles");
-    for rule in [
-        "to allow Node Bootstrap tokens to get nodes",
-        "to allow Node Bootstrap tokens to post CSRs in order for nodes to get long term certificate credentials",
-        "to allow the csrapprover controller automatically approve CSRs from a Node Bootstrap Token",
-        "to allow certificate rotation for all node client certificates in the cluster",
-        "to allow the API server kubelet client certificate to access the kubelet API",
-    ] {
-        words.out(format!("[bootstrap-token] Configured RBAC rules {rule}"));
-    }
+    bootstrap_rules(words);
     words.out("[bootstrap-token] Creating the \"cluster-info\" ConfigMap in the \"kube-public\" namespace");
     objects::cluster_info(&hosts, &id, &ca, server);
     let ttl = config.token_seconds.map_or(24 * 3600, |s| s as i64);
@@ -417,6 +415,19 @@ fn finish(
     words.out("[addons] Applied essential addon: CoreDNS\n[addons] Applied essential addon: kube-proxy");
     farewell(words, config, server, &token, &id, upload.then_some(key.as_str()));
     Ok(())
+}
+
+/// The words about the rules for bootstrap tokens.
+pub fn bootstrap_rules(words: &mut Words) {
+    for rule in [
+        "to allow Node Bootstrap tokens to get nodes",
+        "to allow Node Bootstrap tokens to post CSRs in order for nodes to get long term certificate credentials",
+        "to allow the csrapprover controller automatically approve CSRs from a Node Bootstrap Token",
+        "to allow certificate rotation for all node client certificates in the cluster",
+        "to allow the API server kubelet client certificate to access the kubelet API",
+    ] {
+        words.out(format!("[bootstrap-token] Configured RBAC rules {rule}"));
+    }
 }
 
 fn farewell(words: &mut Words, config: &Config, server: &str, token: &str, hash: &str, key: Option<&str>) {

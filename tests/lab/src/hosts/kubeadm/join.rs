@@ -268,6 +268,9 @@ async fn phases(
         cluster: stored.cluster,
         registry: stored.registry,
         sans: stored.sans,
+        extra: stored.extra,
+        swap_allowed: stored.swap_allowed,
+        serving: stored.serving,
         ..config
     };
     ctx.changes();

@@ -16,6 +16,8 @@ pub fn start(machine: &mut Machine) -> Result<(), String> {
         }
     };
     machine.services.set("kubelet", state, i32::from(state != State::Active));
+    machine.kube.kubelet_runs =
+        machine.packages.version("kubelet").and_then(|v| v.split('-').next()).map(String::from);
     Ok(())
 }
 

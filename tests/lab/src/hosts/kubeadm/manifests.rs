@@ -1,5 +1,7 @@
 //! Static pods and the kubelet's files.
 
+use std::collections::BTreeMap;
+
 use super::config::Config;
 use super::images;
 use crate::hosts::Machine;
@@ -15,6 +17,19 @@ fn pod(name: &str, image: &str, command: &[String]) -> String {
     )
 }
 
+/// A command with the configuration's own arguments, each in place of a default of the same name.
+fn with_extra(mut command: Vec<String>, config: &Config, component: &str) -> Vec<String> {
+    for (name, value) in config.extra.get(component).into_iter().flatten() {
+        let flag = format!("--{name}=");
+        command.retain(|c| !c.starts_with(&flag));
+        command.push(format!("{flag}{value}"));
+    }
+    if let Some(flags) = command.get_mut(1..) {
+        flags.sort();
+    }
+    command
+}
+
 fn image(config: &Config, name: &str) -> String {
     let all = images::of(&config.version, &config.registry);
     all.into_iter().find(|i| i.contains(&format!("/{name}:"))).unwrap_or_default()
@@ -22,6 +37,13 @@ fn image(config: &Config, name: &str) -> String {
 
 /// Writes the static pods of the control plane but etcd's.
 pub fn control_plane(machine: &mut Machine, config: &Config, address: &str) {
+    for name in ["kube-apiserver", "kube-controller-manager", "kube-scheduler"] {
+        one(machine, config, address, name);
+    }
+}
+
+/// Writes one static pod of the control plane but etcd's.
+pub fn one(machine: &mut Machine, config: &Config, address: &str, which: &str) {
     let port = config.port;
     let api = [
         "kube-apiserver".to_string(),
@@ -36,6 +58,7 @@ pub fn control_plane(machine: &mut Machine, config: &Config, address: &str) {
     ];
     let manager = [
         "kube-controller-manager".to_string(),
+        "--bind-address=127.0.0.1".into(),
         "--allocate-node-cidrs=true".into(),
         format!("--cluster-cidr={}", config.pod_subnet),
         format!("--cluster-name={}", config.cluster),
@@ -44,6 +67,7 @@ pub fn control_plane(machine: &mut Machine, config: &Config, address: &str) {
     ];
     let scheduler = [
         "kube-scheduler".to_string(),
+        "--bind-address=127.0.0.1".into(),
         "--kubeconfig=/etc/kubernetes/scheduler.conf".into(),
         "--leader-elect=true".into(),
     ];
@@ -51,8 +75,12 @@ pub fn control_plane(machine: &mut Machine, config: &Config, address: &str) {
         ("kube-apiserver", &api[..]),
         ("kube-controller-manager", &manager[..]),
         ("kube-scheduler", &scheduler[..]),
-    ] {
-        let text = pod(name, &image(config, name), command);
+    ]
+    .into_iter()
+    .filter(|(name, _)| *name == which)
+    {
+        let command = with_extra(command.to_vec(), config, name);
+        let text = pod(name, &image(config, name), &command);
         machine.fs.put(&format!("{DIR}/{name}.yaml"), text, 0o600, "root", "root");
     }
 }
@@ -68,11 +96,12 @@ pub fn etcd(machine: &mut Machine, config: &Config, name: &str, address: &str, c
         format!("--initial-advertise-peer-urls=https://{address}:2380"),
         format!("--initial-cluster={}", initial.join(",")),
         format!("--initial-cluster-state={state}"),
+        "--listen-metrics-urls=http://127.0.0.1:2381".into(),
         format!("--listen-client-urls=https://127.0.0.1:2379,https://{address}:2379"),
         format!("--listen-peer-urls=https://{address}:2380"),
         format!("--name={name}"),
     ];
-    let text = pod("etcd", &image(config, "etcd"), &command);
+    let text = pod("etcd", &image(config, "etcd"), &with_extra(command.to_vec(), config, "etcd"));
     machine.fs.put(&format!("{DIR}/etcd.yaml"), text, 0o600, "root", "root");
 }
 
@@ -92,11 +121,12 @@ pub fn kubelet(machine: &mut Machine, config: &Config, name: &str) {
         format!("{}.{}.{}.10", octets[0], octets[1], octets[2])
     });
     let swap = if config.swap_allowed { "failSwapOn: false\n" } else { "" };
+    let serving = if config.serving { "serverTLSBootstrap: true\n" } else { "" };
     let text = format!(
         "apiVersion: kubelet.config.k8s.io/v1beta1\nauthentication:\n  anonymous:\n    enabled: false\n  webhook:\n    enabled: true\n  x509:\n\
          \x20   clientCAFile: /etc/kubernetes/pki/ca.crt\nauthorization:\n  mode: Webhook\ncgroupDriver: systemd\nclusterDNS:\n- {}\n\
          clusterDomain: {}\ncontainerRuntimeEndpoint: {}\n{swap}healthzBindAddress: 127.0.0.1\nhealthzPort: 10248\nkind: KubeletConfiguration\n\
-         rotateCertificates: true\nstaticPodPath: /etc/kubernetes/manifests\n",
+         rotateCertificates: true\n{serving}staticPodPath: /etc/kubernetes/manifests\n",
         dns.unwrap_or_default(),
         config.domain,
         config.cri_socket
@@ -125,6 +155,17 @@ pub fn api_port(machine: &Machine) -> u16 {
 /// The version of the API server on this machine, such as `v1.36.2`.
 pub fn api_version(machine: &Machine) -> String {
     flag(machine, &format!("{DIR}/kube-apiserver.yaml"), "kube-apiserver:").unwrap_or_default()
+}
+
+/// The tags of the images of the static pods on this machine, by component.
+pub fn static_pods(machine: &Machine) -> BTreeMap<String, String> {
+    let names = machine.fs.list(DIR).unwrap_or_default();
+    let pods = names.iter().filter_map(|n| n.strip_suffix(".yaml"));
+    pods.filter_map(|pod| {
+        let image = flag(machine, &format!("{DIR}/{pod}.yaml"), "image: ")?;
+        Some((pod.to_string(), image))
+    })
+    .collect()
 }
 
 /// The node's name when it is not the host's.

@@ -26,6 +26,7 @@ pub mod preflight;
 pub mod reset;
 pub mod runtime;
 pub mod tokens;
+pub mod upgrade;
 
 pub use cluster::{Shown, settle};
 
@@ -36,6 +37,8 @@ pub struct NodeState {
     pub kubeadm_version: Option<String>,
     /// Images in the runtime's store.
     pub images: BTreeSet<String>,
+    /// The version of the kubelet that was started last, which an upgrade of its package does not change.
+    pub kubelet_runs: Option<String>,
     /// True when containerd was started with its CRI plugin off.
     pub cri_off: bool,
 }
@@ -166,9 +169,12 @@ pub fn kubeadm<'a>(ctx: &'a mut Ctx, args: &'a [String]) -> BoxFuture<'a, Output
             ["token", "list", ..] => tokens::list(ctx, tail(2)).await,
             ["token", "delete", ..] => tokens::delete(ctx, tail(2)).await,
             ["token", "generate"] => Output::ok(format!("{}\n", tokens::random())),
+            ["upgrade", "apply", ..] => upgrade::apply(ctx, tail(2)).await,
+            ["upgrade", "node", "phase", ..] => ctx.unknown("kubeadm", args),
+            ["upgrade", "node", ..] => upgrade::node(ctx, tail(2)).await,
             ["certs", "certificate-key"] => Output::ok(format!("{}\n", tokens::random_key())),
             ["certs", "check-expiration", ..] => certs::check(ctx, tail(2)),
-            ["certs", "renew", ..] => certs::renew(ctx, tail(2)),
+            ["certs", "renew", ..] => certs::renew(ctx, tail(2)).await,
             _ => ctx.unknown("kubeadm", args),
         }
     }

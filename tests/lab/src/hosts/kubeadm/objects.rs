@@ -21,26 +21,44 @@ pub fn configuration(hosts: &Hosts, id: &str, config: &Config) {
             sans.iter().map(|s| format!("  - {s}\n")).collect::<String>()
         ),
     };
+    let extra = |component: &str, indent: &str| -> String {
+        let args = config.extra.get(component).filter(|a| !a.is_empty());
+        args.map_or(String::new(), |args| {
+            let lines = args.iter().map(|(n, v)| format!("{indent}- name: {n}\n{indent}  value: {v}\n"));
+            format!("{indent}extraArgs:\n{}", lines.collect::<String>())
+        })
+    };
+    let part = |field: &str, component: &str| match extra(component, "  ") {
+        none if none.is_empty() => format!("{field}: {{}}\n"),
+        some => format!("{field}:\n{some}"),
+    };
     let text = format!(
         "{sans}apiVersion: kubeadm.k8s.io/v1beta4\ncaCertificateValidityPeriod: 87600h0m0s\ncertificateValidityPeriod: 8760h0m0s\n\
-         certificatesDir: /etc/kubernetes/pki\nclusterName: {}\ncontrolPlaneEndpoint: {}\ncontrollerManager: {{}}\ndns: {{}}\n\
-         encryptionAlgorithm: RSA-2048\netcd:\n  local:\n    dataDir: /var/lib/etcd\nimageRepository: {}\nkind: ClusterConfiguration\n\
-         kubernetesVersion: {}\nnetworking:\n  dnsDomain: {}\n  podSubnet: {}\n  serviceSubnet: {}\nproxy: {{}}\nscheduler: {{}}\n",
+         certificatesDir: /etc/kubernetes/pki\nclusterName: {}\ncontrolPlaneEndpoint: {}\n{manager}dns: {{}}\n\
+         encryptionAlgorithm: RSA-2048\netcd:\n  local:\n    dataDir: /var/lib/etcd\n{etcd}imageRepository: {}\nkind: ClusterConfiguration\n\
+         kubernetesVersion: {}\nnetworking:\n  dnsDomain: {}\n  podSubnet: {}\n  serviceSubnet: {}\nproxy: {{}}\n{scheduler}",
         config.cluster,
         config.endpoint,
         config.registry,
         config.version,
         config.domain,
         config.pod_subnet,
-        config.service_subnet
+        config.service_subnet,
+        manager = part("controllerManager", "kube-controller-manager"),
+        etcd = extra("etcd", "    "),
+        scheduler = part("scheduler", "kube-scheduler"),
     );
     hosts.kube().put(
         id,
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kubeadm-config", "namespace": SYSTEM},
             "data": {"ClusterConfiguration": text}}),
     );
-    let kubelet = "apiVersion: kubelet.config.k8s.io/v1beta1\ncgroupDriver: systemd\nkind: KubeletConfiguration\nrotateCertificates: true\n\
-                   staticPodPath: /etc/kubernetes/manifests\n";
+    let swap = if config.swap_allowed { "failSwapOn: false\n" } else { "" };
+    let serving = if config.serving { "serverTLSBootstrap: true\n" } else { "" };
+    let kubelet = format!(
+        "apiVersion: kubelet.config.k8s.io/v1beta1\ncgroupDriver: systemd\n{swap}kind: KubeletConfiguration\nrotateCertificates: true\n\
+         {serving}staticPodPath: /etc/kubernetes/manifests\n"
+    );
     hosts.kube().put(
         id,
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kubelet-config", "namespace": SYSTEM}, "data": {"kubelet": kubelet}}),
@@ -55,7 +73,9 @@ pub fn read_configuration(hosts: &Hosts, id: &str) -> Result<Config, String> {
     let map = hosts.kube().get(id, "v1", "ConfigMap", Some(SYSTEM), "kubeadm-config");
     let text = map.as_ref().and_then(|m| m["data"]["ClusterConfiguration"].as_str());
     let text = text.ok_or("failed to get config map: configmaps \"kubeadm-config\" not found")?;
-    super::config::read(text)
+    let kubelet = hosts.kube().get(id, "v1", "ConfigMap", Some(SYSTEM), "kubelet-config");
+    let kubelet = kubelet.as_ref().and_then(|m| m["data"]["kubelet"].as_str()).unwrap_or_default();
+    super::config::read(&format!("{text}---\n{kubelet}"))
 }
 
 /// Publishes where the cluster is and by which CA it is known.

@@ -45,7 +45,7 @@ pub fn new(token: &str, seconds: Option<i64>, description: &str) -> Token {
 }
 
 /// The server, cluster and CA hash of `admin.conf`, once its server was really reached.
-async fn admin(ctx: &Ctx) -> Result<(String, String), String> {
+pub async fn admin(ctx: &Ctx) -> Result<(String, String), String> {
     let (server, id) = {
         let machine = ctx.machine();
         let conf = machine.fs.text("/etc/kubernetes/admin.conf");

@@ -2,14 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::{Ctx, Entry, Output, Run};
+use super::{Ctx, Entry, Output, Run, etcdctl};
 use crate::hosts::{etcd, kubeadm};
 
 /// The programs.
 pub const TABLE: &[Entry] = &[
     ("containerd", "containerd", Run::Quick(containerd)),
     ("crictl", "cri-tools", Run::Quick(crictl)),
-    ("etcdctl", "etcd-client", Run::Quick(etcdctl)),
+    ("etcdctl", "etcd-client", Run::Quick(etcdctl::etcdctl)),
     ("kubeadm", "kubeadm", Run::Slow(kubeadm::kubeadm)),
     ("kubectl", "kubectl", Run::Quick(kubectl)),
     ("kubelet", "kubelet", Run::Quick(kubelet)),
@@ -149,7 +149,7 @@ fn crictl(ctx: &mut Ctx, args: &[String]) -> Output {
                 serde_json::to_string_pretty(&json!({ "containers": all })).unwrap_or_default()
             ))
         }
-        ["exec", id, "etcdctl", ..] => {
+        ["exec", id, program @ ("etcdctl" | "etcdutl"), ..] => {
             let Some((name, _)) = containers(ctx).into_iter().find(|(_, known)| known.starts_with(id)) else {
                 return Output::fail(
                     1,
@@ -161,11 +161,16 @@ fn crictl(ctx: &mut Ctx, args: &[String]) -> Output {
             if name != "etcd" {
                 return Output::fail(
                     1,
-                    "FATA[0000] execing command in container: exec: \"etcdctl\": executable file not found in $PATH",
+                    format!(
+                        "FATA[0000] execing command in container: exec: \"{program}\": executable file not found in $PATH"
+                    ),
                 );
             }
-            let at = args.iter().position(|a| a == "etcdctl").unwrap_or(0);
-            etcdctl(ctx, &args[at + 1..])
+            let at = args.iter().position(|a| a == program).unwrap_or(0);
+            match *program {
+                "etcdctl" => etcdctl::etcdctl(ctx, &args[at + 1..]),
+                _ => etcdctl::etcdutl(ctx, &args[at + 1..]),
+            }
         }
         ["info"] => Output::ok(format!(
             "{}\n",
@@ -180,172 +185,20 @@ fn crictl(ctx: &mut Ctx, args: &[String]) -> Output {
     }
 }
 
-const DEADLINE: &str = "Error: context deadline exceeded";
-
-fn etcdctl(ctx: &mut Ctx, args: &[String]) -> Output {
-    let mut words = Vec::new();
-    let (mut endpoints, mut format, mut all) =
-        (vec!["https://127.0.0.1:2379".to_string()], "simple".to_string(), false);
-    let mut rest = args.iter();
-    let mut files = Vec::new();
-    while let Some(arg) = rest.next() {
-        let (name, value) =
-            arg.split_once('=').map_or((arg.as_str(), None), |(n, v)| (n, Some(v.to_string())));
-        match name {
-            "--endpoints" | "--cacert" | "--cert" | "--key" | "-w" | "--write-out" | "--command-timeout"
-            | "--dial-timeout" => {
-                let value = value.or_else(|| rest.next().cloned()).unwrap_or_default();
-                match name {
-                    "--endpoints" => endpoints = value.split(',').map(String::from).collect(),
-                    "-w" | "--write-out" => format = value,
-                    "--cacert" | "--cert" | "--key" => files.push(value),
-                    _ => {}
-                }
-            }
-            "--cluster" => all = true,
-            option if option.starts_with('-') => return ctx.unknown("etcdctl", args),
-            word => words.push(word),
-        }
-    }
-    if words == ["version"] {
-        return Output::ok("etcdctl version: 3.6.8\nAPI version: 3.6\n");
-    }
-    let here = {
-        let machine = ctx.machine();
-        if let Some(missing) = files.iter().find(|f| !machine.fs.exists(f)) {
-            return Output::fail(1, format!("Error: open {missing}: no such file or directory"));
-        }
-        // etcd asks for a client certificate of its own CA.
-        if files.len() < 3 {
-            return Output::fail(1, DEADLINE);
-        }
-        etcd::stored(&machine)
+/// Runs a program in etcd's container, as the tools' scripts do.
+pub fn in_etcd(ctx: &mut Ctx, words: &[&str]) -> Output {
+    let Some((_, id)) = containers(ctx).into_iter().find(|(name, _)| name == "etcd") else {
+        return Output::fail(1, "no container of etcd runs");
     };
-    let Some((cluster_id, own)) = here else { return Output::fail(1, DEADLINE) };
-    let running = etcd::running(&ctx.hosts, &cluster_id);
-    let Some(cluster) = ctx.hosts.etcd().get(&cluster_id).cloned() else { return Output::fail(1, DEADLINE) };
-    let quorate = cluster.quorate(&running);
-    let member_at = |endpoint: &str| {
-        let host = endpoint.trim_start_matches("https://").split(':').next().unwrap_or_default();
-        let member = if ["127.0.0.1", "localhost"].contains(&host) {
-            cluster.members.iter().find(|m| m.id == own)
-        } else {
-            cluster.members.iter().find(|m| m.address == host)
-        };
-        member.filter(|m| running.contains(&m.id))
-    };
-    if all && quorate {
-        endpoints = cluster
-            .members
-            .iter()
-            .filter(|m| !m.learner)
-            .map(|m| format!("https://{}:2379", m.address))
-            .collect();
+    let pki = "/etc/kubernetes/pki/etcd";
+    let mut args: Vec<String> =
+        ["exec", &id, words.first().copied().unwrap_or_default()].map(String::from).into();
+    if words.first() == Some(&"etcdctl") {
+        args.push("--endpoints=https://127.0.0.1:2379".into());
+        args.push(format!("--cacert={pki}/ca.crt"));
+        args.push(format!("--cert={pki}/healthcheck-client.crt"));
+        args.push(format!("--key={pki}/healthcheck-client.key"));
     }
-    let asked = endpoints.iter().find_map(|e| member_at(e)).map(|m| m.id);
-    let header = json!({"cluster_id": cluster.id, "member_id": asked.unwrap_or(own), "raft_term": 2});
-    let as_json = format == "json";
-    match words.as_slice() {
-        ["member", "list"] => {
-            if asked.is_none() || !quorate {
-                return Output::fail(1, DEADLINE);
-            }
-            if !as_json {
-                let line = |m: &etcd::Member| {
-                    let state = "started";
-                    format!(
-                        "{:x}, {state}, {}, https://{2}:2380, https://{2}:2379, {3}\n",
-                        m.id, m.name, m.address, m.learner
-                    )
-                };
-                return Output::ok(cluster.members.iter().map(line).collect::<String>());
-            }
-            let members: Vec<Value> = cluster
-                .members
-                .iter()
-                .map(|m| {
-                    let mut shown = json!({"ID": m.id, "name": m.name, "peerURLs": [format!("https://{}:2380", m.address)],
-                        "clientURLs": [format!("https://{}:2379", m.address)]});
-                    if m.learner {
-                        shown["isLearner"] = json!(true);
-                    }
-                    shown
-                })
-                .collect();
-            Output::ok(format!("{}\n", json!({"header": header, "members": members})))
-        }
-        ["endpoint", "health"] => {
-            let healthy = |e: &String| quorate && member_at(e).is_some();
-            let down = endpoints.iter().any(|e| !healthy(e));
-            let text = if as_json {
-                let shown: Vec<Value> = endpoints
-                    .iter()
-                    .map(|e| match healthy(e) {
-                        true => json!({"endpoint": e, "health": true, "took": "6.079244ms"}),
-                        false => json!({"endpoint": e, "health": false, "took": "5.001891112s", "error": "context deadline exceeded"}),
-                    })
-                    .collect();
-                format!("{}\n", Value::Array(shown))
-            } else {
-                endpoints
-                    .iter()
-                    .filter(|e| healthy(e))
-                    .map(|e| format!("{e} is healthy: successfully committed proposal: took = 6.073635ms\n"))
-                    .collect()
-            };
-            let out = Output { exit: i32::from(down), stdout: text.into(), stderr: Vec::new() };
-            if down { out.with_stderr("Error: unhealthy cluster\n") } else { out }
-        }
-        ["endpoint", "status"] if as_json => {
-            let leader =
-                cluster.members.iter().find(|m| !m.learner && running.contains(&m.id)).map_or(0, |m| m.id);
-            let mut shown = Vec::new();
-            let mut errors = String::new();
-            for endpoint in &endpoints {
-                match member_at(endpoint) {
-                    Some(m) => shown.push(json!({"Endpoint": endpoint, "Status": {
-                        "header": {"cluster_id": cluster.id, "member_id": m.id, "revision": cluster.revision, "raft_term": 2},
-                        "version": "3.6.8", "dbSize": 1_634_304, "leader": leader, "raftIndex": 1030, "raftTerm": 2, "raftAppliedIndex": 1030,
-                        "dbSizeInUse": 1_634_304}})),
-                    None => errors.push_str(&format!("Failed to get the status of endpoint {endpoint} (context deadline exceeded)\n")),
-                }
-            }
-            Output {
-                exit: i32::from(!errors.is_empty()),
-                stdout: format!("{}\n", Value::Array(shown)).into(),
-                stderr: errors.into(),
-            }
-        }
-        ["member", "remove", id] => {
-            if asked.is_none() || !quorate {
-                return Output::fail(1, DEADLINE);
-            }
-            let Ok(number) = u64::from_str_radix(id, 16) else {
-                return Output::fail(
-                    128,
-                    format!(
-                        "Error: bad member ID arg (strconv.ParseUint: parsing \"{id}\": invalid syntax), expecting ID in Hex"
-                    ),
-                );
-            };
-            let removed = ctx.hosts.etcd().get_mut(&cluster_id).is_some_and(|c| c.remove(number));
-            if !removed {
-                return Output::fail(1, "Error: etcdserver: member not found");
-            }
-            ctx.changes();
-            Output::ok(format!("Member {number:>16x} removed from cluster {:x}\n", cluster.id))
-        }
-        ["alarm", "list"] => Output::quiet(),
-        ["snapshot", "save", path] => {
-            if asked.is_none() || !quorate {
-                return Output::fail(1, DEADLINE);
-            }
-            ctx.changes();
-            let content =
-                format!("lab etcd snapshot of cluster {:x} revision {}\n", cluster.id, cluster.revision);
-            ctx.machine().fs.put(path, content, 0o600, "root", "root");
-            Output::ok(format!("Snapshot saved at {path}\n"))
-        }
-        _ => ctx.unknown("etcdctl", args),
-    }
+    args.extend(words.iter().skip(1).map(|w| (*w).to_string()));
+    crictl(ctx, &args)
 }

@@ -16,6 +16,7 @@ use super::{Host, Hosts, Machine, nfs, scripts, words};
 pub mod apt;
 pub mod cluster;
 pub mod disks;
+pub mod etcdctl;
 pub mod files;
 pub mod haproxy;
 pub mod keepalived;

@@ -8,16 +8,19 @@ use sha2::{Digest, Sha256};
 
 use super::Script;
 use crate::hosts::Machine;
+use crate::hosts::kubeadm;
 use crate::hosts::packages::{CONFFILES, RELEASE_KEY};
+use crate::hosts::programs::cluster;
 use crate::hosts::programs::{Ctx, Output, Run, net};
 use crate::hosts::units::State;
 
 /// The scripts.
 pub const TABLE: &[Script] = &[
-    ("kadm-look v1", false, Run::Quick(look)),
+    ("kadm-look v2", false, Run::Quick(look)),
     ("kadm-swap v1", false, Run::Quick(swap)),
     ("kadm-key v1", false, Run::Slow(key)),
     ("kadm-clean v1", false, Run::Quick(clean)),
+    ("kadm-snapshot v1", false, Run::Quick(snapshot)),
 ];
 
 const PACKAGES: [&str; 6] = ["containerd", "containerd.io", "kubeadm", "kubelet", "kubectl", "chrony"];
@@ -71,9 +74,9 @@ impl Facts {
 
 /// `$1` a folder of packages or nothing, then the managed files.
 fn look(ctx: &mut Ctx, args: &[String]) -> Output {
-    let Some((debs, paths)) = args.split_first() else { return ctx.unknown("kadm-look v1", args) };
+    let Some((debs, paths)) = args.split_first() else { return ctx.unknown("kadm-look v2", args) };
     if !ctx.root() {
-        return ctx.unknown("kadm-look v1 without root", args);
+        return ctx.unknown("kadm-look v2 without root", args);
     }
     let machine = ctx.machine();
     let mut facts = Facts(String::new());
@@ -162,6 +165,26 @@ fn kubernetes(machine: &Machine, facts: &mut Facts) {
     let fs = &machine.fs;
     for path in STATE.iter().filter(|p| fs.exists(p)) {
         facts.say("state", path);
+    }
+    for (pod, image) in kubeadm::manifests::static_pods(machine) {
+        facts.say("static", format!("{pod} {}", image.rsplit(':').next().unwrap_or_default()));
+        let text = fs.text(&format!("/etc/kubernetes/manifests/{pod}.yaml"));
+        let served = match pod.as_str() {
+            "etcd" => text.contains("--listen-metrics-urls=http://0.0.0.0:"),
+            "kube-apiserver" => false,
+            _ => text.contains("--bind-address=0.0.0.0"),
+        };
+        if served {
+            facts.say("metrics", pod);
+        }
+    }
+    if fs.text("/var/lib/kubelet/config.yaml").lines().any(|l| l.starts_with("serverTLSBootstrap: true")) {
+        facts.say("serving", "");
+    }
+    for name in fs.list("/var/lib/kubeline").unwrap_or_default() {
+        if name.starts_with("etcd-before-") && name.ends_with(".db") {
+            facts.say("snapshot", format!("/var/lib/kubeline/{name}"));
+        }
     }
     for name in fs.list("/etc/cni/net.d").unwrap_or_default() {
         if name.starts_with("10-") || name.contains("calico") {
@@ -270,4 +293,35 @@ fn clean(ctx: &mut Ctx, args: &[String]) -> Output {
         machine.fs.remove_all(&format!("/run/{name}"));
     }
     Output::quiet()
+}
+
+/// `$1` where the snapshot goes: saved and verified through etcd's container, in place of earlier ones.
+fn snapshot(ctx: &mut Ctx, args: &[String]) -> Output {
+    let [path] = args else { return ctx.unknown("kadm-snapshot v1", args) };
+    if !ctx.root() {
+        return ctx.unknown("kadm-snapshot v1 without root", args);
+    }
+    let temporary = "/var/lib/etcd/kubeline-snapshot.db";
+    let saved = cluster::in_etcd(ctx, &["etcdctl", "snapshot", "save", temporary]);
+    if saved.exit != 0 {
+        return saved;
+    }
+    let status = cluster::in_etcd(ctx, &["etcdutl", "snapshot", "status", temporary, "-w", "json"]);
+    let mut machine = ctx.machine();
+    let content = machine.fs.read(temporary).map(<[u8]>::to_vec).unwrap_or_default();
+    let _ = machine.fs.remove(temporary);
+    if status.exit != 0 {
+        return status;
+    }
+    let folder = crate::hosts::fs::parent(path);
+    let _ = machine.fs.mkdir_p(&folder, 0o700);
+    for name in machine.fs.list(&folder).unwrap_or_default() {
+        if name.starts_with("etcd-before-") && name.ends_with(".db") {
+            let _ = machine.fs.remove(&format!("{folder}/{name}"));
+        }
+    }
+    machine.fs.put(path, content, 0o600, "root", "root");
+    drop(machine);
+    ctx.changes();
+    status
 }

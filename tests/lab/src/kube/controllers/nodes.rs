@@ -33,6 +33,16 @@ impl Plant {
         let before = self.machines.get(&kubelet.name);
         // The plugin's configuration is on the machine's disk: another machine of this name has none.
         let same = before.is_some_and(|m| m.kubelet.address == kubelet.address);
+        if let Some(machine) = self.machines.get_mut(&kubelet.name)
+            && machine.up
+            && same
+            && kubelet.process != 0
+            && machine.kubelet.process == kubelet.process
+        {
+            machine.kubelet = kubelet;
+            return;
+        }
+        let before = self.machines.get(&kubelet.name);
         let machine = Machine {
             up: true,
             registers: true,
@@ -199,12 +209,21 @@ fn report(store: &mut Store, machine: &Machine, calico: bool) {
 fn mirror_pods(store: &mut Store, machine: &Machine) {
     let k = &machine.kubelet;
     let Some(node) = store.get("nodes", "", &k.name).cloned() else { return };
-    for (component, image) in [
-        ("etcd", "registry.k8s.io/etcd:3.6.8-0".to_owned()),
-        ("kube-apiserver", format!("registry.k8s.io/kube-apiserver:{}", k.version)),
-        ("kube-controller-manager", format!("registry.k8s.io/kube-controller-manager:{}", k.version)),
-        ("kube-scheduler", format!("registry.k8s.io/kube-scheduler:{}", k.version)),
-    ] {
+    let usual = || {
+        [
+            ("etcd".to_owned(), "registry.k8s.io/etcd:3.6.8-0".to_owned()),
+            ("kube-apiserver".to_owned(), format!("registry.k8s.io/kube-apiserver:{}", k.version)),
+            (
+                "kube-controller-manager".to_owned(),
+                format!("registry.k8s.io/kube-controller-manager:{}", k.version),
+            ),
+            ("kube-scheduler".to_owned(), format!("registry.k8s.io/kube-scheduler:{}", k.version)),
+        ]
+        .into()
+    };
+    // A kubelet that was added without a machine behind it has the pods that kubeadm would have given it.
+    let pods = if k.static_pods.is_empty() { usual() } else { k.static_pods.clone() };
+    for (component, image) in pods {
         let name = format!("{component}-{}", k.name);
         let before =
             store.get("pods", "kube-system", &name).map(|p| text(p, "/spec/containers/0/image").to_owned());

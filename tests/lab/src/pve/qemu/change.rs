@@ -151,11 +151,15 @@ async fn carry_out(hub: &Arc<Hub>, change: Change) -> Result<(), Fail> {
     for option in revert {
         guest.pending.remove(&option);
     }
-    let mut replaced = Vec::new();
+    let (mut replaced, mut freed) = (Vec::new(), Vec::new());
     for (option, value) in set {
-        // A drive that was not there is plugged in; one that was waits for the next start.
-        let hot = options::at_once(&option)
-            || (drives::table(&option).is_some() && !guest.config.contains_key(&option));
+        // A drive that was not there is plugged in; a CD is changed in its drive; another drive waits for the
+        // next start (qemu-server, vmconfig_update_disk).
+        let was = guest.config.get(&option).map(|o| Drive::stored(o));
+        let disc = |d: &Drive| d.cdrom() && !d.cloudinit();
+        let changed = was.as_ref().is_some_and(disc) && disc(&Drive::stored(&value));
+        let hot =
+            options::at_once(&option) || (drives::table(&option).is_some() && (was.is_none() || changed));
         let same = guest.config.get(&option) == Some(&value);
         if running && !hot && !same {
             guest.pending.insert(option, Some(value));
@@ -163,16 +167,23 @@ async fn carry_out(hub: &Arc<Hub>, change: Change) -> Result<(), Fail> {
         }
         guest.pending.remove(&option);
         if drives::table(&option).is_some()
-            && let Some(old) = guest.config.get(&option).map(|o| Drive::stored(o)).filter(|o| !o.cdrom())
-            && old.file != Drive::stored(&value).file
+            && let Some(old) = was.filter(|o| o.file != Drive::stored(&value).file)
         {
-            replaced.push(old.file);
+            // A cloud-init drive goes with its place in the configuration.
+            match old.cloudinit() {
+                true => freed.push(old.file),
+                false if !old.cdrom() => replaced.push(old.file),
+                false => {}
+            }
         }
         guest.config.insert(option, value);
     }
     for volid in replaced {
         let free = (0..256).map(|n| format!("unused{n}")).find(|k| !guest.config.contains_key(k));
         guest.config.extend(free.map(|key| (key, volid)));
+    }
+    for volid in freed {
+        state.remove_volume(&node, &volid);
     }
     Ok(())
 }

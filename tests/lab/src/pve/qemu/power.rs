@@ -9,6 +9,7 @@ use super::super::hub::Hub;
 use super::super::locks;
 use super::super::reply::{Answer, Fail};
 use super::super::state::{Kind, Running};
+use super::drives;
 
 /// Seconds until a start's task ends; the guest boots on after that.
 const START: Duration = Duration::from_secs(3);
@@ -84,6 +85,10 @@ pub async fn boot(hub: &Arc<Hub>, node: &str, vmid: u32) -> Result<(), String> {
         if guest.running.is_some() {
             return Err(format!("VM {vmid} already running"));
         }
+        let volumes = drives::all(&guest.config).map(|(_, d)| d.file).filter(|f| f.contains(':'));
+        if let Some(gone) = volumes.into_iter().find(|file| state.volume(node, file).is_none()) {
+            return Err(format!("volume '{gone}' does not exist"));
+        }
     }
     hub.world.clock.wait(START).await;
     let machine = {
@@ -102,7 +107,7 @@ pub async fn boot(hub: &Arc<Hub>, node: &str, vmid: u32) -> Result<(), String> {
         guest.running = Some(Running { since: Instant::now(), pid, agent });
         guest.instance = Some(boot::instance(guest));
         let guest = state.guest(Kind::Qemu, node, vmid).map_err(|f| f.exit())?;
-        boot::machine(&state, guest)
+        boot::machine(&state, guest, &hub.config)
     };
     hub.machines.power_on(machine);
     Ok(())
@@ -206,7 +211,8 @@ pub fn reset(call: &Call) -> Answer {
         unlocked(&hub, &node, vmid)?;
         let machine = {
             let state = hub.state();
-            boot::machine(&state, state.guest(Kind::Qemu, &node, vmid).map_err(|f| f.exit())?)
+            let guest = state.guest(Kind::Qemu, &node, vmid).map_err(|f| f.exit())?;
+            boot::machine(&state, guest, &hub.config)
         };
         hub.machines.power_off(vmid);
         hub.machines.power_on(machine);

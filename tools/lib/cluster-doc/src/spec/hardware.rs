@@ -29,6 +29,9 @@ section! {
         pool: Option<NodeName>,
         /// The storage of the machines' disks.
         storage: NodeName,
+        /// The storage that seeds of first boots are uploaded to (content type iso); the image's, or the first, unless
+        /// said.
+        seed_storage: Option<NodeName>,
         /// The bridge of the machines' network card.
         bridge: BridgeName,
         /// The VLAN on that bridge.

@@ -44,6 +44,7 @@ pub async fn start() -> Server {
             cores: 4,
             memory_mib: 8192,
             os_image: "Debian GNU/Linux 13 (trixie)".into(),
+            ..Kubelet::default()
         };
         kube.kubelet_up("test", kubelet);
     }

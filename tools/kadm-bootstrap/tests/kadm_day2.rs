@@ -1,0 +1,161 @@
+//! What comes after the first day: machines leave, are replaced, and get another version.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::indexing_slicing,
+    reason = "a test may fail so"
+)]
+
+mod site;
+
+use cluster_doc::Exit;
+use lab::world::{Kubernetes as _, Machines as _};
+use serde_json::{Value, json};
+use site::Site;
+
+fn names(picture: &Value) -> Vec<String> {
+    picture["nodes"].as_array().unwrap().iter().map(|n| n["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn machines_that_left_the_document_leave_the_cluster() {
+    let site = Site::new(4, 3).await;
+    let document = site.without(&["cp-4"], &[]);
+    let ran = site.run(&[], &document).await;
+    assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
+    site.network().await;
+    let id = site.kube.clusters().remove(0);
+    // The first control plane and a worker leave, and another control plane comes.
+    let document = site.without(&["cp-1", "w-2"], &["cp-1", "w-2"]);
+    let plan = site.run(&["plan"], &document).await;
+    let at = |what: &str| plan.out.find(what).unwrap_or_else(|| panic!("{what}: {}", plan.out));
+    assert!(at("join cp-4") < at("remove the etcd member cp-1"), "{}", plan.out);
+    assert!(at("drain cp-1") < at("reset cp-1") && at("reset cp-1") < at("delete the node cp-1"));
+    let ran = site.run(&["-v"], &document).await;
+    assert_eq!(ran.exit, Exit::Done, "{}\n{:#?}", ran.err, site.world.journal.unknown());
+    let picture = site.picture();
+    assert_eq!(names(&picture), ["cp-2", "cp-3", "cp-4", "w-1", "w-3"]);
+    let mut members: Vec<String> = site.hosts.etcd_members(&id).into_iter().map(|m| m.name).collect();
+    members.sort();
+    assert_eq!(members, ["cp-2", "cp-3", "cp-4"]);
+    for gone in ["cp-1", "w-2"] {
+        assert_eq!(picture["machines"][gone]["kubelet"], false, "{gone}");
+        assert_eq!(picture["machines"][gone]["member"], false, "{gone}");
+    }
+    let section: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(section["status"]["kadm-bootstrap"]["controlPlanes"], json!(["cp-2", "cp-3", "cp-4"]));
+    let mark = site.world.journal.len();
+    let again = site.run(&[], &document).await;
+    assert_eq!((again.exit, &again.out), (Exit::Done, &ran.out), "{}", again.err);
+    assert!(site.changes(mark).is_empty());
+    // One that died before it could leave: out of etcd and of the cluster all the same.
+    let vmid = site.hosts.find("cp-4").unwrap().vmid;
+    site.hosts.power_off(vmid);
+    site.silent("cp-4", 24).await;
+    let document = site.without(&["cp-1", "cp-4", "w-2"], &["cp-4"]);
+    let ran = site.run(&[], &document).await;
+    assert_eq!(ran.exit, Exit::Partial, "{}", ran.err);
+    assert_eq!(site.hosts.etcd_members(&id).len(), 2);
+    assert_eq!(names(&site.picture()), ["cp-2", "cp-3", "w-1", "w-3"]);
+    site.nothing_unknown();
+}
+
+/// A node of a machine that the document forgot altogether leaves too; somebody else's node stays.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_forgotten_machine_leaves_and_a_foreign_one_stays() {
+    let site = Site::new(1, 2).await;
+    let ran = site.run(&[], &site.document()).await;
+    assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
+    let id = site.kube.clusters().remove(0);
+    site.kube.put(&id, json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "theirs" } }));
+    let ran = site.run(&[], &site.without(&["w-2"], &[])).await;
+    assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
+    assert_eq!(names(&site.picture()), ["cp-1", "theirs", "w-1"]);
+    site.nothing_unknown();
+}
+
+/// A budget that allows no disruption blocks the drain, is named, and the node stays.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_budget_is_respected_and_named() {
+    let site = Site::new(1, 2).await;
+    assert_eq!(site.run(&[], &site.document()).await.exit, Exit::Done);
+    site.network().await;
+    let id = site.kube.clusters().remove(0);
+    site.workload(&id, 1).await;
+    let on = site.pod_node(&id).await;
+    let document = site.without(&[&on], &[&on]);
+    let ran = site.run(&["--drain-timeout", "1"], &document).await;
+    assert_eq!(ran.exit, Exit::Transient, "{}", ran.err);
+    assert!(ran.err.contains("may not be evicted") && ran.err.contains("disruption budget"), "{}", ran.err);
+    assert!(names(&site.picture()).contains(&on));
+    // With a second replica elsewhere the budget allows it.
+    site.workload(&id, 2).await;
+    let ran = site.run(&[], &document).await;
+    assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
+    assert!(!names(&site.picture()).contains(&on));
+    // A pod that nobody would make anew is not evicted.
+    let left = if on == "w-1" { "w-2" } else { "w-1" };
+    site.kube.put(
+        &id,
+        json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "alone", "namespace": "default" },
+            "spec": { "nodeName": left, "containers": [{ "name": "c", "image": "x" }] } }),
+    );
+    let ran = site.run(&[], &site.without(&["w-1", "w-2"], &["w-1", "w-2"])).await;
+    assert_eq!(ran.exit, Exit::Precondition, "{}", ran.err);
+    assert!(ran.err.contains("default/alone"), "{}", ran.err);
+    site.nothing_unknown();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_version() {
+    let site = Site::new(3, 3).await;
+    assert_eq!(site.run(&[], &site.document()).await.exit, Exit::Done);
+    site.network().await;
+    let mut document = site.document();
+    document["spec"]["kubernetes"]["version"] = json!("1.36.3");
+    let plan = site.run(&["plan", "--max-unavailable", "2"], &document).await;
+    let mark = site.world.journal.len();
+    let ran = site.run(&["-v", "--max-unavailable", "2"], &document).await;
+    assert_eq!(ran.exit, Exit::Done, "{}\n{:#?}\n{}", ran.err, site.world.journal.unknown(), plan.out);
+    let picture = site.picture();
+    for (name, machine) in picture["machines"].as_object().unwrap() {
+        assert_eq!(machine["version"], "1.36.3-1.1", "{name}");
+        assert_eq!(machine["held"], true, "{name}");
+    }
+    let id = site.kube.clusters().remove(0);
+    for node in site.kube.list(&id, "v1", "Node") {
+        assert_eq!(node["status"]["nodeInfo"]["kubeletVersion"], "v1.36.3");
+        assert_ne!(node["spec"]["unschedulable"], true);
+        assert!(node["metadata"]["annotations"].get("kubeline/cordoned").is_none());
+    }
+    let proxy = site.kube.get(&id, "apps/v1", "DaemonSet", Some("kube-system"), "kube-proxy").unwrap();
+    assert_eq!(
+        proxy["spec"]["template"]["spec"]["containers"][0]["image"],
+        "registry.k8s.io/kube-proxy:v1.36.3"
+    );
+    // Control planes first, one by one; a snapshot before all.
+    let order: Vec<String> = site
+        .changes(mark)
+        .iter()
+        .map(|e| e.request.clone())
+        .filter(|r| {
+            r.contains("kubeadm upgrade") || r.contains("kadm-snapshot") || r.contains("restart kubelet")
+        })
+        .collect();
+    assert!(order[0].contains("kadm-snapshot"), "{order:#?}");
+    assert!(order[1].contains("upgrade apply v1.36.3 --yes"), "{order:#?}");
+    assert!(order[2].contains("upgrade node") && order[3].contains("upgrade node"), "{order:#?}");
+    assert!(order[4].contains("restart kubelet"), "{order:#?}");
+    let mark = site.world.journal.len();
+    let again = site.run(&[], &document).await;
+    assert_eq!((again.exit, &again.out), (Exit::Done, &ran.out), "{}", again.err);
+    assert!(site.changes(mark).is_empty());
+    // There is no way back.
+    let ran = site.run(&[], &site.document()).await;
+    assert_eq!(ran.exit, Exit::Precondition, "{}", ran.err);
+    assert!(ran.err.contains("no way back"), "{}", ran.err);
+    site.nothing_unknown();
+    site.no_secret_in_argv();
+}
