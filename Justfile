@@ -65,7 +65,8 @@ man PAGE="kubeline.7":
 
 # every crash point of every tool and of the pipeline
 sweep:
-    KUBELINE_SWEEP=all cargo test --release -p pipeline --test sweep -- --nocapture
+    KUBELINE_SWEEP=all cargo test --release --workspace --no-fail-fast --test cli --test laws --test crash \
+        --test faults --test kadm_sweeps --test sweep -- --nocapture
 
 # times and memory of the pipeline in the lab
 bench:

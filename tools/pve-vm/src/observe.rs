@@ -49,15 +49,15 @@ async fn get(world: &World, request: Request) -> Result<Value, Failure> {
 fn failure(world: &World, error: &Error, doing: String) -> Failure {
     let mut failure = error.failure(doing, &world.client.grantee());
     failure.causes.push(format!("asked: {}", world.endpoints.join(", ")));
-    if let Error::Silent { why, .. } = error {
-        if why.contains("certificate") {
-            failure.exit = Exit::Precondition;
-            failure.hints.push(
-                "give the CA of Proxmox in spec.proxmox.caFile (on a node: /etc/pve/pve-root-ca.pem), or the \
-                 fingerprint in spec.proxmox.fingerprint"
-                    .to_owned(),
-            );
-        }
+    if let Error::Silent { why, .. } = error
+        && why.contains("certificate")
+    {
+        failure.exit = Exit::Precondition;
+        failure.hints = vec![
+            "give the CA of Proxmox in spec.proxmox.caFile (on a node: /etc/pve/pve-root-ca.pem), or the \
+             fingerprint in spec.proxmox.fingerprint"
+                .to_owned(),
+        ];
     }
     failure
 }
