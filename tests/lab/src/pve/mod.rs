@@ -298,10 +298,9 @@ impl Proxmox {
     /// Somebody, or the HA manager, switches a machine off and on again.
     pub async fn restarted(&self, vmid: u32) {
         let Some(node) = self.hub.state().guests.get(&vmid).map(|g| g.node.clone()) else { return };
-        for done in [
-            qemu::power::off(&self.hub, &node, vmid).await,
-            qemu::power::boot(&self.hub, &node, vmid).await,
-        ] {
+        for done in
+            [qemu::power::off(&self.hub, &node, vmid).await, qemu::power::boot(&self.hub, &node, vmid).await]
+        {
             if let Err(why) = done {
                 tracing::warn!(vmid, why, "not restarted");
             }
