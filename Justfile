@@ -71,6 +71,10 @@ sweep:
 bench:
     scripts/bench
 
+# 200 failovers on real machines: p50, p99, largest gap; root
+bench-failover DRILLS="200":
+    KUBELINE_HOSTS=1 KUBELINE_DRILLS="$1" cargo test --workspace --test bench -- --nocapture
+
 # our server-side apply beside kubectl's: time and memory
 bench-apply *ARGS:
     scripts/bench-apply "$@"

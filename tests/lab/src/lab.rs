@@ -30,6 +30,8 @@ pub struct Config {
     pub ssh_port: u16,
     /// The cluster's name in the twin document.
     pub name: String,
+    /// The rights of users and tokens at Proxmox instead of the lab's own, which are the least.
+    pub rights: Option<Vec<crate::pve::Acl>>,
     /// True when the images have qemu-guest-agent, which plain cloud images have not.
     pub agent: bool,
 }
@@ -45,6 +47,7 @@ impl Config {
             pve_port: 8006,
             ssh_port: 2222,
             name: "demo".into(),
+            rights: None,
             agent: false,
         }
     }
@@ -85,11 +88,18 @@ impl Lab {
         });
         let kube = Kube::new(world.clone());
         let hosts = Hosts::new(world.clone(), Arc::new(kube.clone()), config.ssh_port);
-        let proxmox = ProxmoxConfig {
+        let mut proxmox = ProxmoxConfig {
             port: config.pve_port,
             agent_in_images: config.agent,
-            ..ProxmoxConfig::of(config.generation)
+            // Backup jobs need it, which the document has.
+            ..ProxmoxConfig::of(config.generation).grant("/", "Sys.Modify")
         };
+        if let Some(rights) = config.rights.take() {
+            for user in &mut proxmox.users {
+                user.acl.clone_from(&rights);
+                user.tokens.iter_mut().for_each(|t| t.acl.clone_from(&rights));
+            }
+        }
         let pve = Proxmox::start(world.clone(), Arc::new(hosts.clone()), proxmox)?;
         for (n, node) in pve.nodes().iter().enumerate() {
             pve.add_template(9000 + n as u32, twin::TEMPLATE, node, "local-lvm");

@@ -114,12 +114,13 @@ async fn undisturbed<T: Tool>(
     let document = case.with_foreign_status();
 
     let mark = case.journal.len();
+    let untouched = (case.picture)();
     let planned = run::<T>(&case, &["plan", "--json"], args, &document, None).await;
     if planned.exit != Exit::Done {
         return broken(2, "plan does not end well", &planned);
     }
     let changed = case.journal.changing_since(mark);
-    if !changed.is_empty() {
+    if !changed.is_empty() || untouched != (case.picture)() {
         return broken(2, format!("plan changed something: {changed:#?}"), &planned);
     }
     let steps = planned.planned();
@@ -137,12 +138,13 @@ async fn undisturbed<T: Tool>(
     summary.counts.insert(4, (1, "document with foreign sections"));
 
     let mark = case.journal.len();
+    let made = (case.picture)();
     let second = run::<T>(&case, &["apply"], args, &first.stdout, None).await;
     if second.stdout != first.stdout || second.exit != first.exit {
         return broken(1, format!("a second run says something else than the first: {first}"), &second);
     }
     let changed = case.journal.changing_since(mark);
-    if !changed.is_empty() {
+    if !changed.is_empty() || made != (case.picture)() {
         return broken(1, format!("a second run changed something: {changed:#?}"), &second);
     }
     let again = run::<T>(&case, &["plan", "--json"], args, &first.stdout, None).await;

@@ -17,7 +17,7 @@ use stage::Exit;
 use support::{Site, site};
 
 /// How many boundaries of a leg are tried by default.
-const SAMPLE: usize = 4;
+const SAMPLE: usize = 25;
 const DESTROY: &[&str] = &["destroy", "--yes", "--delete-data", "demo-nfs-1"];
 const PRUNE: &[&str] = &["destroy", "--yes", "--prune"];
 

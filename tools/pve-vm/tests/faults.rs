@@ -82,7 +82,7 @@ fn actions(changing: bool) -> Vec<Action> {
 
 /// Names a machine or node, or else who was asked, and what to do next.
 fn helps(stderr: &str) -> bool {
-    let names = ["demo-", "node pve", "on pve", "asked: https://", "pool k8s-prod"];
+    let names = ["demo-", "node pve", "on pve", "at https://", "asked: https://", "pool k8s-prod"];
     names.iter().any(|n| stderr.contains(n)) && stderr.contains("hint: ")
 }
 
@@ -143,7 +143,7 @@ async fn asked(site: &Site, part: &str, times: usize) {
 /// A build during which something happens to the world once `part` was asked.
 async fn meanwhile(site: &Site, part: &str, happens: impl FnOnce(&Site)) -> support::Run {
     let doc = site.small();
-    let (run, ()) = tokio::join!(site.run(&[], &doc), async {
+    let (run, ()) = tokio::join!(site.run(&["--timeout", "10s"], &doc), async {
         asked(site, part, 1).await;
         happens(site);
     });

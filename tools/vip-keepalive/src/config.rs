@@ -27,6 +27,16 @@ pub const SCRIPT: &str = "/usr/libexec/kubeline/check-haproxy";
 /// The check's text.
 pub const SCRIPT_TEXT: &str = include_str!("../templates/check-haproxy.sh");
 
+/// What systemd does when HAProxy starts and ends.
+pub const HAPROXY_UNIT: &str = "/etc/systemd/system/haproxy.service.d/kubeline-vip.conf";
+/// The text of that.
+pub const HAPROXY_UNIT_TEXT: &str = include_str!("../templates/haproxy-unit.conf");
+/// What systemd does when keepalived ends.
+pub const KEEPALIVED_UNIT: &str = "/etc/systemd/system/keepalived.service.d/kubeline.conf";
+/// `1` from the moment that HAProxy ended until it serves again, `0` else; keepalived watches it.
+pub const ENDED: &str = "/run/kubeline/haproxy-ended";
+
+const UNIT_TEMPLATE: &str = include_str!("../templates/keepalived-unit.conf.j2");
 const TEMPLATE: &str = include_str!("../templates/keepalived.conf.j2");
 
 /// All that decides who holds the address, as keepalived understands a file.
@@ -53,6 +63,8 @@ pub struct Config {
     pub addresses: Vec<String>,
     /// The checks that the instance tracks, and each one's command line and weight.
     pub checks: BTreeMap<String, (String, String)>,
+    /// The files that the instance tracks, and each one's path and weight.
+    pub files: BTreeMap<String, (String, String)>,
 }
 
 /// What one machine's file says, but for the interface, which the machine itself tells.
@@ -82,6 +94,7 @@ struct Data<'a> {
     name: &'a str,
     script: &'static str,
     monitor: &'a str,
+    ended: &'static str,
     interface: &'a str,
     router_id: u8,
     priority: u8,
@@ -89,6 +102,13 @@ struct Data<'a> {
     source: Ipv4Addr,
     peers: &'a [Ipv4Addr],
     addresses: [String; 1],
+}
+
+#[derive(Serialize)]
+struct UnitData<'a> {
+    header: &'static str,
+    interface: &'a str,
+    address: String,
 }
 
 impl Instance {
@@ -102,6 +122,7 @@ impl Instance {
             name: &self.name,
             script: SCRIPT,
             monitor: &self.monitor,
+            ended: ENDED,
             interface,
             router_id: self.router_id,
             priority: self.priority,
@@ -112,6 +133,16 @@ impl Instance {
         };
         let template = render::Template::new("keepalived.conf", TEMPLATE);
         template.render(&data).map_err(|e| Failure::internal("cannot render keepalived.conf").caused_by(&e))
+    }
+
+    /// What systemd does when keepalived on this interface ends.
+    ///
+    /// # Errors
+    /// A template that does not render is an internal fault.
+    pub fn unit(&self, interface: &str) -> Result<String, Failure> {
+        let data = UnitData { header: HEADER, interface, address: self.address() };
+        let template = render::Template::new("kubeline.conf", UNIT_TEMPLATE);
+        template.render(&data).map_err(|e| Failure::internal("cannot render kubeline.conf").caused_by(&e))
     }
 
     /// What keepalived must understand of that file.
@@ -128,6 +159,7 @@ impl Instance {
             peers: self.peers.iter().map(ToString::to_string).collect(),
             addresses: vec![self.address()],
             checks: BTreeMap::from([("haproxy".to_owned(), check)]),
+            files: BTreeMap::from([("haproxy_ended".to_owned(), (ENDED.to_owned(), "0".to_owned()))]),
         }
     }
 
@@ -149,7 +181,9 @@ impl Config {
     pub fn read(text: &str) -> Config {
         let mut config = Config::default();
         let mut scripts: BTreeMap<String, (String, String)> = BTreeMap::new();
+        let mut files: BTreeMap<String, (String, String)> = BTreeMap::new();
         let mut tracked: Vec<String> = Vec::new();
+        let mut watched: Vec<String> = Vec::new();
         let mut blocks: Vec<(String, String)> = Vec::new();
         for line in text.lines() {
             let words = words(line);
@@ -164,12 +198,15 @@ impl Config {
             match (path.as_slice(), first.as_str()) {
                 (["vrrp_script"], "script") => scripts.entry(name).or_default().0 = second.clone(),
                 (["vrrp_script"], "weight") => scripts.entry(name).or_default().1 = second.clone(),
+                (["track_file"], "file") => files.entry(name).or_default().0 = second.clone(),
+                (["track_file"], "weight") => files.entry(name).or_default().1 = second.clone(),
                 (["vrrp_instance"], word) => config.take(word, &second),
                 (["vrrp_instance", "unicast_peer"], peer) => config.peers.push(peer.to_owned()),
                 (["vrrp_instance", "virtual_ipaddress"], address) => {
                     config.addresses.push(address.to_owned());
                 }
                 (["vrrp_instance", "track_script"], name) => tracked.push(name.to_owned()),
+                (["vrrp_instance", "track_file"], name) => watched.push(name.to_owned()),
                 _ => {}
             }
             // `name { a b }` on one line opens and closes; what stands between is lost on keepalived as well.
@@ -180,6 +217,8 @@ impl Config {
         }
         scripts.retain(|name, _| tracked.contains(name));
         config.checks = scripts;
+        files.retain(|name, _| watched.contains(name));
+        config.files = files;
         config
     }
 
@@ -220,7 +259,8 @@ impl Config {
         let list = || lists.into_iter().find(|(_, is, due)| is != due);
         let list = || list().map(|(name, is, due)| format!("{name} is {is} and due is {due}"));
         let preempt = || (!self.nopreempt && due.nopreempt).then(|| "nopreempt is missing".to_owned());
-        let checks = || (self.checks != due.checks).then(|| "its checks differ".to_owned());
+        let same = || self.checks == due.checks && self.files == due.files;
+        let checks = || (!same()).then(|| "its checks differ".to_owned());
         field.or_else(list).or_else(preempt).or_else(checks)
     }
 }
@@ -283,5 +323,6 @@ mod tests {
         let config = Config::read(&instance().text("eth0").unwrap());
         assert!(config.nopreempt && config.state == "BACKUP");
         assert!(!config.checks.is_empty() && config.checks.values().all(|(_, weight)| weight == "0"));
+        assert!(!config.files.is_empty() && config.files.values().all(|(_, weight)| weight == "0"));
     }
 }

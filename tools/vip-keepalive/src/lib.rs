@@ -3,7 +3,8 @@
 //! **Reads** `spec.vip`, `spec.pools`, `spec.machines`, `spec.loadBalancer` (the port of HAProxy's monitor),
 //! `spec.ssh`, `spec.packages`, and `status["pve-vm"]`. **Writes** `status["vip-keepalive"]`. **Changes** on each
 //! load balancer: the packages keepalived and iputils-arping, /etc/keepalived/keepalived.conf,
-//! /usr/libexec/kubeline/check-haproxy and the unit keepalived.service. **Needs** SSH to the load balancers with
+//! /usr/libexec/kubeline/check-haproxy, the unit keepalived.service, and drop-ins of it and of haproxy.service.
+//! **Needs** SSH to the load balancers with
 //! sudo, and HAProxy on them (lb-render): a machine whose HAProxy does not answer never holds the address.
 //!
 //! All machines are BACKUP with `nopreempt`: whoever holds the address keeps it until it fails. A failing check is
@@ -112,6 +113,10 @@ Files: man 1 vip-keepalive, man 5 cluster-doc";
             files.push(Rendered { path: path("keepalived.conf"), content });
             let content = config::SCRIPT_TEXT.as_bytes().to_vec();
             files.push(Rendered { path: path("check-haproxy"), content });
+            let content = config::HAPROXY_UNIT_TEXT.as_bytes().to_vec();
+            files.push(Rendered { path: path("haproxy.service.d/kubeline-vip.conf"), content });
+            let content = balancer.instance.unit(&balancer.likely)?.into_bytes();
+            files.push(Rendered { path: path("keepalived.service.d/kubeline.conf"), content });
         }
         Ok(Some(files))
     }

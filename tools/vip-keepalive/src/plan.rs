@@ -7,7 +7,9 @@ use cluster_doc::spec::PackageSource;
 use serde::{Deserialize, Serialize};
 use stage::{HeldKind, Plan, StepId};
 
-use crate::config::{CONFIG, Config, HEADER, SCRIPT, SCRIPT_TEXT};
+use crate::config::{
+    CONFIG, Config, HAPROXY_UNIT, HAPROXY_UNIT_TEXT, HEADER, KEEPALIVED_UNIT, SCRIPT, SCRIPT_TEXT,
+};
 use crate::seen::{MachineSeen, Seen};
 use crate::want::{Balancer, Want};
 
@@ -46,6 +48,13 @@ pub enum Step {
         /// The interface that carries the address.
         interface: String,
     },
+    /// Has systemd tell keepalived that HAProxy ended, and clean up after a keepalived that ended.
+    Supervise {
+        /// The machine.
+        machine: String,
+        /// The interface that carries the address.
+        interface: String,
+    },
     /// Swaps the configuration in, reloads or starts keepalived, reads back what it understands.
     Load {
         /// The machine.
@@ -75,6 +84,7 @@ impl Step {
             | Step::Enable { machine }
             | Step::Probe { machine, .. }
             | Step::Test { machine, .. }
+            | Step::Supervise { machine, .. }
             | Step::Load { machine, .. } => Some(machine),
             Step::Prove { .. } => None,
         }
@@ -92,6 +102,9 @@ impl fmt::Display for Step {
             }
             Step::Test { machine, interface } => {
                 write!(f, "write and test the configuration for {interface} on {machine}")
+            }
+            Step::Supervise { machine, .. } => {
+                write!(f, "have systemd watch over HAProxy and keepalived on {machine}")
             }
             Step::Load { machine, interface } => {
                 write!(f, "load the configuration for {interface} on {machine}")
@@ -112,6 +125,7 @@ pub fn plan(want: &Want, seen: &Seen) -> Plan<Step> {
     let mut ready: Vec<StepId> = retire(&mut plan, want, seen);
     let mut loads: Vec<(&Balancer, &MachineSeen, String, String)> = Vec::new();
     let mut installs: Vec<(String, StepId)> = Vec::new();
+    let mut supervised: Vec<(String, String, String)> = Vec::new();
     let first_use = seen.holders(vip).is_empty() && !seen.machines.values().any(in_use);
     for balancer in &want.balancers {
         let name = &balancer.name;
@@ -123,6 +137,9 @@ pub fn plan(want: &Want, seen: &Seen) -> Plan<Step> {
         } else if !machine.unit.is_enabled() {
             let why = format!("it is {} and would not start at boot", machine.unit.enabled);
             ready.push(plan.step(Step::Enable { machine: name.clone() }, why));
+        }
+        if let Some(why) = unsupervised(balancer, machine, &interface) {
+            supervised.push((name.clone(), interface.clone(), why));
         }
         if let Some(why) = due(balancer, machine, &interface) {
             loads.push((balancer, machine, interface, why));
@@ -139,6 +156,11 @@ pub fn plan(want: &Want, seen: &Seen) -> Plan<Step> {
     for (balancer, _, interface, why) in &loads {
         let step = Step::Test { machine: balancer.name.clone(), interface: interface.clone() };
         ready.push(plan.step_after(&tested, step, why.clone()));
+    }
+    // Beside one another: it takes effect only when a daemon starts or ends.
+    let tested = ready.clone();
+    for (name, interface, why) in supervised {
+        ready.push(plan.step_after(&tested, Step::Supervise { machine: name, interface }, why));
     }
     loads.sort_by_key(|(_, machine, ..)| machine.addresses.contains_key(&vip));
     for (balancer, machine, interface, why) in loads {
@@ -158,13 +180,20 @@ fn in_use(machine: &MachineSeen) -> bool {
 
 fn retire(plan: &mut Plan<Step>, want: &Want, seen: &Seen) -> Vec<StepId> {
     let leaving = want.leaving.iter().filter_map(|name| Some((name, seen.machines.get(name)?)));
-    let due: Vec<&String> = leaving.filter(|(_, m)| in_use(m) || ours(m)).map(|(name, _)| name).collect();
+    let due: Vec<&String> =
+        leaving.filter(|(_, m)| !foreign(m) && (in_use(m) || ours(m))).map(|(name, _)| name).collect();
     let step = |name: &String| Step::Retire { machine: name.clone() };
     due.into_iter().map(|name| plan.step(step(name), "it leaves, and its peers no longer know it")).collect()
 }
 
+/// True when something of ours is there, and no configuration of somebody else's.
 fn ours(machine: &MachineSeen) -> bool {
-    machine.config.as_ref().is_some_and(|text| text.starts_with(HEADER))
+    let files = [&machine.config, &machine.haproxy_unit, &machine.keepalived_unit];
+    !foreign(machine) && files.into_iter().flatten().any(|text| text.starts_with(HEADER))
+}
+
+fn foreign(machine: &MachineSeen) -> bool {
+    machine.config.as_ref().is_some_and(|text| !text.starts_with(HEADER))
 }
 
 /// The machine's interface, unless something keeps it from being touched.
@@ -173,7 +202,7 @@ fn held(plan: &mut Plan<Step>, want: &Want, balancer: &Balancer, machine: &Machi
     let own = balancer.instance.source;
     let interface = balancer.interface.clone().or_else(|| machine.addresses.get(&own).cloned());
     let present = want.packages.source == PackageSource::Present;
-    let (why, hint) = if machine.config.is_some() && !ours(machine) {
+    let (why, hint) = if foreign(machine) {
         (
             format!("{CONFIG} is somebody's own"),
             format!("keep what you need of it, then: ssh {name} sudo mv {CONFIG} {CONFIG}.mine"),
@@ -215,6 +244,26 @@ fn due(balancer: &Balancer, machine: &MachineSeen, interface: &str) -> Option<St
         return Some(format!("keepalived is {}", machine.unit.active));
     }
     machine.pending.then(|| "keepalived has not read its configuration yet".to_owned())
+}
+
+/// Why systemd does not watch over the two daemons as is due.
+fn unsupervised(balancer: &Balancer, machine: &MachineSeen, interface: &str) -> Option<String> {
+    let keepalived = balancer.instance.unit(interface).ok();
+    for (path, is, due) in [
+        (HAPROXY_UNIT, &machine.haproxy_unit, Some(HAPROXY_UNIT_TEXT)),
+        (KEEPALIVED_UNIT, &machine.keepalived_unit, keepalived.as_deref()),
+    ] {
+        match is.as_deref() {
+            None => return Some(format!("there is no {path}")),
+            text if text != due => return Some(format!("{path} is not the one that is due")),
+            Some(_) => {}
+        }
+    }
+    if machine.unit.stale || machine.haproxy_stale {
+        return Some("systemd has not read its files anew".to_owned());
+    }
+    let wrong = machine.ended && machine.healthy == Some(true);
+    wrong.then(|| "keepalived is told that HAProxy ended, and it serves".to_owned())
 }
 
 fn prove(plan: &mut Plan<Step>, want: &Want, seen: &Seen, after: &[StepId]) {

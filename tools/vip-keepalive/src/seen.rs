@@ -9,7 +9,7 @@ use remote::{Command, Error, Host};
 use serde::{Deserialize, Serialize};
 use stage::{Ctx, Failure};
 
-use crate::config::{CONFIG, PENDING, SCRIPT};
+use crate::config::{CONFIG, ENDED, HAPROXY_UNIT, KEEPALIVED_UNIT, PENDING, SCRIPT};
 
 /// The load balancers as they are.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -38,6 +38,14 @@ pub struct MachineSeen {
     pub script: Option<String>,
     /// Mode and owner of the check, such as `755 root`.
     pub script_mode: String,
+    /// The drop-in of haproxy.service.
+    pub haproxy_unit: Option<String>,
+    /// The drop-in of keepalived.service.
+    pub keepalived_unit: Option<String>,
+    /// True when systemd has not read the drop-in of haproxy.service.
+    pub haproxy_stale: bool,
+    /// True when keepalived is told that HAProxy ended.
+    pub ended: bool,
     /// True when the file on the disk was not read by keepalived yet.
     pub pending: bool,
     /// The machine's IPv4 addresses, each with its interface.
@@ -66,16 +74,19 @@ pub async fn observe(fleet: &Fleet, monitor: &str, ctx: &Ctx) -> Result<Seen, Fa
 async fn machine(host: Host, monitor: String) -> Result<MachineSeen, Error> {
     let stat = Command::new("stat").args(["-c", "%a %U", SCRIPT]);
     let check = Command::new(SCRIPT).arg(&monitor);
-    let (version, arping, unit, config, script, pending, addresses, stat) = futures::try_join!(
+    let (version, arping, unit, haproxy, config, script, pending, addresses, stat) = futures::try_join!(
         packages::version(&host, "keepalived"),
         packages::version(&host, "iputils-arping"),
         units::unit(&host, "keepalived.service"),
+        units::unit(&host, "haproxy.service"),
         host.read(CONFIG),
         host.read(SCRIPT),
         host.read(PENDING),
         addresses(&host),
         host.run(&stat),
     )?;
+    let (haproxy_unit, keepalived_unit, ended) =
+        futures::try_join!(host.read(HAPROXY_UNIT), host.read(KEEPALIVED_UNIT), host.read(ENDED))?;
     let healthy = match &script {
         Some(text) if text == crate::config::SCRIPT_TEXT.as_bytes() => {
             Some(host.run(&check).await?.success())
@@ -90,6 +101,10 @@ async fn machine(host: Host, monitor: String) -> Result<MachineSeen, Error> {
         config: text(config),
         script: text(script),
         script_mode: stat.text().trim().to_owned(),
+        haproxy_unit: text(haproxy_unit),
+        keepalived_unit: text(keepalived_unit),
+        haproxy_stale: haproxy.stale,
+        ended: text(ended).is_some_and(|said| said.trim() != "0"),
         pending: pending.is_some(),
         addresses,
         healthy,

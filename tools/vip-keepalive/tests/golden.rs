@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use cluster_doc::Document;
 use stage::{Site, Tool as _};
-use vip_keepalive::config::{Config, SCRIPT, SCRIPT_TEXT};
+use vip_keepalive::config::{Config, ENDED, HAPROXY_UNIT_TEXT, SCRIPT, SCRIPT_TEXT};
 use vip_keepalive::{Seen, VipKeepalive, Want};
 
 fn cases() -> Vec<PathBuf> {
@@ -48,6 +48,10 @@ fn seen(case: &Path, want: &Want) -> Option<Seen> {
             _ => said,
         });
         machine.config = config;
+        let unit = balancer.instance.unit("eth0").unwrap();
+        machine.haproxy_unit =
+            machine.haproxy_unit.take().map(|said| said.replace("wanted", HAPROXY_UNIT_TEXT));
+        machine.keepalived_unit = machine.keepalived_unit.take().map(|said| said.replace("wanted", &unit));
         machine.script = machine.script.take().map(|said| said.replace("wanted", SCRIPT_TEXT));
     }
     Some(seen)
@@ -123,9 +127,11 @@ fn the_real_keepalived_takes_them() {
         return;
     };
     let dir = tempfile::tempdir().unwrap();
+    let ended = dir.path().join("ended");
     let test = |text: &str| {
         let file = dir.path().join("keepalived.conf");
-        std::fs::write(&file, text.replace(SCRIPT, "/usr/bin/true")).unwrap();
+        let text = text.replace(SCRIPT, "/usr/bin/true").replace(ENDED, ended.to_str().unwrap());
+        std::fs::write(&file, text).unwrap();
         let said = Command::new(keepalived).arg("-t").arg("-f").arg(&file).output().unwrap();
         // 2.2.7 ends with SIGTERM to itself where a file has a vrrp_script: then its words alone count.
         let told = String::from_utf8_lossy(&said.stderr).into_owned();

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::fs::{Fs, Kind, Node};
 use super::programs::apt;
-use super::{Host, Hosts, Machine, haproxy, kubeadm, nfs, vrrp};
+use super::{Host, Hosts, Machine, haproxy, kubeadm, nfs, vrrp, words};
+use crate::Window;
 
 /// What a unit does now.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -97,6 +98,59 @@ pub(super) fn fragment(fs: &Fs, name: &str) -> Option<(String, String)> {
     DIRS.iter().map(|d| format!("{d}/{template}@.{kind}")).find(|p| fs.exists(p)).map(|p| (name.clone(), p))
 }
 
+/// The unit's file and its drop-ins below /etc, as systemd reads them; `None` when there is no such unit.
+pub(super) fn definition(fs: &Fs, name: &str) -> Option<String> {
+    let (unit, path) = fragment(fs, name)?;
+    let mut text = fs.text(&path);
+    for drop_in in fs.walk(&format!("/etc/systemd/system/{unit}.d")).iter().filter(|p| p.ends_with(".conf")) {
+        text.push_str(&fs.text(drop_in));
+    }
+    Some(text)
+}
+
+/// Has systemd read all units anew.
+pub(super) fn daemon_reload(machine: &mut Machine) {
+    for unit in machine.services.units.keys().cloned().collect::<Vec<_>>() {
+        let text = definition(&machine.fs, &unit);
+        if let Some(service) = machine.services.units.get_mut(&unit) {
+            service.loaded = text;
+        }
+    }
+}
+
+/// Runs the commands that the loaded definition gives for a moment such as `ExecStopPost`: those that drop-ins
+/// bring. One that the lab does not model is logged, and the journal says so.
+fn hooks(hosts: &Hosts, machine: &mut Machine, unit: &str, moment: &str) {
+    let Some(text) = machine.services.get(unit).loaded else { return };
+    let lines: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix(moment)?.strip_prefix('=')).collect();
+    for line in lines {
+        let argv = words::split(line.trim_start_matches('-')).unwrap_or_default();
+        let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
+        match argv.as_slice() {
+            ["/bin/mkdir", "-p", folder] => drop(machine.fs.mkdir_p(folder, 0o755)),
+            // The address goes with the instance already.
+            ["/sbin/ip", "address", "delete", _, "dev", _] => {}
+            ["/bin/sh", "-c", script] => match said_into(script) {
+                Some((number, file)) => machine.fs.put(file, format!("{number}\n"), 0o644, "root", "root"),
+                None => unknown(hosts, machine, unit, line),
+            },
+            _ => unknown(hosts, machine, unit, line),
+        }
+    }
+}
+
+/// `mkdir -p FOLDER && echo NUMBER >FILE`.
+fn said_into(script: &str) -> Option<(&str, &str)> {
+    let (folder, rest) = script.strip_prefix("mkdir -p ")?.split_once(" && echo ")?;
+    let (number, file) = rest.split_once(" >")?;
+    (number.parse::<i32>().is_ok() && file.starts_with(folder)).then_some((number, file))
+}
+
+fn unknown(hosts: &Hosts, machine: &mut Machine, unit: &str, line: &str) {
+    machine.log(unit, format!("the lab does not model: {line}"));
+    hosts.world().journal.record_unknown(Window::Ssh, &machine.boot.name, &format!("{unit}: {line}"));
+}
+
 pub(super) fn setting(text: &str, key: &str) -> Option<String> {
     text.lines()
         .filter_map(|l| l.trim().split_once('='))
@@ -169,13 +223,14 @@ pub(super) fn disable(machine: &mut Machine, name: &str) -> String {
 /// Starts a unit that the lab gives a meaning to. The error is the log line.
 pub(super) fn start(hosts: &Hosts, host: &Host, unit: &str) -> Result<(), String> {
     let mut machine = host.machine();
-    if let Some((_, path)) = fragment(&machine.fs, unit) {
-        let text = machine.fs.text(&path);
-        machine.services.units.entry(unit.into()).or_default().loaded = Some(text);
-    }
+    // systemd reads a unit when it first needs it, and again on daemon-reload alone.
+    let text = definition(&machine.fs, unit);
+    let service = machine.services.units.entry(unit.into()).or_default();
+    service.loaded = service.loaded.take().or(text);
     if machine.services.active(unit) && unit != "nfs-server.service" {
         return Ok(());
     }
+    hooks(hosts, &mut machine, unit, "ExecStartPre");
     let started = match unit {
         "haproxy.service" => haproxy::start(hosts, host.vmid, &mut machine),
         "keepalived.service" => {
@@ -197,17 +252,22 @@ pub(super) fn start(hosts: &Hosts, host: &Host, unit: &str) -> Result<(), String
         _ => Ok(()),
     };
     match &started {
-        Ok(()) => machine.services.set(unit, State::Active, 0),
+        Ok(()) => {
+            machine.services.set(unit, State::Active, 0);
+            hooks(hosts, &mut machine, unit, "ExecStartPost");
+        }
         Err(line) => {
             machine.log(unit, line.clone());
             machine.services.set(unit, State::Failed, 1);
+            hooks(hosts, &mut machine, unit, "ExecStopPost");
         }
     }
     started
 }
 
-pub(super) fn stop(host: &Host, unit: &str) {
+pub(super) fn stop(hosts: &Hosts, host: &Host, unit: &str) {
     let mut machine = host.machine();
+    let ran = machine.services.active(unit);
     match unit {
         "haproxy.service" => machine.haproxy = None,
         "keepalived.service" => machine.keepalived = None,
@@ -215,6 +275,9 @@ pub(super) fn stop(host: &Host, unit: &str) {
         _ => {}
     }
     machine.services.set(unit, State::Inactive, 0);
+    if ran {
+        hooks(hosts, &mut machine, unit, "ExecStopPost");
+    }
 }
 
 pub(super) fn reload(hosts: &Hosts, host: &Host, unit: &str) -> Result<(), String> {
@@ -275,6 +338,7 @@ pub fn installed(hosts: &Hosts, host: &Arc<Host>, package: &str, upgrade: bool) 
     for unit in units_of(package) {
         let policy = {
             let mut machine = host.machine();
+            daemon_reload(&mut machine);
             if !upgrade {
                 enable(&mut machine, unit);
             }
@@ -286,7 +350,7 @@ pub fn installed(hosts: &Hosts, host: &Arc<Host>, package: &str, upgrade: bool) 
         }
         if upgrade {
             if host.machine().services.active(unit) {
-                stop(host, unit);
+                stop(hosts, host, unit);
             } else {
                 continue;
             }
@@ -297,9 +361,9 @@ pub fn installed(hosts: &Hosts, host: &Arc<Host>, package: &str, upgrade: bool) 
 }
 
 /// What a package's maintainer scripts do when it is removed.
-pub fn removed(_hosts: &Hosts, host: &Arc<Host>, package: &str) {
+pub fn removed(hosts: &Hosts, host: &Arc<Host>, package: &str) {
     for unit in units_of(package) {
-        stop(host, unit);
+        stop(hosts, host, unit);
         disable(&mut host.machine(), unit);
     }
 }

@@ -280,6 +280,12 @@ impl Proxmox {
         state.pools.iter().map(one).collect()
     }
 
+    /// The backup jobs by id.
+    pub fn jobs(&self) -> BTreeMap<String, serde_json::Value> {
+        let state = self.hub.state();
+        state.jobs.iter().map(|(id, job)| (id.clone(), serde_json::Value::Object(job.clone()))).collect()
+    }
+
     /// Somebody migrates a guest, running or not: it is on another node at once, with its volumes on local storages.
     pub fn moved(&self, vmid: u32, node: &str) {
         let mut state = self.hub.state();

@@ -12,6 +12,9 @@ pub struct Unit {
     pub active: String,
     /// `enabled`, `disabled`, `masked`; empty when there is no such unit.
     pub enabled: String,
+    /// True when its files changed since systemd read them: what runs next is not what lies on the disk.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stale: bool,
 }
 
 impl Unit {
@@ -36,12 +39,18 @@ impl Unit {
 /// # Errors
 /// Transport trouble, or a systemctl that fails.
 pub async fn unit(host: &Host, name: &str) -> Result<Unit, Error> {
-    let show = Command::new("systemctl").args(["show", "-p", "LoadState,ActiveState,UnitFileState", name]);
+    let show = Command::new("systemctl").args([
+        "show",
+        "-p",
+        "LoadState,ActiveState,UnitFileState,NeedDaemonReload",
+        name,
+    ]);
     let output = host.ok(&show).await?;
     let text = output.text();
     let of = |key: &str| {
         let line = text.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix('='));
         line.unwrap_or_default().to_owned()
     };
-    Ok(Unit { load: of("LoadState"), active: of("ActiveState"), enabled: of("UnitFileState") })
+    let stale = of("NeedDaemonReload") == "yes";
+    Ok(Unit { load: of("LoadState"), active: of("ActiveState"), enabled: of("UnitFileState"), stale })
 }

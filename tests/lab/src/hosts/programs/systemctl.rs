@@ -5,7 +5,8 @@ use futures::future::BoxFuture;
 
 use super::{Ctx, Entry, Output, Run};
 use crate::hosts::units::{
-    State, disable, enable, fragment, full, masked, reload, setting, start, stop, unit_file_state,
+    State, daemon_reload, definition, disable, enable, fragment, full, masked, reload, setting, start, stop,
+    unit_file_state,
 };
 use crate::hosts::{Machine, words};
 
@@ -81,13 +82,7 @@ fn systemctl<'a>(ctx: &'a mut Ctx, args: &'a [String]) -> BoxFuture<'a, Output> 
             "cat" => show_file(ctx, names),
             "daemon-reload" => {
                 ctx.changes();
-                let mut machine = ctx.machine();
-                for unit in machine.services.units.keys().cloned().collect::<Vec<_>>() {
-                    let text = fragment(&machine.fs, &unit).map(|(_, path)| machine.fs.text(&path));
-                    if let Some(service) = machine.services.units.get_mut(&unit) {
-                        service.loaded = text;
-                    }
-                }
+                daemon_reload(&mut ctx.machine());
                 Output::quiet()
             }
             "enable"
@@ -151,6 +146,8 @@ async fn change(ctx: &mut Ctx, verb: &str, name: &str, now: bool) -> Output {
     let done = match verb {
         "enable" => {
             let text = enable(&mut host.machine(), &unit);
+            // systemctl reloads the manager after enable and its like.
+            daemon_reload(&mut host.machine());
             let started = if now { begin(ctx, &unit).await } else { Output::quiet() };
             return Output::quiet()
                 .with_stderr(text)
@@ -160,7 +157,7 @@ async fn change(ctx: &mut Ctx, verb: &str, name: &str, now: bool) -> Output {
         "disable" => {
             let text = disable(&mut host.machine(), &unit);
             if now {
-                stop(&host, &unit);
+                stop(&hosts, &host, &unit);
             }
             return Output::quiet().with_stderr(text);
         }
@@ -171,7 +168,7 @@ async fn change(ctx: &mut Ctx, verb: &str, name: &str, now: bool) -> Output {
             let _ = machine.fs.symlink("/dev/null", &at);
             drop(machine);
             if now {
-                stop(&host, &unit);
+                stop(&hosts, &host, &unit);
             }
             return Output::quiet().with_stderr(format!("Created symlink '{at}' \u{2192} '/dev/null'.\n"));
         }
@@ -190,15 +187,15 @@ async fn change(ctx: &mut Ctx, verb: &str, name: &str, now: bool) -> Output {
         }
         "start" => return begin(ctx, &unit).await,
         "stop" => {
-            stop(&host, &unit);
+            stop(&hosts, &host, &unit);
             return Output::quiet();
         }
         "restart" => {
-            stop(&host, &unit);
+            stop(&hosts, &host, &unit);
             return begin(ctx, &unit).await;
         }
         "try-restart" if active || restarting => {
-            stop(&host, &unit);
+            stop(&hosts, &host, &unit);
             return begin(ctx, &unit).await;
         }
         "try-restart" => return Output::quiet(),
@@ -352,6 +349,7 @@ fn show(ctx: &mut Ctx, args: &[String], names: &[&str], properties: &[&str], val
                 "ExecMainCode" => i32::from(service.state == State::Failed).to_string(),
                 "MainPID" => service.pid.to_string(),
                 "NeedDaemonReload" => {
+                    let text = definition(&machine.fs, name);
                     if service.loaded.is_some() && service.loaded != text { "yes" } else { "no" }.into()
                 }
                 _ => text.as_deref().and_then(|t| setting(t, "Type")).unwrap_or_else(|| "simple".into()),

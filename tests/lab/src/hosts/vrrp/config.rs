@@ -13,6 +13,8 @@ pub struct Config {
     pub instances: Vec<Instance>,
     /// Scripts and processes that instances track.
     pub scripts: BTreeMap<String, Script>,
+    /// Files that instances track.
+    pub files: BTreeMap<String, TrackFile>,
 }
 
 /// A `vrrp_instance`.
@@ -34,7 +36,7 @@ pub struct Instance {
     pub peers: Vec<Ipv4Addr>,
     /// `virtual_ipaddress`, with prefix length.
     pub addresses: Vec<(Ipv4Addr, u8)>,
-    /// `track_script` and `track_process`, with a weight of their own.
+    /// `track_script`, `track_process` and `track_file`, with a weight of their own.
     pub tracked: Vec<(String, Option<i32>)>,
 }
 
@@ -45,6 +47,17 @@ pub struct Script {
     pub line: String,
     /// Its weight; 0 makes a failure a fault.
     pub weight: i32,
+}
+
+/// A `track_file`.
+#[derive(Clone, Debug, Default)]
+pub struct TrackFile {
+    /// Its path.
+    pub path: String,
+    /// What its number is multiplied with; 0 makes any other number than 0 a fault.
+    pub weight: i32,
+    /// The number that keepalived writes at start when there is no such file (`init_file`).
+    pub initial: Option<i32>,
 }
 
 /// What the check of a file found.
@@ -85,7 +98,7 @@ const GLOBAL: [&str; 24] = [
     "vrrp_min_garp",
 ];
 const SCRIPT: [&str; 8] = ["script", "interval", "timeout", "weight", "fall", "rise", "user", "init_fail"];
-const INSTANCE: [&str; 32] = [
+const INSTANCE: [&str; 34] = [
     "state",
     "interface",
     "virtual_router_id",
@@ -99,6 +112,8 @@ const INSTANCE: [&str; 32] = [
     "virtual_ipaddress",
     "track_script",
     "track_process",
+    "track_file",
+    "higher_prio_send_advert",
     "track_interface",
     "garp_master_delay",
     "garp_master_refresh",
@@ -223,6 +238,10 @@ impl Reader<'_> {
                             ..Instance::default()
                         });
                     }
+                    "track_file" | "vrrp_track_file" if opens => {
+                        self.config.files.insert(first.into(), TrackFile::default());
+                        self.current_script = first.into();
+                    }
                     "global_defs" | "vrrp_sync_group" if opens => {}
                     _ => return false,
                 }
@@ -233,6 +252,17 @@ impl Reader<'_> {
                 GLOBAL.contains(&word)
             }
             ["vrrp_script"] => self.script(word, rest),
+            ["track_file" | "vrrp_track_file"] => {
+                let name = self.current_script.clone();
+                let Some(file) = self.config.files.get_mut(&name) else { return false };
+                match word {
+                    "file" => file.path = first.into(),
+                    "weight" => file.weight = first.parse().unwrap_or(0),
+                    "init_file" => file.initial = Some(first.parse().unwrap_or(0)),
+                    _ => return false,
+                }
+                true
+            }
             ["vrrp_track_process"] => {
                 let name = self.current_script.clone();
                 let Some(script) = self.config.scripts.get_mut(&name) else { return false };
@@ -260,7 +290,7 @@ impl Reader<'_> {
                             _ => self.error(number, format!("Invalid address {word}")),
                         }
                     }
-                    "track_script" | "track_process" => {
+                    "track_script" | "track_process" | "track_file" => {
                         let weight = rest.iter().position(|w| *w == "weight").and_then(|at| rest.get(at + 1));
                         instance.tracked.push((word.into(), weight.and_then(|w| w.parse().ok())));
                     }
@@ -342,6 +372,9 @@ impl Reader<'_> {
             .flat_map(|i| i.tracked.iter().map(|(t, _)| (i.name.clone(), t.clone())))
             .collect();
         for (instance, name) in tracked {
+            if self.config.files.contains_key(&name) {
+                continue;
+            }
             let Some(script) = self.config.scripts.get(&name) else {
                 self.report.lines.push(format!("({instance}) track script {name} not found, ignoring..."));
                 self.report.error = true;

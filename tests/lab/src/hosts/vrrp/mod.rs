@@ -55,6 +55,11 @@ pub fn load(machine: &mut Machine) -> Result<(), String> {
     if report.fatal {
         return Err("Non-existent interface specified in configuration".into());
     }
+    for file in config.files.values() {
+        if let (Some(initial), false) = (file.initial, machine.fs.exists(&file.path)) {
+            machine.fs.put(&file.path, format!("{initial}\n"), 0o644, "root", "root");
+        }
+    }
     machine.keepalived = Some(config);
     Ok(())
 }
@@ -208,6 +213,15 @@ fn gather(hosts: &Hosts) -> Vec<Candidate> {
 fn effective(hosts: &Hosts, machine: &Machine, config: &Config, instance: &Instance) -> Option<i32> {
     let mut priority = i32::from(instance.priority);
     for (name, weight) in &instance.tracked {
+        if let Some(file) = config.files.get(name) {
+            // No number in it counts as 0 (keepalived.conf(5), "track_file").
+            let said: i32 = machine.fs.text(&file.path).trim().parse().unwrap_or(0);
+            match weight.unwrap_or(file.weight) {
+                0 if said != 0 => return None,
+                w => priority += w.saturating_mul(said),
+            }
+            continue;
+        }
         let Some(script) = config.scripts.get(name) else { continue };
         let fine = judge::passes(hosts, machine, script);
         match weight.unwrap_or(script.weight) {
