@@ -189,37 +189,60 @@ async fn the_publishers_manifest_is_adapted_and_what_cannot_change_is_held() {
     assert!(case.journal.changing_since(mark).is_empty());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn destroy_leaves_nodes_clean_and_what_is_not_calicos_alone() {
+/// What Calico leaves on a node, and what somebody else has there.
+const REMAINS: [&str; 3] =
+    ["/etc/cni/net.d/10-calico.conflist", "/etc/cni/net.d/calico-kubeconfig", "/var/lib/calico/nodename"];
+const THEIRS: &str = "/etc/cni/net.d/99-loopback.conf";
+
+/// A cluster with Calico, and nodes that answer SSH and bear its traces.
+async fn with_traces() -> (Case, lab::hosts::Hosts) {
     let (site, cluster, mut spec) = laws::addons::start_with_ssh().await;
     spec["cni"] = json!({});
     let hosts = site.hosts.clone();
     let case = cluster.case(site, spec);
     let said = run::<CniInstall>(&case, &["apply"], &[], &case.document, None).await;
     assert_eq!(said.exit, Exit::Done, "{said}");
-    let files =
-        ["/etc/cni/net.d/10-calico.conflist", "/etc/cni/net.d/calico-kubeconfig", "/var/lib/calico/nodename"];
-    let theirs = "/etc/cni/net.d/99-loopback.conf";
     for (name, ..) in laws::addons::NODES {
         let host = hosts.find(name).unwrap();
-        for file in files.iter().chain([&theirs]) {
+        for file in REMAINS.iter().chain([&THEIRS]) {
             let _ = host.machine().fs.mkdir_p(file.rsplit_once('/').unwrap().0, 0o755);
             host.machine().fs.put(file, "x", 0o644, "root", "root");
         }
     }
-    let gone = run::<CniInstall>(&case, &["destroy", "--yes"], &["--prune-data"], &case.document, None).await;
-    assert_eq!(gone.exit, Exit::Done, "{gone}");
-    assert!(gone.done.iter().any(|step| step == "clean w-2 of Calico"), "{:?}", gone.done);
+    (case, hosts)
+}
+
+fn all_clean(hosts: &lab::hosts::Hosts) {
     for (name, ..) in laws::addons::NODES {
         let host = hosts.find(name).unwrap();
-        for file in files {
+        for file in REMAINS {
             assert!(!host.machine().fs.exists(file), "{name}: {file}");
         }
-        assert!(host.machine().fs.exists(theirs), "{name}");
+        assert!(host.machine().fs.exists(THEIRS), "{name}");
     }
-    let again =
-        run::<CniInstall>(&case, &["destroy", "--yes"], &["--prune-data"], &case.document, None).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn destroy_leaves_nodes_clean_and_what_is_not_calicos_alone() {
+    let destroy = ["destroy", "--yes"];
+    let (case, hosts) = with_traces().await;
+    let gone = run::<CniInstall>(&case, &destroy, &["--prune-data"], &case.document, None).await;
+    assert_eq!(gone.exit, Exit::Done, "{gone}");
+    assert!(gone.done.iter().any(|step| step == "clean w-2 of Calico"), "{:?}", gone.done);
+    all_clean(&hosts);
+    let again = run::<CniInstall>(&case, &destroy, &["--prune-data"], &case.document, None).await;
     assert_eq!((again.exit, again.done.len()), (Exit::Done, 0), "{again}");
+
+    // Killed after each of its steps, and run again.
+    for k in 1..=gone.done.len() {
+        let (case, hosts) = with_traces().await;
+        let dead = run::<CniInstall>(&case, &destroy, &["--prune-data"], &case.document, Some(k)).await;
+        assert!(dead.crashed, "{dead}");
+        let again = run::<CniInstall>(&case, &destroy, &["--prune-data"], &case.document, None).await;
+        assert_eq!(again.exit, Exit::Done, "killed after step {k}: {again}");
+        all_clean(&hosts);
+        assert!(case.journal.unknown().is_empty());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
