@@ -17,7 +17,9 @@ pub use cni::{Bgp, BgpPeer, Cni, CniInstall, CniProvider, Dataplane, Encapsulati
 pub use hardware::{
     CloneMode, Disk, ExistingMachine, GuestKind, Image, Pool, Proxmox, Role, Spread, Template, Ticket,
 };
-pub use site::{BalanceMode, Jump, LoadBalancer, Network, Ssh, Vip, VipPorts};
+pub use site::{
+    BalanceMode, Jump, Listener, ListenerMode, LoadBalancer, Network, Ssh, VaultListener, Vip, VipPorts,
+};
 
 use crate::read::{FromDoc, Node};
 use crate::{Pointer, Refusals};
