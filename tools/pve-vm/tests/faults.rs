@@ -82,7 +82,7 @@ fn actions(changing: bool) -> Vec<Action> {
 
 /// Names a machine or node, or else who was asked, and what to do next.
 fn helps(stderr: &str) -> bool {
-    let names = ["demo-", "node pve", "on pve", "at https://", "asked: https://", "pool k8s-prod"];
+    let names = ["demo-", "node pve", "on pve", "https://", "pool k8s-prod"];
     names.iter().any(|n| stderr.contains(n)) && stderr.contains("hint: ")
 }
 

@@ -1,6 +1,7 @@
 //! The tool's own verbs, against the lab.
 #![allow(
     clippy::unwrap_used,
+    clippy::panic,
     clippy::print_stdout,
     reason = "a test that cannot go on ends, and tells its figures"
 )]
