@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rand::random;
@@ -29,8 +29,12 @@ pub struct Machine {
     pub host_key: String,
     base: PathBuf,
     root: PathBuf,
-    nspawn: Mutex<Option<Child>>,
+    nspawn: Arc<Mutex<Option<u32>>>,
 }
+
+/// What nspawn with --keep-unit ends with when the machine reboots: who started it is to start it again
+/// (systemd's sources, nspawn.c, RESTART=133).
+const REBOOTS: i32 = 133;
 
 /// Runs a program of the test's own side; its output must be good.
 pub(crate) async fn must(program: &str, args: &[&str]) -> Result<()> {
@@ -40,6 +44,24 @@ pub(crate) async fn must(program: &str, args: &[&str]) -> Result<()> {
     }
     let told = String::from_utf8_lossy(&said.stderr).trim().to_owned();
     Err(format!("{program} {}: {told}", args.join(" ")).into())
+}
+
+fn slot(nspawn: &Mutex<Option<u32>>) -> MutexGuard<'_, Option<u32>> {
+    nspawn.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn boot(name: &str, root: &Path) -> std::io::Result<Child> {
+    let log = std::fs::File::create(root.with_file_name("console"))?;
+    Command::new("systemd-nspawn")
+        .args(["--quiet", "--register=no", "--keep-unit", "--boot", "--console=pipe", "--network-bridge=br0"])
+        .arg(format!("--machine={name}"))
+        .arg(format!("--directory={}", root.display()))
+        // A unified hierarchy of the machine's own, whatever the machine that tests has.
+        .env("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1")
+        .stdin(Stdio::null())
+        .stdout(log)
+        .stderr(Stdio::null())
+        .spawn()
 }
 
 impl Machine {
@@ -63,7 +85,7 @@ impl Machine {
             host_key: key.public_key().to_openssh()?,
             base: base.into(),
             root: root.clone(),
-            nspawn: Mutex::new(None),
+            nspawn: Arc::default(),
         };
         machine.mount().await?;
         let put = |path: &str, content: &str, mode: u32| -> Result<()> {
@@ -84,8 +106,8 @@ impl Machine {
         Ok(machine)
     }
 
-    fn child(&self) -> std::sync::MutexGuard<'_, Option<Child>> {
-        self.nspawn.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn nspawn(&self) -> Option<u32> {
+        *slot(&self.nspawn)
     }
 
     /// Switches it on and waits until its SSH server answers.
@@ -97,27 +119,19 @@ impl Machine {
         self.answers().await
     }
 
-    /// Switches it on and waits for nothing.
+    /// Switches it on and waits for nothing. A machine that reboots starts again.
     pub fn press(&self) {
-        let log = std::fs::File::create(self.root.with_file_name("console"));
-        let nspawn = Command::new("systemd-nspawn")
-            .args([
-                "--quiet",
-                "--register=no",
-                "--keep-unit",
-                "--boot",
-                "--console=pipe",
-                "--network-bridge=br0",
-            ])
-            .arg(format!("--machine={}", self.name))
-            .arg(format!("--directory={}", self.root.display()))
-            // What nspawn does where systemd does not run itself: a unified hierarchy of the machine's own.
-            .env("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1")
-            .stdin(Stdio::null())
-            .stdout(log.map_or_else(|_| Stdio::null(), Stdio::from))
-            .stderr(Stdio::null())
-            .spawn();
-        *self.child() = nspawn.ok();
+        let (name, root, nspawn) = (self.name.clone(), self.root.clone(), self.nspawn.clone());
+        let Ok(mut child) = boot(&name, &root) else { return };
+        *slot(&nspawn) = child.id();
+        tokio::spawn(async move {
+            while child.wait().await.is_ok_and(|status| status.code() == Some(REBOOTS)) {
+                let Ok(again) = boot(&name, &root) else { break };
+                child = again;
+                *slot(&nspawn) = child.id();
+            }
+            *slot(&nspawn) = None;
+        });
     }
 
     /// Waits until its SSH server lets people in: it answers a little before the boot is done with (pam_nologin).
@@ -144,7 +158,7 @@ impl Machine {
 
     /// The process that is PID 1 in the machine; it changes with each boot.
     fn leader(&self) -> Option<u32> {
-        let nspawn = self.child().as_ref().and_then(Child::id)?;
+        let nspawn = self.nspawn()?;
         let children = std::fs::read_to_string(format!("/proc/{nspawn}/task/{nspawn}/children")).ok()?;
         children.split_whitespace().next()?.parse().ok()
     }
@@ -156,11 +170,8 @@ impl Machine {
     pub async fn power_off(&self) -> Result<()> {
         let leader = self.leader().ok_or_else(|| format!("{} is off", self.name))?;
         must("kill", &["-KILL", &leader.to_string()]).await?;
-        let child = self.child().take();
-        if let Some(mut child) = child {
-            tokio::time::timeout(Duration::from_secs(10), child.wait()).await??;
-        }
-        Ok(())
+        until(&format!("{} is off", self.name), Duration::from_secs(10), async || self.nspawn().is_none())
+            .await
     }
 
     /// Runs a command in the machine as root, past SSH and the tools.

@@ -36,6 +36,36 @@ pub struct Config {
     pub web: Option<Web>,
     /// TLS ends here; `None` passes it through.
     pub terminate: Option<Terminate>,
+    /// Vault; `None` without it.
+    pub vault: Option<Vault>,
+    /// Ports of the operator's own.
+    pub listeners: Vec<Listener>,
+}
+
+/// The way to Vault.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Vault {
+    /// The port on the shared address.
+    pub listen: u16,
+    /// The port of the servers.
+    pub port: u16,
+    /// The servers.
+    pub servers: Vec<Server>,
+}
+
+/// The way to something of the operator's own.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Listener {
+    /// Its proxy's name.
+    pub name: String,
+    /// True when it is understood as HTTP.
+    pub http: bool,
+    /// The port here and there.
+    pub pair: Pair,
+    /// The path of the health check; `None` connects.
+    pub check: Option<String>,
+    /// The machines.
+    pub servers: Vec<Server>,
 }
 
 /// The way to the API servers.
@@ -89,6 +119,8 @@ pub struct Server {
 pub struct Terminate {
     /// The folder of the certificates.
     pub certificates: &'static str,
+    /// Seconds of Strict-Transport-Security; 0 sends none.
+    pub hsts: u32,
 }
 
 #[derive(Serialize)]
@@ -102,6 +134,8 @@ struct Data<'a> {
     api: Option<&'a Api>,
     web: Option<&'a Web>,
     terminate: Option<&'a Terminate>,
+    vault: Option<&'a Vault>,
+    listeners: &'a [Listener],
 }
 
 /// A configuration as text, and its digest.
@@ -140,6 +174,8 @@ impl Config {
             api: self.api.as_ref(),
             web: self.web.as_ref(),
             terminate: self.terminate.as_ref(),
+            vault: self.vault.as_ref(),
+            listeners: &self.listeners,
         };
         let template = render::Template::new("haproxy.cfg", TEMPLATE);
         template.render(&data).map_err(|e| Failure::internal("cannot render haproxy.cfg").caused_by(&e))
@@ -147,7 +183,7 @@ impl Config {
 
     /// The servers as HAProxy lists them, `backend/server`.
     pub fn servers(&self) -> Vec<String> {
-        let of = |backend: &'static str, servers: &[Server]| -> Vec<String> {
+        let of = |backend: &str, servers: &[Server]| -> Vec<String> {
             servers.iter().map(|s| format!("{backend}/{}", s.name)).collect()
         };
         let mut all = self.api.as_ref().map(|a| of("api", &a.servers)).unwrap_or_default();
@@ -155,14 +191,18 @@ impl Config {
             all.extend(of("http", &web.servers));
             all.extend(of("https", &web.servers));
         }
+        all.extend(self.vault.iter().flat_map(|v| of("vault", &v.servers)));
+        all.extend(self.listeners.iter().flat_map(|l| of(&l.name, &l.servers)));
         all
     }
 
     /// The ports on the shared address, by what they are for.
-    pub fn listeners(&self) -> Vec<(&'static str, u16)> {
+    pub fn ports(&self) -> Vec<(&str, u16)> {
         let api = self.api.iter().map(|a| ("api", a.listen));
         let web = self.web.iter().flat_map(|w| [("http", w.http.listen), ("https", w.https.listen)]);
-        api.chain(web).collect()
+        let vault = self.vault.iter().map(|v| ("vault", v.listen));
+        let own = self.listeners.iter().map(|l| (l.name.as_str(), l.pair.listen));
+        api.chain(web).chain(vault).chain(own).collect()
     }
 }
 

@@ -133,5 +133,5 @@ Files: man 1 lb-render, man 5 cluster-doc";
 }
 
 fn listeners(balancer: &want::Balancer) -> Value {
-    balancer.config.listeners().into_iter().map(|(name, port)| (name.to_owned(), json!(port))).collect()
+    balancer.config.ports().into_iter().map(|(name, port)| (name.to_owned(), json!(port))).collect()
 }

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use cluster_doc::spec::{BalanceMode, Ingress, Kubernetes, LoadBalancer, Packages, Role, Spec, Vip};
+use cluster_doc::spec::{
+    BalanceMode, Ingress, Kubernetes, ListenerMode, LoadBalancer, Packages, Role, Spec, Vip,
+};
 use cluster_doc::{Document, Exit, FilePath, Machine, Pointer, Refusals, Section};
 use fleet::Route;
 use stage::{Failure, Site};
 
-use crate::config::{self, Api, Config, Pair, Server, Terminate, Text, Web};
+use crate::config::{self, Api, Config, Listener, Pair, Server, Terminate, Text, Vault, Web};
 use crate::kubeconfig;
 
 /// The sections that lb-render reads.
@@ -78,7 +80,8 @@ pub fn want(doc: &Document, site: &Site) -> Result<Want, Failure> {
         of(role).map(|m| Server { name: m.name.clone(), address: m.address }).collect()
     };
     let (planes, workers) = (servers(Role::ControlPlane), servers(Role::Worker));
-    if planes.is_empty() && workers.is_empty() {
+    let own = spec.load_balancer.as_ref().is_some_and(|b| b.vault.is_some() || !b.listeners.is_empty());
+    if planes.is_empty() && workers.is_empty() && !own {
         return Err(nothing(doc, &spec, "holds no control plane and no worker: there is nothing to balance"));
     }
     let balancer = spec.load_balancer.clone().unwrap_or_default();
@@ -87,13 +90,16 @@ pub fn want(doc: &Document, site: &Site) -> Result<Want, Failure> {
         Some(kubernetes) if !planes.is_empty() => kubeconfig::ca(&kubernetes.kubeconfig, site)?,
         _ => None,
     };
+    let own = listeners(doc, &balancer, &machines)?;
     let config = |machine: &Machine| Config {
         address: machine.address,
         stats_port: balancer.stats_port.get(),
         api: api(&vip, spec.kubernetes.as_ref(), ca.is_some(), &planes),
         web: web(&vip, spec.ingress.as_ref(), &balancer, &workers),
         terminate: (balancer.mode == BalanceMode::Terminate)
-            .then_some(Terminate { certificates: config::CERTIFICATES }),
+            .then_some(Terminate { certificates: config::CERTIFICATES, hsts: balancer.hsts_seconds }),
+        vault: vault(&balancer),
+        listeners: own.clone(),
     };
     let files: Vec<String> =
         ca.iter().chain(certificates.values()).map(|c| config::digest(c.as_bytes())).collect();
@@ -141,6 +147,68 @@ fn web(vip: &Vip, ingress: Option<&Ingress>, balancer: &LoadBalancer, servers: &
         proxy: if balancer.proxy_protocol { " send-proxy-v2" } else { "" },
         servers: servers.to_vec(),
     })
+}
+
+fn vault(balancer: &LoadBalancer) -> Option<Vault> {
+    let vault = balancer.vault.as_ref()?;
+    let servers = vault.servers.iter().enumerate();
+    let servers = servers.map(|(n, a)| Server { name: format!("vault-{}", n + 1), address: *a });
+    Some(Vault { listen: vault.port.get(), port: vault.server_port.get(), servers: servers.collect() })
+}
+
+/// The operator's own listeners, each with the machines that its selector chooses.
+fn listeners(
+    doc: &Document,
+    balancer: &LoadBalancer,
+    machines: &[Machine],
+) -> Result<Vec<Listener>, Failure> {
+    let mut all: Vec<Listener> = Vec::new();
+    let mut wrong = Refusals::default();
+    let list = Pointer::root().key("spec").key("loadBalancer");
+    for (n, listener) in balancer.listeners.iter().enumerate() {
+        let here = list.key("listeners").index(n);
+        // Named apart from our own proxies, whatever the operator's name is.
+        let name = format!("listener-{}", listener.name);
+        if all.iter().any(|other| other.name == name) {
+            wrong.add(here.key("name"), format!("\"{}\" names two listeners", listener.name));
+        }
+        if listener.role.is_none() && listener.labels.is_empty() {
+            let why = "chooses no machines; write role, labels, or both";
+            wrong.add(here.clone(), why);
+            continue;
+        }
+        let chosen = machines.iter().filter(|m| {
+            listener.role.is_none_or(|role| m.role == role)
+                && listener.labels.iter().all(|(key, value)| m.labels.get(key) == Some(value))
+        });
+        let servers: Vec<Server> =
+            chosen.map(|m| Server { name: m.name.clone(), address: m.address }).collect();
+        if servers.is_empty() {
+            wrong.add(here.clone(), "chooses no machine of the document: no role and labels are such");
+        }
+        let check = listener.check_path.clone();
+        if check.as_ref().is_some_and(|path| !is_path(path)) {
+            let why = "is no path; write for example \"/healthz\", of letters, digits and /._~-?=&%";
+            wrong.add(here.key("checkPath"), why);
+        }
+        let port = listener.port.get();
+        all.push(Listener {
+            name,
+            http: listener.mode == ListenerMode::Http,
+            pair: Pair { listen: port, port: listener.target_port.map_or(port, |p| p.get()) },
+            check,
+            servers,
+        });
+    }
+    if balancer.vault.as_ref().is_some_and(|v| v.servers.is_empty()) {
+        wrong.add(list.key("vault").key("servers"), "names no server");
+    }
+    if wrong.is_empty() { Ok(all) } else { Err(doc.locate(wrong).into()) }
+}
+
+/// What HAProxy takes as a word of its own, and a server as a path.
+fn is_path(text: &str) -> bool {
+    text.starts_with('/') && text.chars().all(|c| c.is_ascii_alphanumeric() || "/._~-?=&%".contains(c))
 }
 
 /// The certificates to serve, each with its key, by file name.

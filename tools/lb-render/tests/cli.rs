@@ -222,3 +222,40 @@ async fn a_cluster_that_comes_to_be_is_verified() {
     assert_eq!(said.exit, Exit::Done, "{said}");
     assert!(!(case.picture)().contains("kubeline-ca.pem"));
 }
+
+#[tokio::test]
+async fn refuses_listeners_that_lead_nowhere() {
+    let case = |listener: Value| {
+        Site::new(Clock::ZERO).unwrap().case(json!({
+            "vip": { "address": "192.0.2.10", "routerId": 7 },
+            "machines": [
+                { "name": "a", "role": "load-balancer", "address": "192.0.2.11" },
+                { "name": "k", "role": "control-plane", "address": "192.0.2.21" },
+            ],
+            "loadBalancer": { "listeners": [listener] },
+        }))
+    };
+    for (listener, why) in [
+        (
+            json!({ "name": "x", "port": 25 }),
+            "listeners[0]: chooses no machines; write role, labels, or both",
+        ),
+        (
+            json!({ "name": "x", "port": 25, "role": "nfs" }),
+            "listeners[0]: chooses no machine of the document",
+        ),
+        (
+            json!({ "name": "x", "port": 25, "role": "control-plane", "checkPath": "/a bind" }),
+            "listeners[0].checkPath: is no path",
+        ),
+        (
+            json!({ "name": "x", "port": 6443, "role": "control-plane" }),
+            "listeners[0].port: port 6443 belongs to spec.vip.ports.api already",
+        ),
+    ] {
+        let case = case(listener);
+        let said = run::<LbRender>(&case, &["render"], &[], &case.document, None).await;
+        assert_eq!(said.exit, Exit::Refused, "{said}");
+        assert!(said.stderr.contains(why) && said.stdout.is_empty(), "{why}: {said}");
+    }
+}

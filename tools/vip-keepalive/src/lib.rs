@@ -14,6 +14,7 @@ pub mod apply;
 pub mod args;
 pub mod check;
 pub mod config;
+pub mod drill;
 pub mod plan;
 pub mod seen;
 pub mod want;
@@ -21,7 +22,7 @@ pub mod want;
 use cluster_doc::{Document, Section};
 use fleet::Fleet;
 use serde_json::{Value, json};
-use stage::{Ctx, Failure, Finding, Guard, NoVerb, Own, Plan, Rendered, Site, Tool};
+use stage::{Ctx, Failure, Finding, Guard, Own, Plan, Rendered, Site, Tool};
 
 pub use plan::Step;
 pub use seen::Seen;
@@ -40,12 +41,13 @@ Examples:
   vip-keepalive render prod-lb-1 -f cluster.json
                                            one machine's files; needs no SSH
   vip-keepalive check -f cluster.json      who holds the address, drift, failing checks
+  vip-keepalive drill -f cluster.json      kill the holder's HAProxy, and measure the gap
 
 Files: man 1 vip-keepalive, man 5 cluster-doc";
     const READS: &'static [Section] = want::READS;
 
     type Flags = args::Flags;
-    type Verb = NoVerb;
+    type Verb = args::Verb;
     type Want = Want;
     type World = Fleet;
     type Seen = Seen;
@@ -121,8 +123,13 @@ Files: man 1 vip-keepalive, man 5 cluster-doc";
         Ok(Some(files))
     }
 
-    fn own(verb: &Self::Verb, _: &Self::Want, _: &Site) -> Result<Own<Self>, Failure> {
-        match *verb {}
+    fn own(verb: &args::Verb, _: &Want, _: &Site) -> Result<Own<Self>, Failure> {
+        let args::Verb::Drill { how, consent } = *verb;
+        Ok(Own::Once {
+            consent: Some(consent),
+            intent: Box::new(move |want, seen| drill::intent(how, want, seen)),
+            run: Box::new(move |fleet, want, seen, ctx| Box::pin(drill::run(how, fleet, want, seen, ctx))),
+        })
     }
 
     fn teardown(want: &Want, seen: &Seen) -> Plan<Step> {

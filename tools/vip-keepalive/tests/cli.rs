@@ -178,3 +178,35 @@ async fn refuses_too_few_and_renders_without_ssh() {
     let said = run::<VipKeepalive>(&case, &["apply"], &[], &case.document, None).await;
     assert_eq!(said.exit, Exit::Refused, "{said}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drill_moves_the_address_and_tells_the_gap() {
+    let site = Site::new(Clock::ZERO).unwrap();
+    let spec = spec(&site).await;
+    let (hosts, vip) = (site.hosts.clone(), site.address(10));
+    let case = site.case(spec);
+    let said = run::<VipKeepalive>(&case, &["apply"], &[], &case.document, None).await;
+    assert_eq!(said.exit, Exit::Done, "{said}");
+    let unasked = run::<VipKeepalive>(&case, &["drill"], &[], &case.document, None).await;
+    assert_eq!(unasked.exit, Exit::Precondition, "nobody was there to be asked: {unasked}");
+    let told = run::<VipKeepalive>(&case, &["drill", "--plan"], &[], &case.document, None).await;
+    assert_eq!(told.exit, Exit::Done, "{told}");
+    assert!(told.stdout.contains("lb-1 holds") && told.stdout.contains("kills HAProxy on it"), "{told}");
+    assert_eq!(hosts.holders(vip), ["lb-1"]);
+
+    for (how, from, to) in [("haproxy", "lb-1", "lb-2"), ("keepalived", "lb-2", "lb-1")] {
+        let drill = ["drill", "--yes", "--how", how];
+        let said = run::<VipKeepalive>(&case, &drill, &[], &case.document, None).await;
+        assert_eq!(said.exit, Exit::Done, "{said}");
+        let report: Value = serde_json::from_str(&said.stdout).unwrap();
+        assert_eq!((&report["from"], &report["to"]), (&json!(from), &json!(to)), "{said}");
+        assert!(report["gapMs"].is_u64() && report["attempts"].as_u64() > Some(20), "{said}");
+        assert_eq!(hosts.holders(vip), [to]);
+    }
+    // With one of the others down it would risk an outage.
+    hosts.power_off(hosts.find("lb-3").unwrap().vmid);
+    let said = run::<VipKeepalive>(&case, &["drill", "--yes"], &[], &case.document, None).await;
+    assert_eq!(said.exit, Exit::Precondition, "{said}");
+    assert!(said.stderr.contains("1 machines beside lb-1 are healthy, and 2 have to be"), "{said}");
+    assert_eq!(hosts.holders(vip), ["lb-1"]);
+}

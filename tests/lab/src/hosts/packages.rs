@@ -217,9 +217,10 @@ pub fn unpack(machine: &mut Machine, name: &str, version: &str) {
         )
     };
     match name {
-        "haproxy" => {
-            unit("haproxy.service", &service("/usr/sbin/haproxy -Ws -f $CONFIG -p $PIDFILE", "notify"))
-        }
+        "haproxy" => unit(
+            "haproxy.service",
+            &service("/usr/sbin/haproxy -Ws -f $CONFIG -p $PIDFILE\nRestart=always", "notify"),
+        ),
         "keepalived" => unit("keepalived.service", &service("/usr/sbin/keepalived --dont-fork", "notify")),
         "chrony" => unit("chrony.service", &service("/usr/sbin/chronyd", "forking")),
         "containerd" | "containerd.io" => {

@@ -219,6 +219,14 @@ fn vip(spec: &Spec, wrong: &mut Refusals) {
     }
     if let Some(balancer) = &spec.load_balancer {
         claim(at("loadBalancer").key("statsPort"), balancer.stats_port, "spec.loadBalancer.statsPort");
+        let here = at("loadBalancer");
+        if let Some(vault) = &balancer.vault {
+            claim(here.key("vault").key("port"), vault.port, "spec.loadBalancer.vault.port");
+        }
+        for (n, listener) in balancer.listeners.iter().enumerate() {
+            let here = here.key("listeners").index(n);
+            claim(here.key("port"), listener.port, &format!("the listener \"{}\"", listener.name));
+        }
     }
 }
 

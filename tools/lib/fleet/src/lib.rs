@@ -206,15 +206,7 @@ pub fn failure(doing: impl Into<String>, error: &Error) -> Failure {
     }
 }
 
+/// An error with all that caused it, on one line.
 fn chain(error: &Error) -> String {
-    let mut said = error.to_string();
-    let mut next = std::error::Error::source(error);
-    while let Some(source) = next {
-        let more = source.to_string();
-        if !said.ends_with(&more) {
-            said = format!("{said}: {more}");
-        }
-        next = source.source();
-    }
-    said
+    Failure::transient("").caused_by(error).causes.join(": ")
 }

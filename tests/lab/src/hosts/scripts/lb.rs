@@ -8,12 +8,14 @@ use futures::future::BoxFuture;
 use super::Script;
 use crate::hosts::haproxy::{self, stats};
 use crate::hosts::programs::{Ctx, Output, Run};
+use crate::hosts::units;
 
 /// The scripts.
 pub const TABLE: &[Script] = &[
     ("lb-render-socket v1", false, Run::Quick(socket)),
     ("vip-keepalive-check v1", false, Run::Quick(check)),
     ("vip-keepalive-connect v1", false, Run::Slow(connect)),
+    ("vip-keepalive-break v1", false, Run::Slow(break_it)),
 ];
 
 /// `$1` the URL of HAProxy's monitor on this machine.
@@ -40,6 +42,32 @@ fn connect<'a>(ctx: &'a mut Ctx, args: &'a [String]) -> BoxFuture<'a, Output> {
             Ok(_) => Output::quiet(),
             Err(e) => Output::fail(1, format!("bash: connect: {e}")),
         }
+    }
+    .boxed()
+}
+
+/// `$1` what is killed. systemd starts it again a moment later; by then another machine has the address. A link that
+/// goes down and a reboot are not modelled.
+fn break_it<'a>(ctx: &'a mut Ctx, args: &'a [String]) -> BoxFuture<'a, Output> {
+    async move {
+        let unit = match args.first().map(String::as_str) {
+            Some("haproxy") => "haproxy.service",
+            Some("keepalived") => "keepalived.service",
+            _ => return ctx.unknown("vip-keepalive-break v1", args),
+        };
+        if !ctx.machine().services.active(unit) {
+            return Output::code(1);
+        }
+        ctx.changes();
+        let (hosts, host) = (ctx.hosts.clone(), ctx.host.clone());
+        units::stop(&hosts, &host, unit);
+        hosts.settle();
+        // Restart=always in the packages' units, or in a drop-in.
+        let again = units::definition(&host.machine().fs, unit);
+        if again.is_some_and(|text| text.lines().any(|l| l.trim() == "Restart=always")) {
+            let _ = units::start(&hosts, &host, unit);
+        }
+        Output::quiet()
     }
     .boxed()
 }

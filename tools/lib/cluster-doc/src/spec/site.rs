@@ -3,7 +3,8 @@
 use std::net::Ipv4Addr;
 
 use crate::read::{choice, section};
-use crate::types::{BridgeName, Cidr, DnsName, FilePath, Port, RouterId, UserName};
+use crate::spec::Role;
+use crate::types::{BridgeName, Cidr, DnsName, FilePath, Labels, Name, Port, RouterId, UserName};
 
 section! {
     /// The network of all machines.
@@ -104,6 +105,48 @@ choice! {
     }
 }
 
+choice! {
+    /// What the load balancers understand of a listener's traffic.
+    pub enum ListenerMode {
+        /// Bytes.
+        Tcp = "tcp",
+        /// HTTP: the client's address is told in X-Forwarded-For.
+        Http = "http",
+    }
+}
+
+section! {
+    /// A port of the operator's own on the shared address.
+    pub struct Listener {
+        /// Its name.
+        name: Name,
+        /// What is understood of its traffic.
+        mode: ListenerMode = ListenerMode::Tcp,
+        /// The port on the shared address.
+        port: Port,
+        /// The port on the machines; the same unless said.
+        target_port: Option<Port>,
+        /// Machines of this role serve it.
+        role: Option<Role>,
+        /// Machines that have all these labels serve it.
+        labels: Labels,
+        /// The path that a machine has to answer with a 200; a connection is enough unless said.
+        check_path: Option<String>,
+    }
+}
+
+section! {
+    /// Vault behind the shared address.
+    pub struct VaultListener {
+        /// The port on the shared address.
+        port: Port = port(8200),
+        /// The servers' addresses; the active one gets the connections.
+        servers: Vec<Ipv4Addr>,
+        /// The port of the servers.
+        server_port: Port = self::port(8200),
+    }
+}
+
 section! {
     /// HAProxy on the load balancers.
     pub struct LoadBalancer {
@@ -115,6 +158,12 @@ section! {
         proxy_protocol: bool = false,
         /// Certificate files or folders (PEM, key and chain in one file), for terminate.
         certificates: Vec<FilePath>,
+        /// Seconds for which browsers are to insist on HTTPS (HSTS), for terminate; 0 tells them nothing.
+        hsts_seconds: u32 = 0,
+        /// More ports on the shared address.
+        listeners: Vec<Listener>,
+        /// Vault behind the shared address, for those who know one URL only.
+        vault: Option<VaultListener>,
     }
 }
 
@@ -125,6 +174,9 @@ impl Default for LoadBalancer {
             stats_port: port(8404),
             proxy_protocol: false,
             certificates: Vec::new(),
+            hsts_seconds: 0,
+            listeners: Vec::new(),
+            vault: None,
         }
     }
 }
