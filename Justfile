@@ -65,7 +65,8 @@ man PAGE="kubeline.7":
 
 # every crash point of every tool and of the pipeline
 sweep:
-    KUBELINE_SWEEP=all cargo test --release -p pipeline --test sweep -- --nocapture
+    KUBELINE_SWEEP=all cargo test --release --workspace --no-fail-fast --test cli --test laws --test crash \
+        --test faults --test kadm_sweeps --test sweep -- --nocapture
 
 # times and memory of the pipeline in the lab
 bench:
@@ -74,3 +75,7 @@ bench:
 # 200 failovers on real machines: p50, p99, largest gap; root
 bench-failover DRILLS="200":
     KUBELINE_HOSTS=1 KUBELINE_DRILLS="$1" cargo test --workspace --test bench -- --nocapture
+
+# our server-side apply beside kubectl's: time and memory
+bench-apply *ARGS:
+    scripts/bench-apply "$@"

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::hosts::Hosts;
 use crate::kube::Kube;
 use crate::kube::artefacts::Artefacts;
-use crate::pve::{Generation, Proxmox, ProxmoxConfig};
+use crate::pve::{Generation, NodeConfig, Proxmox, ProxmoxConfig};
 use crate::world::{Shared, World};
 use crate::{Clock, Faults, Journal, Subnet, twin};
 
@@ -30,6 +30,10 @@ pub struct Config {
     pub ssh_port: u16,
     /// The cluster's name in the twin document.
     pub name: String,
+    /// How many nodes the Proxmox cluster has, 1 to 50.
+    pub nodes: u8,
+    /// The rights of users and tokens at Proxmox instead of the lab's own, which are the least.
+    pub rights: Option<Vec<crate::pve::Acl>>,
     /// True when the images have qemu-guest-agent, which plain cloud images have not.
     pub agent: bool,
 }
@@ -45,6 +49,8 @@ impl Config {
             pve_port: 8006,
             ssh_port: 2222,
             name: "demo".into(),
+            nodes: 3,
+            rights: None,
             agent: false,
         }
     }
@@ -85,11 +91,22 @@ impl Lab {
         });
         let kube = Kube::new(world.clone());
         let hosts = Hosts::new(world.clone(), Arc::new(kube.clone()), config.ssh_port);
-        let proxmox = ProxmoxConfig {
+        let mut proxmox = ProxmoxConfig {
             port: config.pve_port,
             agent_in_images: config.agent,
-            ..ProxmoxConfig::of(config.generation)
+            // Backup jobs need it, which the document has.
+            ..ProxmoxConfig::of(config.generation).grant("/", "Sys.Modify")
         };
+        let one = proxmox.nodes.first().cloned();
+        proxmox.nodes = (1..=config.nodes)
+            .filter_map(|n| Some(NodeConfig { name: format!("pve{n}"), host: 200 + n, ..one.clone()? }))
+            .collect();
+        if let Some(rights) = config.rights.take() {
+            for user in &mut proxmox.users {
+                user.acl.clone_from(&rights);
+                user.tokens.iter_mut().for_each(|t| t.acl.clone_from(&rights));
+            }
+        }
         let pve = Proxmox::start(world.clone(), Arc::new(hosts.clone()), proxmox)?;
         for (n, node) in pve.nodes().iter().enumerate() {
             pve.add_template(9000 + n as u32, twin::TEMPLATE, node, "local-lvm");

@@ -6,7 +6,7 @@ mod site;
 
 use std::path::PathBuf;
 
-use lab::world::Machines;
+use lab::world::{Kubernetes as _, Machines};
 use site::{Client, Said, Site, until};
 
 /// Keepalived and HAProxy on one machine, so that the cluster has its address.
@@ -335,4 +335,94 @@ async fn an_endpoint_that_nobody_serves() {
     assert!(said.err.contains("dial tcp") && said.err.contains("connect: no route to host"), "{said:?}");
     let said = cp1.run("sudo -n -- kubeadm token create").await;
     assert_eq!(said.exit, Some(1), "{said:?}");
+}
+
+/// A transcript without what a cgroup v1 kernel, a restart of the API server and random names add to it.
+fn calm(lines: Vec<String>) -> Vec<String> {
+    let noise = |l: &String| {
+        l.contains("[apiclient] Error getting Pods")
+            || l.contains("postupgrade.go:105]")
+            || l.contains("request.go:1196]")
+            || l.trim().is_empty()
+    };
+    let path = |w: &str| match w.trim_matches('"') {
+        p if p.starts_with("/etc/kubernetes/tmp/") => "TMP".to_string(),
+        _ => w.to_string(),
+    };
+    let lines = lines.into_iter().filter(|l| !noise(l));
+    lines.map(|l| l.split(' ').map(path).collect::<Vec<_>>().join(" ")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upgrade_speaks_as_the_recorded_one() {
+    let site = Site::with_kubernetes();
+    balancer(&site).await;
+    let cp1 = prepared(&site, "cp1", 21).await;
+    let said = init(&site, &cp1).await;
+    assert_eq!(said.exit, Some(0), "{said:?}");
+    let secrets = secrets(&said);
+    let cp2 = prepared(&site, "cp2", 22).await;
+    let w1 = prepared(&site, "w1", 31).await;
+    for (host, plane) in [(&cp2, true), (&w1, false)] {
+        let said = host.run(&join(&site, &secrets, plane)).await;
+        assert_eq!(said.exit, Some(0), "{said:?}");
+    }
+    let api = format!("curl -fsS -k https://{}:6443/readyz", site.address(10));
+    until("the VIP serves the API", async || cp1.run(&api).await.out == "ok").await;
+    // kubeadm's own limits: never newer than itself, one minor at a time, no control plane that is not Ready.
+    let said = cp1.run("sudo -n -- kubeadm upgrade apply v1.36.3 --yes").await;
+    assert_eq!(said.exit, Some(1), "{said:?}");
+    assert!(
+        said.err.contains("higher than the kubeadm version") || said.err.contains("NotReady"),
+        "{said:?}"
+    );
+    for host in [&cp1, &cp2, &w1] {
+        host.ok("sudo -n -- apt-get install -y kubeadm=1.36.3-1.1").await;
+    }
+    network(&site).await;
+    let said = cp1.run("sudo -n -- kubeadm upgrade apply v1.36.3 --yes").await;
+    upgraded("upgrade-apply-success", &said, &site, "cp1", 21);
+    let said = w1.run("sudo -n -- kubeadm upgrade node").await;
+    upgraded("upgrade-node-worker", &said, &site, "w1", 31);
+    let said = cp2.run("sudo -n -- kubeadm upgrade node").await;
+    upgraded("upgrade-node-cp", &said, &site, "cp2", 22);
+    let said = cp1.run("sudo -n -- kubeadm certs renew all").await;
+    upgraded("certs-renew-all", &said, &site, "cp1", 21);
+    site.nothing_unknown();
+}
+
+/// A pod network, so that nodes are Ready.
+async fn network(site: &Site) {
+    let id = site.kube.window.as_ref().unwrap().clusters().remove(0);
+    let kube = site.kube.window.as_ref().unwrap();
+    kube.put(
+        &id,
+        serde_json::json!({ "apiVersion": "apps/v1", "kind": "DaemonSet",
+            "metadata": { "name": "calico-node", "namespace": "kube-system" },
+            "spec": { "selector": { "matchLabels": { "k8s-app": "calico-node" } },
+                "template": { "metadata": { "labels": { "k8s-app": "calico-node" } },
+                    "spec": { "hostNetwork": true, "tolerations": [{ "operator": "Exists" }],
+                        "containers": [{ "name": "calico-node", "image": "quay.io/calico/node:v3.32.1" }] } } } }),
+    );
+    let ready = |n: &serde_json::Value| {
+        let all = n["status"]["conditions"].as_array();
+        all.into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True")
+    };
+    until("all nodes are ready", async || kube.list(&id, "v1", "Node").iter().all(ready)).await;
+}
+
+/// Compares a run of `upgrade` or `certs` with the recorded one.
+fn upgraded(name: &str, said: &Said, site: &Site, host: &str, last: u8) {
+    let Some(facts) = facts() else {
+        println!("skipped: no facts folder beside the workspace");
+        return;
+    };
+    assert_eq!(said.exit, Some(0), "{name}: {said:?}");
+    let recorded = std::fs::read_to_string(facts.join(format!("kubeadm/{name}.stdout"))).unwrap();
+    let want = calm(plain(&recorded, &[]));
+    let got = calm(plain(&said.out, &names(site, host, last)));
+    for (index, line) in want.iter().enumerate() {
+        assert_eq!(got.get(index), Some(line), "{name}, line {index} of standard output");
+    }
+    assert_eq!(got.len(), want.len(), "{name}: {got:#?}");
 }

@@ -14,7 +14,7 @@ pub const NODES: [(&str, u8, &str); 3] =
 
 /// Machines, a cluster of three nodes without a pod network, and a document for both.
 ///
-/// The document has the machines, `vip`, `kubernetes`, `ssh` and `artifacts`; a test adds its tool's section.
+/// The document has the machines, `vip`, `kubernetes` and `artifacts`; a test adds its tool's section.
 ///
 /// # Panics
 /// When the lab does not start.
@@ -29,7 +29,7 @@ pub async fn start() -> (Site, Cluster, Value) {
     (site, cluster, spec)
 }
 
-/// The same with machines that answer SSH.
+/// The same with machines that answer SSH, and `ssh` in the document.
 ///
 /// # Panics
 /// When the lab does not start.
@@ -40,6 +40,7 @@ pub async fn start_with_ssh() -> (Site, Cluster, Value) {
         cluster.node(name, site.address(last), role == "control-plane");
         add(&mut spec, site.machine(name, role, last).await.unwrap());
     }
+    spec["ssh"] = site.ssh();
     cluster.until("three nodes", |c| c.list("v1", "Node").len() == 3).await.unwrap();
     (site, cluster, spec)
 }
@@ -49,7 +50,7 @@ async fn empty() -> (Site, Cluster, Value) {
     let site = Site::new(Clock::ZERO).unwrap();
     let cluster = Cluster::start(&site).await.unwrap();
     let spec = json!({
-        "vip": cluster.vip(), "machines": [], "kubernetes": cluster.kubernetes(), "ssh": site.ssh(),
+        "vip": cluster.vip(), "machines": [], "kubernetes": cluster.kubernetes(),
         "artifacts": cluster.artifacts(),
     });
     (site, cluster, spec)

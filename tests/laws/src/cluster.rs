@@ -27,7 +27,7 @@ const PORT: u16 = 6443;
 const VERSION: &str = "1.36.2";
 
 /// Kinds that a run leaves objects of. Pods and what controllers make beside them follow from these.
-const KINDS: [(&str, &str); 24] = [
+const KINDS: [(&str, &str); 29] = [
     ("v1", "Namespace"),
     ("v1", "Node"),
     ("v1", "ConfigMap"),
@@ -50,6 +50,11 @@ const KINDS: [(&str, &str); 24] = [
     ("apiregistration.k8s.io/v1", "APIService"),
     ("apiextensions.k8s.io/v1", "CustomResourceDefinition"),
     ("operator.tigera.io/v1", "Installation"),
+    ("crd.projectcalico.org/v1", "IPPool"),
+    ("crd.projectcalico.org/v1", "FelixConfiguration"),
+    ("crd.projectcalico.org/v1", "BGPConfiguration"),
+    ("crd.projectcalico.org/v1", "BGPPeer"),
+    ("crd.projectcalico.org/v1", "GlobalNetworkPolicy"),
     ("traefik.io/v1alpha1", "TLSOption"),
     ("cert-manager.io/v1", "ClusterIssuer"),
 ];

@@ -48,12 +48,17 @@ impl Site {
     /// A case of this lab with this document.
     pub fn case(self, document: &Value) -> Case {
         let net = self.lab.world.net.host(0).to_string();
+        let read = |name: &str| std::fs::read_to_string(self.dir.path().join(name)).unwrap_or_default();
+        // Proxmox keeps the operator's key percent-encoded.
+        let operator = read("id_ed25519.pub").split_whitespace().nth(1).unwrap_or("none").to_owned();
+        let operator = operator.replace('/', "%2F").replace('+', "%2B").replace('=', "%3D");
         let same = vec![
+            (format!("ssh-ed25519%20{operator}"), "<the operator's key>".to_owned()),
+            (read("id_ed25519.pub").trim().to_owned(), "<the operator's key>%20lab".to_owned()),
             (self.dir.path().display().to_string(), "DIR".to_owned()),
             (net.trim_end_matches('0').to_owned(), "NET.".to_owned()),
             (self.lab.artefacts.address().to_string(), "ARTEFACTS".to_owned()),
         ];
-        let read = |name: &str| std::fs::read_to_string(self.dir.path().join(name)).unwrap_or_default();
         let token = read("pve-token").trim().split_once('=').map(|(_, secret)| secret.to_owned());
         // The line of the key that holds the secret half.
         let key = read("id_ed25519").lines().nth(3).map(str::to_owned);

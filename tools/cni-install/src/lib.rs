@@ -8,18 +8,28 @@
 //! * **Needs** the kubeconfig that kadm-bootstrap wrote, and the manifest `tigera-operator` from its address, the
 //!   cache or `--bundle`.
 
+mod args;
+mod manifest;
+mod nodes;
 mod objects;
 mod plan;
+mod probe;
+mod rules;
 mod seen;
+mod versions;
 mod want;
 
-pub use seen::Found;
+pub use nodes::{CLEAN, LOOK};
+pub use plan::Step;
+pub use probe::Row;
+pub use seen::{Found, Pool};
 pub use want::Want;
 
-use addon::{Flags, Installer, Step, Texts, View, World};
+use addon::{Installer, Texts, View, World};
 use cluster_doc::{Document, Section};
+use fleet::Fleet;
 use serde_json::{Value, json};
-use stage::{Ctx, Failure, Plan, Site};
+use stage::{Ctx, Failure, Finding, Guard, Plan, Site};
 
 /// The tool.
 pub type CniInstall = addon::Tool<Calico>;
@@ -43,6 +53,7 @@ Files:
     const READS: &'static [Section] = &[
         Section::Network,
         Section::Vip,
+        Section::Ssh,
         Section::Pools,
         Section::Machines,
         Section::Kubernetes,
@@ -51,13 +62,13 @@ Files:
         Section::Registry,
     ];
 
-    type Flags = Flags;
+    type Flags = args::Flags;
     type Want = Want;
-    type Beside = ();
+    type Beside = Option<Fleet>;
     type Found = Found;
     type Step = Step;
 
-    fn want(flags: &Flags, doc: &Document, site: &Site) -> Result<Want, Failure> {
+    fn want(flags: &args::Flags, doc: &Document, site: &Site) -> Result<Want, Failure> {
         want::want(flags, doc, site)
     }
 
@@ -66,16 +77,43 @@ Files:
         Ok(want)
     }
 
-    async fn connect(_want: &Want, _ctx: &Ctx) -> Result<(), Failure> {
-        Ok(())
+    /// The nodes are of interest only when they are to be left clean.
+    async fn connect(want: &Want, ctx: &Ctx) -> Result<Option<Fleet>, Failure> {
+        match &want.route {
+            Some(route) if ctx.verb() == "destroy" => Fleet::connect(route, ctx).await.map(Some),
+            _ => Ok(None),
+        }
     }
 
-    async fn look(world: &World<()>, _want: &Want, _ctx: &Ctx) -> Result<Found, Failure> {
-        seen::look(&world.cluster).await
+    async fn look(world: &World<Option<Fleet>>, want: &Want, ctx: &Ctx) -> Result<Found, Failure> {
+        seen::look(&world.cluster, world.beside.as_ref(), want, ctx).await
     }
 
     fn plan(want: &Want, seen: &View<Found>) -> Plan<Step> {
         plan::plan(want, seen)
+    }
+
+    async fn lock(
+        world: &World<Option<Fleet>>,
+        machines: Vec<&str>,
+        ctx: &Ctx,
+    ) -> Result<Option<Guard>, Failure> {
+        match &world.beside {
+            Some(fleet) => fleet.lock(machines, ctx).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn change(
+        step: &Step,
+        world: &World<Option<Fleet>>,
+        _want: &Want,
+        _ctx: &Ctx,
+    ) -> Result<(), Failure> {
+        match (step, &world.beside) {
+            (Step::Clean { machine }, Some(fleet)) => nodes::clean(fleet, machine).await,
+            _ => Err(Failure::internal(format!("there is no connection to {step}"))),
+        }
     }
 
     fn more_images(want: &Want) -> Result<Vec<String>, Failure> {
@@ -89,5 +127,15 @@ Files:
             "encapsulation": want.settings.encapsulation,
             "podCidr": want.settings.pod_cidr,
         })
+    }
+
+    fn check(_want: &Want, seen: &View<Found>) -> Vec<Finding> {
+        let mut all = addon::findings(&seen.cluster);
+        all.extend(seen::unreached(&seen.beside));
+        all
+    }
+
+    fn teardown(want: &Want, seen: &View<Found>) -> Plan<Step> {
+        plan::teardown(want, seen)
     }
 }

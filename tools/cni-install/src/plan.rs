@@ -1,39 +1,122 @@
 //! What is to be done, and why: pure.
 
-use addon::{Step, View};
+use std::fmt;
+
+use addon::View;
+use serde::{Deserialize, Serialize};
 use stage::{HeldKind, Plan};
 
 use crate::seen::Found;
-use crate::want::{self, Want};
+use crate::versions;
+use crate::want::Want;
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "camelCase", rename_all_fields = "camelCase")]
+#[allow(missing_docs, reason = "the variant says it")]
+pub enum Step {
+    /// A step in the cluster.
+    Cluster { step: addon::Step },
+    /// Removes what is left of Calico on a node.
+    Clean { machine: String },
+}
+
+impl From<addon::Step> for Step {
+    fn from(step: addon::Step) -> Step {
+        Step::Cluster { step }
+    }
+}
+
+impl addon::Change for Step {
+    fn in_cluster(&self) -> Option<&addon::Step> {
+        match self {
+            Step::Cluster { step } => Some(step),
+            Step::Clean { .. } => None,
+        }
+    }
+
+    fn machine(&self) -> Option<&str> {
+        match self {
+            Step::Cluster { .. } => None,
+            Step::Clean { machine } => Some(machine),
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::Cluster { step } => step.fmt(f),
+            Step::Clean { machine } => write!(f, "clean {machine} of Calico"),
+        }
+    }
+}
 
 pub(crate) fn plan(want: &Want, seen: &View<Found>) -> Plan<Step> {
     let mut plan = Plan::new();
-    if let Some((why, hint)) = unfit(want, seen) {
+    if let Some((why, hint)) = unfit(want, &seen.beside) {
         plan.hold(HeldKind::Unmet, "Calico", why, Some(hint));
         return plan;
     }
-    addon::plan(&mut plan, &want.addon, &seen.cluster, &want.access, &[], |step| step);
+    addon::plan(&mut plan, &want.addon, &seen.cluster, &want.access, &[], Step::from);
     addon::hold_lost(&mut plan, &seen.cluster);
     plan
 }
 
 /// Why this cluster cannot have this Calico.
-fn unfit(want: &Want, seen: &View<Found>) -> Option<(String, String)> {
-    if let Some(subnet) = seen.beside.pod_subnet.as_ref().filter(|subnet| **subnet != want.settings.pod_cidr)
-    {
+fn unfit(want: &Want, found: &Found) -> Option<(String, String)> {
+    let settings = &want.settings;
+    if let Some(subnet) = found.pod_subnet.as_ref().filter(|subnet| **subnet != settings.pod_cidr) {
         let why = format!(
             "the cluster was made with the pod network {subnet}, the document says {}",
-            want.settings.pod_cidr
+            settings.pod_cidr
         );
-        return Some((
-            why,
-            format!("write \"podCidr\": \"{subnet}\"; a cluster's pod network cannot be changed"),
-        ));
+        let hint = format!("write \"podCidr\": \"{subnet}\"; a cluster's pod network cannot be changed");
+        return Some((why, hint));
     }
-    let version = seen.beside.version.as_ref().filter(|_| want.pinned)?;
+    if let Some(pool) = found.pool.as_ref().filter(|pool| pool.cidr != settings.pod_cidr) {
+        let why = format!("Calico gives addresses of {}, the document says {}", pool.cidr, settings.pod_cidr);
+        return Some((why, format!("write \"podCidr\": \"{}\"; a pool cannot be changed", pool.cidr)));
+    }
+    if let Some(pool) = found.pool.as_ref().filter(|pool| pool.block_size != u64::from(settings.block_size)) {
+        let why = format!(
+            "nodes have taken blocks of /{}, the document says /{}",
+            pool.block_size, settings.block_size
+        );
+        return Some((why, format!("write \"blockSize\": {}; a pool cannot be changed", pool.block_size)));
+    }
+    if found.installation && !settings.operator {
+        let why = "the Tigera operator has installed Calico here, and two of them would fight".to_owned();
+        return Some((why, "write \"install\": \"operator\", or destroy that one first".to_owned()));
+    }
+    let version = found.version.as_ref().filter(|_| want.pinned)?;
     let minor: u16 = version.trim_start_matches('v').split('.').nth(1)?.parse().ok()?;
-    (!want::fits(minor)).then(|| {
-        let why = format!("Calico {} is not for the cluster's {version}", want.version);
-        (why, "take a Calico that is, by spec.artifacts (tigera-operator)".to_owned())
+    versions::unfit(minor).map(|why| {
+        let name = want.artefacts.first().map_or("tigera-operator", |artefact| artefact.name.as_str());
+        (
+            format!("the cluster is {version}, and {why}"),
+            format!("take a Calico that fits, by spec.artifacts ({name})"),
+        )
     })
+}
+
+/// The objects go, and then what Calico has left on the nodes.
+pub(crate) fn teardown(want: &Want, seen: &View<Found>) -> Plan<Step> {
+    let mut plan = Plan::new();
+    let last = addon::teardown(&mut plan, &want.addon, &seen.cluster, &want.access, Step::from);
+    let found = &seen.beside;
+    // While the cluster may still run Calico, its files are in use.
+    let unknown = matches!(seen.cluster.offline, Some(addon::Offline::NoAnswer { .. }));
+    for (machine, remains) in found.remains.iter().filter(|_| !unknown) {
+        plan.step_after(&last, Step::Clean { machine: machine.clone() }, remains.join(", "));
+    }
+    for (machine, why) in &found.unreachable {
+        plan.hold(HeldKind::Unreachable, machine, why, None);
+    }
+    if want.route.is_none() {
+        let hint =
+            "write spec.ssh, or reboot the nodes after removing /etc/cni/net.d/10-calico.conflist".to_owned();
+        plan.hold(HeldKind::Flag, "the nodes", "without spec.ssh they are not cleaned of Calico", Some(hint));
+    }
+    plan
 }

@@ -1,11 +1,18 @@
-//! What is there.
+//! What is there beside the objects: what the cluster says of itself, and what nodes keep of Calico.
+
+use std::collections::BTreeMap;
 
 use addon::Link;
+use fleet::Fleet;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use stage::Failure;
+use stage::{Ctx, Failure, Finding};
 
-/// What the cluster says of itself.
+use crate::nodes;
+use crate::probe;
+use crate::want::Want;
+
+/// What the cluster says of itself, and what nodes keep.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Found {
@@ -13,16 +20,89 @@ pub struct Found {
     pub version: Option<String>,
     /// The pod network that kubeadm was given.
     pub pod_subnet: Option<String>,
+    /// The pool that Calico gives addresses from.
+    pub pool: Option<Pool>,
+    /// True when the Tigera operator has an Installation to care for.
+    pub installation: bool,
+    /// What is left of Calico on each node; looked at for `destroy` alone.
+    pub remains: BTreeMap<String, Vec<String>>,
+    /// What pods reach; for `check --probe` alone.
+    pub probe: probe::Table,
+    /// Nodes that do not answer, and why; for `destroy` alone.
+    pub unreachable: BTreeMap<String, String>,
 }
 
-pub(crate) async fn look(link: &Link) -> Result<Found, Failure> {
-    let Ok(cluster) = link.cluster() else { return Ok(Found::default()) };
-    let config = cluster.get("v1", "ConfigMap", Some("kube-system"), "kubeadm-config");
-    let (version, config) = futures::try_join!(cluster.version(), config)
-        .map_err(|error| addon::failure("cannot ask the cluster for its settings", &error))?;
+/// A pool of addresses: neither of these can be changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Pool {
+    /// Its network.
+    pub cidr: String,
+    /// The size of its blocks, as a prefix length.
+    pub block_size: u64,
+}
+
+pub(crate) async fn look(
+    link: &Link,
+    fleet: Option<&Fleet>,
+    want: &Want,
+    ctx: &Ctx,
+) -> Result<Found, Failure> {
+    let mut found = match link.cluster() {
+        Ok(cluster) => of_cluster(cluster).await?,
+        Err(_) => Found::default(),
+    };
+    // A look changes nothing, but for this one, which was asked for by name and removes what it made.
+    if let (Some(image), "check", Ok(cluster)) = (&want.probe, ctx.verb(), link.cluster()) {
+        found.probe = probe::run(cluster, image, &want.domain, ctx).await?;
+        ctx.say(&format!("what pods of each node reach:\n{}", probe::shown(&found.probe)));
+    }
+    if let Some(fleet) = fleet {
+        let outcome = fleet.each(ctx, "look for Calico on", nodes::remains).await?;
+        found.remains = outcome.of.into_iter().filter(|(_, remains)| !remains.is_empty()).collect();
+        found.unreachable = outcome.unreachable;
+    }
+    Ok(found)
+}
+
+async fn of_cluster(cluster: &addon::Cluster) -> Result<Found, Failure> {
+    let (version, config, pool, installation) = futures::try_join!(
+        cluster.version(),
+        cluster.get("v1", "ConfigMap", Some("kube-system"), "kubeadm-config"),
+        cluster.get("crd.projectcalico.org/v1", "IPPool", None, "default-ipv4-ippool"),
+        cluster.get("operator.tigera.io/v1", "Installation", None, "default"),
+    )
+    .map_err(|error| addon::failure("cannot ask the cluster for its settings", &error))?;
     let config =
         config.as_ref().and_then(|map| map.pointer("/data/ClusterConfiguration")).and_then(Value::as_str);
-    Ok(Found { version: Some(version), pod_subnet: config.and_then(pod_subnet) })
+    let pool = pool.as_ref().and_then(|pool| pool.get("spec"));
+    Ok(Found {
+        version: Some(version),
+        pod_subnet: config.and_then(pod_subnet),
+        pool: pool.and_then(|pool| {
+            Some(Pool { cidr: pool["cidr"].as_str()?.to_owned(), block_size: pool["blockSize"].as_u64()? })
+        }),
+        installation: installation.is_some(),
+        ..Found::default()
+    })
+}
+
+/// What the probe found to be unreached, a finding for each node.
+pub(crate) fn unreached(found: &Found) -> Vec<Finding> {
+    let mut all = Vec::new();
+    for (node, row) in &found.probe {
+        let mut lacks: Vec<String> = row.silent.iter().cloned().collect();
+        lacks.extend(row.pods.iter().map(|(to, why)| format!("its pod does not reach that of {to}: {why}")));
+        lacks.extend(row.dns.iter().map(|why| format!("its pod finds no name: {why}")));
+        lacks.extend(row.api.iter().map(|why| format!("its pod does not reach the API: {why}")));
+        if !lacks.is_empty() {
+            let hint = format!(
+                "kubectl -n calico-system logs -l k8s-app=calico-node --field-selector spec.nodeName={node}"
+            );
+            all.push(Finding::new(node, lacks.join("; ")).hint(hint));
+        }
+    }
+    all
 }
 
 /// `networking.podSubnet` of kubeadm's ClusterConfiguration.

@@ -1,52 +1,101 @@
 //! What the operator wants: every refusal of input is here.
 
-use addon::{Access, Addon, Artefact, Flags, Installer as _, Pin, Texts};
-use cluster_doc::spec::Encapsulation;
+use addon::{Access, Addon, Artefact, Installer as _, Texts};
+use cluster_doc::spec::{CniInstall, Dataplane, Encapsulation, Role, Spec};
 use cluster_doc::{Document, Pointer, Refusals};
+use fleet::Route;
 use serde::Serialize;
 use stage::{Failure, Site};
 
 use crate::Calico;
+use crate::args::Flags;
 use crate::objects;
+use crate::probe;
+use crate::rules::{self, Autodetect};
+use crate::versions::{self, CALICO, OPERANDS};
 
-/// The release of Calico, with its operator v1.42.3.
-pub(crate) const CALICO: &str = "v3.32.1";
-/// The minor versions of Kubernetes that this release of Calico is tested with (docs.tigera.io, 3.32, requirements).
-const KUBERNETES: std::ops::RangeInclusive<u16> = 34..=36;
-/// Addresses a node takes at once are 2^(32-26).
-pub(crate) const BLOCK: u8 = 26;
-
-/// The operator's manifest, of the tag v3.32.1 of projectcalico/calico.
-const PINS: [Pin; 1] = [Pin {
-    name: "tigera-operator",
-    url: "https://raw.githubusercontent.com/projectcalico/calico/v3.32.1/manifests/tigera-operator.yaml",
-    sha256: "f18e073794207d372606bc3ea6f8fd73972f86d6828f4ba666dfe0d4aa8ab07f",
-    size: 19660,
-}];
-
-/// What the operator v1.42.3 runs for our Installation.
-const OPERANDS: [&str; 7] =
-    ["cni", "csi", "kube-controllers", "node", "node-driver-registrar", "pod2daemon-flexvol", "typha"];
+/// Namespaces of the cluster itself and of these tools: no policy of ours rules them.
+const OPEN: [&str; 10] = [
+    "calico-apiserver",
+    "calico-system",
+    "cert-manager",
+    "kube-node-lease",
+    "kube-public",
+    "kube-system",
+    "monitoring",
+    "nfs-provisioner",
+    "tigera-operator",
+    "traefik",
+];
 
 /// What the templates are filled with.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Settings {
+    /// True when the Tigera operator installs Calico.
+    pub operator: bool,
     /// The network of the pods.
     pub pod_cidr: String,
     /// Calico's word for how packets travel.
     pub encapsulation: &'static str,
-    /// Calico's word for whether nodes exchange routes.
-    pub bgp: &'static str,
+    /// Whether nodes exchange routes.
+    pub bgp: bool,
+    /// AS numbers and routers, where the document has them.
+    pub peering: Option<Peering>,
     /// Addresses a node takes at once, as a prefix.
-    pub block_size: u8,
+    pub block_size: u32,
     /// Bytes of a packet between pods.
     pub mtu: Option<u32>,
+    /// Which of a node's addresses is used.
+    pub autodetect: Autodetect,
+    /// Calico's word for what moves packets.
+    pub dataplane: &'static str,
+    /// Whether what travels between nodes is encrypted.
+    pub wireguard: bool,
     /// The registry and path prefix that images come from, with a slash at the end.
     pub registry: Option<String>,
+    /// The namespace of the ConfigMap with the API's address.
+    pub endpoint_namespace: &'static str,
     /// The address of the API.
     pub api_host: Option<String>,
     /// The port of the API.
     pub api_port: u16,
+    /// Who may talk to whom.
+    pub policies: Option<Policies>,
+}
+
+/// AS numbers and routers.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Peering {
+    /// The nodes' AS number.
+    pub as_number: u32,
+    /// Whether each node peers with each other one.
+    pub mesh: bool,
+    /// The routers.
+    pub peers: Vec<Peer>,
+}
+
+/// A router.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Peer {
+    /// Its address.
+    pub address: String,
+    /// Its AS number.
+    pub as_number: u32,
+}
+
+/// Who may talk to whom: selectors in Calico's language, and where the API is.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Policies {
+    /// Fits production's namespaces.
+    pub is_production: String,
+    /// Fits the namespaces that are ruled and not production's.
+    pub is_rest: String,
+    /// Fits all namespaces that are ruled.
+    pub is_ruled: String,
+    /// The API's addresses, as networks.
+    pub api_nets: Vec<String>,
+    /// The API's ports.
+    pub api_ports: Vec<u16>,
 }
 
 /// What the operator wants.
@@ -54,6 +103,12 @@ pub struct Settings {
 pub struct Want {
     /// How the cluster is reached.
     pub access: Access,
+    /// How the nodes are reached; none without `spec.ssh`.
+    pub route: Option<Route>,
+    /// Whether `check` has pods reach each other, and the image that they run.
+    pub probe: Option<String>,
+    /// The cluster's DNS domain.
+    pub domain: String,
     /// What the templates are filled with.
     pub settings: Settings,
     /// What is fetched.
@@ -83,12 +138,18 @@ impl Want {
     /// # Errors
     /// Exit 4 for another operator than the pinned one.
     pub fn operands(&self) -> Result<Vec<String>, Failure> {
+        // The one of `check --probe` goes along, or a site without internet could not probe.
+        let mut all = vec![probe::IMAGE.to_owned()];
+        if !self.settings.operator {
+            return Ok(all);
+        }
         if !self.pinned {
             return Err(Failure::precondition("cannot know the images of this operator")
                 .because(format!("spec.artifacts takes it from {}", self.version))
                 .hint("ask the operator itself: docker run --rm OPERATOR-IMAGE --print-images=list"));
         }
-        Ok(OPERANDS.iter().map(|name| format!("quay.io/calico/{name}:{CALICO}")).collect())
+        all.extend(OPERANDS.iter().map(|name| format!("quay.io/calico/{name}:{CALICO}")));
+        Ok(all)
     }
 }
 
@@ -109,70 +170,118 @@ impl addon::Wanted for Want {
 pub(crate) fn want(flags: &Flags, doc: &Document, site: &Site) -> Result<Want, Failure> {
     let spec = doc.spec(Calico::READS)?;
     let (kubernetes, cni) = (spec.kubernetes()?, spec.cni()?);
-    let access = Access::new(flags, doc, &spec, site);
-    let artefacts = addon::artefacts(&PINS, spec.artifacts.as_ref());
-    let pinned = artefacts.iter().all(|one| one.url == PINS[0].url);
-    let mut wrong = Refusals::default();
-    let at = |section: &str, field: &str| Pointer::root().key("spec").key(section).key(field);
-    if pinned && !fits(kubernetes.version.minor()) {
-        wrong.add(
-            at("kubernetes", "version"),
-            format!(
-                "{} is not what Calico {CALICO} is for: it is for 1.{} to 1.{}; take one of these, or another Calico by \
-                 spec.artifacts (tigera-operator)",
-                kubernetes.version,
-                KUBERNETES.start(),
-                KUBERNETES.end()
-            ),
-        );
-    }
-    let blocks = 1_u64 << u32::from(BLOCK.saturating_sub(kubernetes.pod_cidr.prefix()));
-    if blocks < access.nodes.len() as u64 {
-        wrong.add(
-            at("kubernetes", "podCidr"),
-            format!(
-                "{} holds {blocks} blocks of 64 addresses for {} nodes; each takes one at least",
-                kubernetes.pod_cidr,
-                access.nodes.len()
-            ),
-        );
-    }
-    // 1280 is the least that IPv6 takes (RFC 8200); more than 9216 no common switch carries.
-    if cni.mtu.is_some_and(|mtu| !(1280..=9216).contains(&mtu)) {
-        wrong.add(
-            at("cni", "mtu"),
-            "is no size of a packet that networks carry; write 1280 to 9216, or leave it out",
-        );
-    }
-    if !wrong.is_empty() {
-        return Err(doc.locate(wrong).into());
-    }
-    let (encapsulation, bgp) = match cni.encapsulation {
-        Encapsulation::VxlanCrossSubnet => ("VXLANCrossSubnet", "Disabled"),
-        Encapsulation::Vxlan => ("VXLAN", "Disabled"),
-        Encapsulation::IpipCrossSubnet => ("IPIPCrossSubnet", "Enabled"),
-        Encapsulation::Ipip => ("IPIP", "Enabled"),
-        Encapsulation::None => ("None", "Enabled"),
+    let access = Access::new(&flags.addon, doc, &spec, site);
+    let pin = match (cni.install, rules::bgp(cni)) {
+        (CniInstall::Operator, _) => versions::OPERATOR,
+        (CniInstall::Manifest, false) => versions::VXLAN,
+        (CniInstall::Manifest, true) => versions::BGP,
     };
+    let artefacts = addon::artefacts(&[pin], spec.artifacts.as_ref());
+    // By its digest: a mirror of the same file is the same Calico.
+    let pinned = artefacts.iter().all(|one| one.sha256.eq_ignore_ascii_case(pin.sha256));
+    let mut wrong = Refusals::default();
+    if let Some(why) = versions::unfit(kubernetes.version.minor()).filter(|_| pinned) {
+        let at = Pointer::root().key("spec").key("kubernetes").key("version");
+        let message = format!(
+            "{} does not fit: {why}; or take that Calico by spec.artifacts ({})",
+            kubernetes.version, pin.name
+        );
+        wrong.add(at, message);
+    }
+    rules::check(cni, kubernetes, spec.vip.as_ref(), access.nodes.len(), &mut wrong);
+    let autodetect = Autodetect::parse(&cni.autodetect);
+    let (Ok(autodetect), true) = (autodetect, wrong.is_empty()) else {
+        return Err(doc.locate(wrong).into());
+    };
+    let machines = doc.machines(&spec);
+    let control_planes =
+        machines.iter().filter(|m| m.role == Role::ControlPlane && !m.leaving).map(|m| m.address.to_string());
     let settings = Settings {
+        operator: cni.install == CniInstall::Operator,
         pod_cidr: kubernetes.pod_cidr.to_string(),
-        encapsulation,
-        bgp,
-        block_size: BLOCK,
+        encapsulation: match cni.encapsulation {
+            Encapsulation::VxlanCrossSubnet => "VXLANCrossSubnet",
+            Encapsulation::Vxlan => "VXLAN",
+            Encapsulation::IpipCrossSubnet => "IPIPCrossSubnet",
+            Encapsulation::Ipip => "IPIP",
+            Encapsulation::None => "None",
+        },
+        bgp: rules::bgp(cni),
+        peering: cni.bgp.as_ref().map(|bgp| Peering {
+            as_number: bgp.as_number,
+            mesh: bgp.mesh,
+            peers: bgp
+                .peers
+                .iter()
+                .map(|peer| Peer { address: peer.address.to_string(), as_number: peer.as_number })
+                .collect(),
+        }),
+        block_size: cni.block_size,
         mtu: cni.mtu,
+        autodetect,
+        dataplane: match cni.dataplane {
+            Dataplane::Iptables => "Iptables",
+            Dataplane::Nftables => "Nftables",
+            Dataplane::Ebpf => "BPF",
+        },
+        wireguard: cni.wireguard,
         registry: spec.registry.as_ref().map(|registry| format!("{}/", registry.trim_end_matches('/'))),
+        endpoint_namespace: match cni.install {
+            CniInstall::Operator => "tigera-operator",
+            CniInstall::Manifest => "kube-system",
+        },
         api_host: spec.vip.as_ref().map(|vip| vip.address.to_string()),
         api_port: spec.vip.as_ref().map_or(6443, |vip| vip.ports.api.get()),
+        policies: cni.policies.as_ref().map(|wanted| policies(wanted, &spec, control_planes.collect())),
     };
     let version = match artefacts.first() {
         Some(own) if !pinned => own.url.clone(),
         _ => CALICO.to_owned(),
     };
+    let nodes = machines.iter().filter(|m| matches!(m.role, Role::ControlPlane | Role::Worker));
+    let route = spec.ssh.as_ref().map(|ssh| Route::new(nodes, ssh, site));
     let addon = Addon::new(Calico::NAME);
-    Ok(Want { access, settings, artefacts, version, pinned, addon, registry: spec.registry.clone() })
+    let image = match &spec.registry {
+        Some(registry) => kube_apply::in_registry(probe::IMAGE, registry),
+        None => probe::IMAGE.to_owned(),
+    };
+    let probe = flags.probe.then_some(image);
+    let domain = kubernetes.dns_domain.to_string();
+    Ok(Want {
+        access,
+        route,
+        probe,
+        domain,
+        settings,
+        artefacts,
+        version,
+        pinned,
+        addon,
+        registry: spec.registry.clone(),
+    })
 }
 
-/// Whether this release of Calico is for that minor version of Kubernetes.
-pub(crate) fn fits(minor: u16) -> bool {
-    KUBERNETES.contains(&minor)
+fn policies(wanted: &cluster_doc::spec::Policies, spec: &Spec, control_planes: Vec<String>) -> Policies {
+    let (key, value) = rules::label(&wanted.production).unwrap_or_default();
+    let mut open: Vec<String> = OPEN.map(str::to_owned).to_vec();
+    open.extend(wanted.except.iter().map(ToString::to_string));
+    open.sort();
+    open.dedup();
+    let open: Vec<String> = open.iter().map(|name| format!("\"{name}\"")).collect();
+    let is_ruled = format!("kubernetes.io/metadata.name not in {{{}}}", open.join(", "));
+    let mut nets: Vec<String> = control_planes;
+    nets.extend(spec.vip.as_ref().map(|vip| vip.address.to_string()));
+    nets.sort();
+    nets.dedup();
+    let mut ports: Vec<u16> = spec.kubernetes.iter().map(|kubernetes| kubernetes.api_port.get()).collect();
+    ports.extend(spec.vip.as_ref().map(|vip| vip.ports.api.get()));
+    ports.sort_unstable();
+    ports.dedup();
+    Policies {
+        is_production: format!("{is_ruled} && {key} == \"{value}\""),
+        is_rest: format!("{is_ruled} && (!has({key}) || {key} != \"{value}\")"),
+        is_ruled,
+        api_nets: nets.iter().map(|address| format!("{address}/32")).collect(),
+        api_ports: ports,
+    }
 }

@@ -18,7 +18,15 @@ async fn start() -> (Site, Cluster, Value) {
 }
 
 async fn case() -> Case {
-    let (site, cluster, spec) = start().await;
+    let (site, cluster, mut spec) = start().await;
+    spec["cni"] = json!({"policies": {}, "bgp": {"asNumber": 64600, "peers": [{"address": "192.0.2.1", "asNumber": 64601}]}});
+    cluster.case(site, spec)
+}
+
+/// The same from the publisher's manifest.
+async fn without_operator() -> Case {
+    let (site, cluster, mut spec) = start().await;
+    spec["cni"] = json!({"install": "manifest", "blockSize": 25, "mtu": 1450});
     cluster.case(site, spec)
 }
 
@@ -143,4 +151,162 @@ async fn a_second_operator_is_told_and_a_killed_one_is_outlived() {
     assert!(said.stderr.contains("run by ann holds the Lease") && said.stdout.is_empty(), "{said}");
     let said = run::<CniInstall>(&case, &["apply"], &[], &case.document, None).await;
     assert_eq!(said.exit, Exit::Done, "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keeps_the_seven_laws_without_the_operator() {
+    laws::addons::keeps_the_laws::<CniInstall>(Vec::new(), without_operator).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_publishers_manifest_is_adapted_and_what_cannot_change_is_held() {
+    let (site, cluster, mut spec) = start().await;
+    spec["cni"] =
+        json!({"install": "manifest", "blockSize": 25, "mtu": 1450, "autodetect": "interface=ens.*"});
+    let kube = cluster.kube.clone();
+    let case = cluster.case(site, spec);
+    let said = run::<CniInstall>(&case, &["apply"], &[], &case.document, None).await;
+    assert_eq!(said.exit, Exit::Done, "{said}");
+    use lab::world::Kubernetes as _;
+    let pool = kube.get("law", "crd.projectcalico.org/v1", "IPPool", None, "default-ipv4-ippool").unwrap();
+    assert_eq!(pool["spec"]["blockSize"], 25);
+    assert_eq!(
+        (&pool["spec"]["vxlanMode"], &pool["spec"]["ipipMode"]),
+        (&json!("CrossSubnet"), &json!("Never"))
+    );
+    let config = kube.get("law", "v1", "ConfigMap", Some("kube-system"), "calico-config").unwrap();
+    assert_eq!(config["data"]["veth_mtu"], "1450");
+    let node =
+        kube.get("law", "apps/v1", "DaemonSet", Some("kube-system"), "calico-node").unwrap().to_string();
+    assert!(node.contains("interface=ens.*") && node.contains("kubernetes-services-endpoint"), "{node}");
+
+    // A pool cannot be changed: nothing is done, and the operator is told what would do.
+    let mark = case.journal.len();
+    let other = case.document.replace("\"blockSize\": 25", "\"blockSize\": 26");
+    let said = run::<CniInstall>(&case, &["apply"], &[], &other, None).await;
+    assert_eq!(said.exit, Exit::Precondition, "{said}");
+    assert!(said.stderr.contains("blocks of /25") && said.stderr.contains("\"blockSize\": 25"), "{said}");
+    assert!(case.journal.changing_since(mark).is_empty());
+}
+
+/// What Calico leaves on a node, and what somebody else has there.
+const REMAINS: [&str; 3] =
+    ["/etc/cni/net.d/10-calico.conflist", "/etc/cni/net.d/calico-kubeconfig", "/var/lib/calico/nodename"];
+const THEIRS: &str = "/etc/cni/net.d/99-loopback.conf";
+
+/// A cluster with Calico, and nodes that answer SSH and bear its traces.
+async fn with_traces() -> (Case, lab::hosts::Hosts) {
+    let (site, cluster, mut spec) = laws::addons::start_with_ssh().await;
+    spec["cni"] = json!({});
+    let hosts = site.hosts.clone();
+    let case = cluster.case(site, spec);
+    let said = run::<CniInstall>(&case, &["apply"], &[], &case.document, None).await;
+    assert_eq!(said.exit, Exit::Done, "{said}");
+    for (name, ..) in laws::addons::NODES {
+        let host = hosts.find(name).unwrap();
+        for file in REMAINS.iter().chain([&THEIRS]) {
+            let _ = host.machine().fs.mkdir_p(file.rsplit_once('/').unwrap().0, 0o755);
+            host.machine().fs.put(file, "x", 0o644, "root", "root");
+        }
+    }
+    (case, hosts)
+}
+
+fn all_clean(hosts: &lab::hosts::Hosts) {
+    for (name, ..) in laws::addons::NODES {
+        let host = hosts.find(name).unwrap();
+        for file in REMAINS {
+            assert!(!host.machine().fs.exists(file), "{name}: {file}");
+        }
+        assert!(host.machine().fs.exists(THEIRS), "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn destroy_leaves_nodes_clean_and_what_is_not_calicos_alone() {
+    let destroy = ["destroy", "--yes"];
+    let (case, hosts) = with_traces().await;
+    let gone = run::<CniInstall>(&case, &destroy, &["--prune-data"], &case.document, None).await;
+    assert_eq!(gone.exit, Exit::Done, "{gone}");
+    assert!(gone.done.iter().any(|step| step == "clean w-2 of Calico"), "{:?}", gone.done);
+    all_clean(&hosts);
+    let again = run::<CniInstall>(&case, &destroy, &["--prune-data"], &case.document, None).await;
+    assert_eq!((again.exit, again.done.len()), (Exit::Done, 0), "{again}");
+
+    // Killed after each of its steps, and run again.
+    for k in 1..=gone.done.len() {
+        let (case, hosts) = with_traces().await;
+        let dead = run::<CniInstall>(&case, &destroy, &["--prune-data"], &case.document, Some(k)).await;
+        assert!(dead.crashed, "{dead}");
+        let again = run::<CniInstall>(&case, &destroy, &["--prune-data"], &case.document, None).await;
+        assert_eq!(again.exit, Exit::Done, "killed after step {k}: {again}");
+        all_clean(&hosts);
+        assert!(case.journal.unknown().is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn images_and_artifacts_are_listed() {
+    let (site, cluster, mut spec) = start().await;
+    spec["registry"] = "mirror.example.org/k".into();
+    spec["cni"] = json!({"install": "manifest"});
+    let case = cluster.case(site, spec);
+    let said = run::<CniInstall>(&case, &["images", "--upstream"], &[], &case.document, None).await;
+    assert_eq!(said.exit, Exit::Done, "{said}");
+    let lines: Vec<&str> = said.stdout.lines().collect();
+    assert_eq!(lines.len(), 4, "{said}");
+    assert!(
+        lines.contains(&"quay.io/calico/node:v3.32.1 mirror.example.org/k/calico/node:v3.32.1"),
+        "{said}"
+    );
+    let said = run::<CniInstall>(&case, &["artifacts"], &[], &case.document, None).await;
+    assert!(
+        said.stdout.starts_with("calico-vxlan ") && said.stdout.ends_with("/calico-vxlan.yaml\n"),
+        "{said}"
+    );
+
+    // What another operator than the pinned one chooses, nobody here knows.
+    let other = case.document.replace("\"manifest\"", "\"operator\"");
+    let said = run::<CniInstall>(&case, &["images"], &[], &other, None).await;
+    assert_eq!(said.exit, Exit::Precondition, "{said}");
+    assert!(said.stderr.contains("--print-images=list") && said.stdout.is_empty(), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_probe_tells_what_reaches_what_and_leaves_nothing() {
+    let (site, cluster, spec) = start().await;
+    let kube = cluster.kube.clone();
+    let case = cluster.case(site, spec);
+    let said = run::<CniInstall>(&case, &["apply"], &[], &case.document, None).await;
+    assert_eq!(said.exit, Exit::Done, "{said}");
+    let said = run::<CniInstall>(&case, &["check"], &["--probe"], &case.document, None).await;
+    assert_eq!(said.exit, Exit::Done, "{said}");
+    assert!(
+        said.stderr.contains("\nfrom \\ to  cp-1  w-1  w-2  DNS  API\ncp-1       .     ok   ok   ok   ok\n"),
+        "{said}"
+    );
+    use lab::world::Kubernetes as _;
+    assert!(kube.get("law", "v1", "Namespace", None, "kubeline-probe").is_none());
+    assert!(case.journal.unknown().is_empty());
+
+    // One way is cut, and names are not found: both are told, by node.
+    let cut = Action::Status(417, "{\"errors\": [\"dial tcp 10.244.0.1:8080: i/o timeout\"]}".into());
+    case.faults.inject(laws::addons::kube("port=8080", 1, cut));
+    case.faults.inject(laws::addons::kube(
+        "host=kubernetes",
+        1,
+        Action::Status(400, "lookup kubernetes: no such host".into()),
+    ));
+    let said = run::<CniInstall>(&case, &["check"], &["--probe"], &case.document, None).await;
+    assert_eq!(said.exit, Exit::Differs, "{said}");
+    assert!(said.stdout.contains("does not reach that of") && said.stdout.contains("i/o timeout"), "{said}");
+    assert!(
+        said.stdout.contains("its pod finds no name: ") && said.stdout.contains("lookup kubernetes"),
+        "{said}"
+    );
+    // No other verb makes pods.
+    let mark = case.journal.len();
+    let said = run::<CniInstall>(&case, &["plan"], &["--probe"], &case.document, None).await;
+    assert_eq!(said.exit, Exit::Done, "{said}");
+    assert!(case.journal.changing_since(mark).is_empty());
 }

@@ -10,15 +10,16 @@ use stage::{Ctx, Failure, Waiting};
 
 use crate::api::{Api, ApiError};
 use crate::drain::{self, Drain};
+use crate::files::Etcd;
 use crate::look::INTENT;
 use crate::observe::{self, TAINTS};
 use crate::roll::{self, Kubelet};
 use crate::step::Step;
 use crate::want::{Node, Want};
-use crate::{MANAGER, World, certificate, etcd, files, hosts, kubeconfig};
+use crate::{MANAGER, World, certificate, certs, etcd, files, hosts, kubeconfig, restore};
 
 /// How long kubeadm may take for one machine.
-const KUBEADM: Duration = Duration::from_secs(900);
+pub(crate) const KUBEADM: Duration = Duration::from_secs(900);
 /// How long evidence may take.
 pub(crate) const EVIDENCE: Duration = Duration::from_secs(300);
 
@@ -65,6 +66,13 @@ pub async fn apply(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result
         Step::Kubelet { host, via, install, hold, configure, ready, .. } => {
             let what = Kubelet { install, hold, configure: *configure, ready: *ready };
             Box::pin(roll::kubelet(on(host)?, &what, &world.api(via, want).await?, want, ctx)).await
+        }
+        Step::Timer { host, files, remove } => hosts::timer(on(host)?, want, files, remove).await,
+        Step::Renew { host } => Box::pin(certs::renew(node_of(want, host)?, on(host)?, want, ctx)).await,
+        Step::Aside { host } => restore::aside(on(host)?).await,
+        Step::Restore { host, backup, identity, content_sha256, .. } => {
+            let node = node_of(want, host)?;
+            Box::pin(restore::restore(node, backup, identity, content_sha256, world, want, ctx)).await
         }
         Step::DropToken { via, id } => drop_token(&world.api(via, want).await?, id).await,
         Step::Kubeconfig { via, server, .. } => write_kubeconfig(via, server, world, want, ctx).await,
@@ -119,16 +127,47 @@ async fn init(host: &Host, world: &World, want: &Want, ctx: &Ctx) -> Result<(), 
     let doing = format!("cannot initialise the cluster on {}", host.name());
     let node = node_of(want, host.name())?;
     let (id, secret) = token();
-    let config = files::init(want, node, Some(&format!("{id}.{secret}")), None)?;
+    let config = files::init(want, node, Some(&format!("{id}.{secret}")), None, Etcd::New)?;
     let note = format!("kubeadm init of the cluster {} began here\n", want.cluster);
     hosts::put(host, &RemoteFile::new(INTENT, note), &doing).await?;
     with_config(host, "init", config, &["init"], &doing).await?;
     host.remove(INTENT).await.map_err(|e| fleet::failure(&doing, &e))?;
+    answers_through_vip(host, &id, world, want, ctx).await.map(drop)
+}
+
+/// Makes the control plane around an etcd and authorities that are there already; gives the API through the VIP.
+///
+/// # Errors
+/// kubeadm's complaints, or what does not answer.
+pub(crate) async fn init_restored(
+    node: &Node,
+    host: &Host,
+    world: &World,
+    want: &Want,
+    ctx: &Ctx,
+) -> Result<Api, Failure> {
+    let doing = format!("cannot initialise the cluster on {}", host.name());
+    let (id, secret) = token();
+    let config = files::init(want, node, Some(&format!("{id}.{secret}")), None, Etcd::Restored)?;
+    with_config(host, "init", config, &["init"], &doing).await?;
+    // What was known of an API before is of the cluster before.
+    world.api.lock().await.take();
+    answers_through_vip(host, &id, world, want, ctx).await
+}
+
+async fn answers_through_vip(
+    host: &Host,
+    id: &str,
+    world: &World,
+    want: &Want,
+    ctx: &Ctx,
+) -> Result<Api, Failure> {
     // kubeadm is content with its own machine; what counts is the address that everybody will use.
     let api = world.api(host.name(), want).await?;
     let what = format!("the API at {}", want.endpoint);
     wait_for_api(&api, &what, ctx).await.map_err(|f| f.hint("lb-render check; vip-keepalive check"))?;
-    drop_token(&api, &id).await
+    drop_token(&api, id).await?;
+    Ok(api)
 }
 
 async fn wait_for_api(api: &Api, what: &str, ctx: &Ctx) -> Result<(), Failure> {
@@ -170,7 +209,7 @@ async fn make_token(api: &Api, doing: &str) -> Result<(String, String), Failure>
 }
 
 /// Seconds since 1970 as RFC 3339 in UTC (days to civil date after Howard Hinnant's algorithm).
-fn rfc3339(seconds: u64) -> String {
+pub(crate) fn rfc3339(seconds: u64) -> String {
     let (days, rest) = ((seconds / 86_400) as i64 + 719_468, seconds % 86_400);
     let era = days.div_euclid(146_097);
     let day = days.rem_euclid(146_097);
@@ -202,7 +241,7 @@ async fn join(
         // Uploaded afresh: the one before may have expired, and nobody else knows this key.
         let fresh = random(b"0123456789abcdef", 64);
         let lead = node_of(want, via)?;
-        let config = files::init(want, lead, None, Some(&fresh))?;
+        let config = files::init(want, lead, None, Some(&fresh), Etcd::New)?;
         let words = ["init", "phase", "upload-certs", "--upload-certs"];
         with_config(
             helper,

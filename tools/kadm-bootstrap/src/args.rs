@@ -1,4 +1,8 @@
-//! The tool's own flags.
+//! The tool's own flags and verbs.
+
+use std::path::PathBuf;
+
+use stage::Consent;
 
 /// Flags of kadm-bootstrap.
 #[derive(clap::Args, Clone, Debug)]
@@ -21,4 +25,42 @@ impl Default for Flags {
     fn default() -> Self {
         Flags { reset_host: Vec::new(), new_cluster: false, max_unavailable: 1, drain_timeout: 600 }
     }
+}
+
+/// Verbs of kadm-bootstrap beside those that all tools have.
+#[derive(clap::Subcommand, Clone, Debug)]
+pub enum Verb {
+    /// Show when the certificates of the control planes end, or renew them
+    Certs {
+        /// Renew those that end soon, one control plane at a time, and restart what uses them
+        #[arg(long)]
+        renew: bool,
+        /// What soon means, in days
+        #[arg(long, value_name = "DAYS", default_value_t = 90, value_parser = clap::value_parser!(u16).range(1..=300))]
+        within: u16,
+        /// Whether it asks first, or only shows what it would do
+        #[command(flatten)]
+        consent: Consent,
+    },
+    /// Save etcd and the cluster's authorities to DIR, encrypted
+    Backup {
+        /// Where the file and its manifest go
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+        /// The age recipient that it is encrypted to, instead of spec.backup.etcd.recipient
+        #[arg(long, value_name = "AGE")]
+        recipient: Option<String>,
+    },
+    /// Make the cluster again from a backup
+    Restore {
+        /// The encrypted file; its manifest lies beside it
+        #[arg(value_name = "FILE")]
+        backup: PathBuf,
+        /// The file with the age identity that opens it
+        #[arg(long, value_name = "KEY")]
+        identity: PathBuf,
+        /// Whether it asks first, or only shows what it would do
+        #[command(flatten)]
+        consent: Consent,
+    },
 }

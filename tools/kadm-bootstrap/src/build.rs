@@ -77,6 +77,11 @@ impl<'a> Build<'a> {
         }
     }
 
+    /// What must be done before a machine may join; empty for one that cannot.
+    pub(crate) fn ready_of(&self, name: &str) -> Vec<StepId> {
+        self.ready.get(name).cloned().unwrap_or_default()
+    }
+
     /// The cluster and its nodes.
     pub(crate) fn cluster(&mut self, course: &Course<'a>, stand: &Stand, states: &States<'_>) {
         let via = match course {

@@ -18,7 +18,7 @@ pub fn check(want: &Want, seen: &Seen) -> Vec<Finding> {
                 let what = if days < 0 { "has ended".to_owned() } else { format!("ends in {days} days") };
                 found.push(
                     Finding::new(name, format!("the certificate {certificate} {what}"))
-                        .hint(format!("on {name}: kubeadm certs renew all, then restart its static pods")),
+                        .hint("kadm-bootstrap certs --renew"),
                 );
             }
         }

@@ -53,14 +53,24 @@ pub fn crictl() -> Command {
     Command::new("crictl").args(["--runtime-endpoint", SOCKET]).sudo().timeout(Duration::from_secs(30))
 }
 
-async fn container(host: &Host) -> Result<String, String> {
-    let list = crictl().args(["ps", "--name", "^etcd$", "--state", "Running", "-o", "json"]);
+/// The ids of the running containers of a static pod.
+///
+/// # Errors
+/// Why the runtime could not be asked.
+pub async fn running(host: &Host, pod: &str) -> Result<Vec<String>, String> {
+    let name = format!("^{pod}$");
+    let list = crictl().args(["ps", "--name", name.as_str(), "--state", "Running", "-o", "json"]);
     let output = host.run(&list).await.map_err(|e| e.to_string())?;
     if !output.success() {
         return Err(output.tail());
     }
     let list: Containers = serde_json::from_slice(&output.stdout).map_err(|e| e.to_string())?;
-    list.containers.into_iter().next().map(|c| c.id).ok_or_else(|| "no container of etcd runs".to_owned())
+    Ok(list.containers.into_iter().map(|c| c.id).collect())
+}
+
+async fn container(host: &Host) -> Result<String, String> {
+    let found = running(host, "etcd").await?;
+    found.into_iter().next().ok_or_else(|| "no container of etcd runs".to_owned())
 }
 
 /// etcdctl in the container, with the certificates that kubeadm made for health checks.

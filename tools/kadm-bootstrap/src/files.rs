@@ -19,6 +19,14 @@ pub const SYSCTL: &str = "/etc/sysctl.d/90-kubeline-kubernetes.conf";
 pub const LIST: &str = "/etc/apt/sources.list.d/kubeline-kubernetes.list";
 /// Its signing key; apt reads the armoured form from a name that ends so.
 pub const KEYRING: &str = "/etc/apt/keyrings/kubeline-kubernetes.asc";
+/// What saves etcd.
+pub const BACKUP: &str = "/usr/local/lib/kubeline/etcd-backup";
+/// The service that runs it.
+pub const BACKUP_SERVICE: &str = "/etc/systemd/system/kubeline-etcd-backup.service";
+/// The timer that starts it.
+pub const BACKUP_TIMER: &str = "/etc/systemd/system/kubeline-etcd-backup.timer";
+/// The timer's unit.
+pub const TIMER_UNIT: &str = "kubeline-etcd-backup.timer";
 /// containerd's configuration.
 pub const CONTAINERD: &str = "/etc/containerd/config.toml";
 /// Marks bootstrap tokens of this tool.
@@ -41,8 +49,28 @@ struct Runtime {
 const LIST_TEXT: &str = include_str!("../templates/kubernetes.list.j2");
 const CONTAINERD_2: &str = include_str!("../templates/containerd-2.toml.j2");
 const CONTAINERD_3: &str = include_str!("../templates/containerd-3.toml.j2");
+const BACKUP_TEXT: &str = include_str!("../templates/etcd-backup.sh.j2");
+const BACKUP_SERVICE_TEXT: &str = include_str!("../templates/etcd-backup.service");
+const BACKUP_TIMER_TEXT: &str = include_str!("../templates/etcd-backup.timer.j2");
 const INIT: &str = include_str!("../templates/init.yaml.j2");
 const JOIN: &str = include_str!("../templates/join.yaml.j2");
+
+/// How etcd is saved by a timer.
+#[derive(Serialize)]
+pub struct Saved {
+    /// The cluster's name.
+    pub cluster: String,
+    /// The age recipient.
+    pub recipient: String,
+    /// The address of the NFS server.
+    pub server: String,
+    /// The folder that it exports.
+    pub export: String,
+    /// When (systemd's OnCalendar).
+    pub schedule: String,
+    /// How many are kept.
+    pub keep: u32,
+}
 
 /// A file as it is to be.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,6 +88,8 @@ pub struct Files {
     pub kernel: BTreeMap<String, File>,
     /// The package repository, when there is one.
     pub list: Option<File>,
+    /// What saves etcd on a control plane, by path; empty when the document asks for none.
+    pub backup: BTreeMap<String, File>,
     /// containerd's configuration in version 2, which every containerd from 1.3 on reads.
     pub containerd_2: File,
     /// The same in version 3, for containerd 2.0 and newer.
@@ -78,13 +108,16 @@ impl Files {
 
     /// Every path that a look tells of.
     pub fn paths(&self) -> impl Iterator<Item = &str> {
-        self.kernel.keys().map(String::as_str).chain([LIST, KEYRING, CONTAINERD])
+        // What saves etcd is looked for in any case: the document may have dropped it.
+        let fixed = [LIST, KEYRING, CONTAINERD, BACKUP, BACKUP_SERVICE, BACKUP_TIMER];
+        self.kernel.keys().map(String::as_str).chain(fixed)
     }
 
     /// The file with this digest at this path.
     pub fn get(&self, path: &str, sha256: &str) -> Option<&File> {
         let candidates = [Some(&self.containerd_2), Some(&self.containerd_3), self.list.as_ref()];
-        self.kernel.get(path).into_iter().chain(candidates.into_iter().flatten()).find(|f| f.sha256 == sha256)
+        let own = self.kernel.get(path).or_else(|| self.backup.get(path));
+        own.into_iter().chain(candidates.into_iter().flatten()).find(|f| f.sha256 == sha256)
     }
 }
 
@@ -111,7 +144,12 @@ fn pause(version: KubeVersion, registry: &str) -> String {
 ///
 /// # Errors
 /// A template that does not render is a fault of ours.
-pub fn render(version: KubeVersion, registry: &str, source: &Source) -> Result<Files, Failure> {
+pub fn render(
+    version: KubeVersion,
+    registry: &str,
+    source: &Source,
+    saved: Option<&Saved>,
+) -> Result<Files, Failure> {
     let runtime = Runtime { pause: pause(version, registry) };
     let list = match source {
         Source::Repository { url, .. } => {
@@ -127,6 +165,21 @@ pub fn render(version: KubeVersion, registry: &str, source: &Source) -> Result<F
             .map(|(path, text)| (path.to_owned(), file(text)))
             .into(),
         list,
+        backup: match saved {
+            Some(saved) => [
+                (BACKUP, Template::new("etcd-backup", BACKUP_TEXT).render(saved).map_err(|e| wrong(&e))?),
+                (BACKUP_SERVICE, BACKUP_SERVICE_TEXT.to_owned()),
+                (
+                    BACKUP_TIMER,
+                    Template::new("etcd-backup.timer", BACKUP_TIMER_TEXT)
+                        .render(saved)
+                        .map_err(|e| wrong(&e))?,
+                ),
+            ]
+            .map(|(path, text)| (path.to_owned(), file(text)))
+            .into(),
+            None => BTreeMap::new(),
+        },
         containerd_2: file(
             Template::new("containerd-2.toml", CONTAINERD_2).render(&runtime).map_err(|e| wrong(&e))?,
         ),
@@ -146,8 +199,18 @@ pub fn modules() -> impl Iterator<Item = &'static str> {
     MODULES_TEXT.lines().filter(|l| !l.starts_with('#'))
 }
 
+/// What etcd is there when a control plane is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Etcd {
+    /// None: it begins with this member.
+    New,
+    /// One from a snapshot. It must never begin a cluster of its own when its disk is lost later.
+    Restored,
+}
+
 #[derive(Serialize)]
 struct Init<'a> {
+    restored: bool,
     token: Option<&'a str>,
     description: &'a str,
     certificate_key: Option<&'a str>,
@@ -175,15 +238,21 @@ pub fn init(
     node: &Node,
     token: Option<&str>,
     certificate_key: Option<&str>,
+    etcd: Etcd,
 ) -> Result<String, Failure> {
+    let mut ignore = want.ignore.clone();
+    if etcd == Etcd::Restored {
+        ignore.push("DirAvailable--var-lib-etcd".to_owned());
+    }
     let data = Init {
+        restored: etcd == Etcd::Restored,
         token,
         description: TOKEN_DESCRIPTION,
         certificate_key,
         address: node.address.to_string(),
         port: want.api_port,
         name: &node.name,
-        ignore: &want.ignore,
+        ignore: &ignore,
         taints: taints(node),
         cluster: &want.cluster,
         version: want.version.tag(),

@@ -44,11 +44,11 @@ mv -fT -- "$t/key" "$3"
 /// Removes what `kubeadm reset` leaves: pod network, packet filter rules, etcd's directory, files of this tool.
 ///
 /// * No arguments. Exit: 0. What is gone already is no fault.
-pub const CLEAN: &str = r#"# kubeline: kadm-clean v1
+pub const CLEAN: &str = r#"# kubeline: kadm-clean v2
 set -u
 systemctl stop kubelet 2>/dev/null
 rm -rf /etc/cni/net.d/10-* /etc/cni/net.d/*calico* /var/lib/cni /var/lib/calico /run/calico /var/lib/etcd/member \
-  /run/kubeline-kadm-* /var/lib/kubeline/kadm-init
+  /run/kubeline-kadm-* /var/lib/kubeline/kadm-init /var/lib/kubeline/kadm-renewing
 for l in cni0 vxlan.calico wireguard.cali kube-ipvs0; do
   ip link delete "$l" 2>/dev/null
 done
@@ -181,6 +181,30 @@ pub async fn reset(host: &Host) -> Result<(), Failure> {
     let reset = Command::new("kubeadm").args(["reset", "-f"]).sudo().timeout(Duration::from_secs(600));
     kubeadm(host, &reset, &doing).await?;
     must(host, &Command::sh(CLEAN).sudo().title("clean up after kubeadm"), &doing).await.map(drop)
+}
+
+/// Installs the timer that saves etcd and starts it, or stops and removes it.
+pub async fn timer(
+    host: &Host,
+    want: &Want,
+    paths: &BTreeMap<String, String>,
+    remove: &BTreeSet<String>,
+) -> Result<(), Failure> {
+    let systemctl = |words: &[&str]| Command::new("systemctl").args(words.iter().copied()).sudo();
+    if !remove.is_empty() {
+        let doing = format!("cannot remove the timer that saves etcd from {}", host.name());
+        if remove.contains(files::BACKUP_TIMER) {
+            must(host, &systemctl(&["disable", "--now", files::TIMER_UNIT]), &doing).await?;
+        }
+        sweep(host, remove).await?;
+        return must(host, &systemctl(&["daemon-reload"]), &doing).await.map(drop);
+    }
+    let doing = format!("cannot install the timer that saves etcd on {}", host.name());
+    write(host, want, paths, &doing).await?;
+    must(host, &systemctl(&["daemon-reload"]), &doing).await?;
+    must(host, &systemctl(&["enable", files::TIMER_UNIT]), &doing).await?;
+    // Started anew, it goes by the new calendar.
+    must(host, &systemctl(&["restart", files::TIMER_UNIT]), &doing).await.map(drop)
 }
 
 /// Starts a service and keeps it started.

@@ -1,6 +1,7 @@
 //! A highly available Kubernetes by kubeadm: prepared, initialised, joined.
 //!
-//! * Reads: `spec.kubernetes`, `vip`, `ssh`, `pools`, `machines`, `network`, `packages`, `registry`, `artifacts`; `status["pve-vm"]`.
+//! * Reads: `spec.kubernetes`, `vip`, `ssh`, `pools`, `machines`, `network`, `packages`, `registry`, `artifacts`,
+//!   `backup`; `status["pve-vm"]`.
 //! * Writes: `status["kadm-bootstrap"]`, and the operator's kubeconfig at `spec.kubernetes.kubeconfig`, mode 0600.
 //! * Changes: on control planes and workers, over SSH: kernel modules and settings, swap, the packages containerd,
 //!   kubeadm, kubelet, kubectl and chrony, containerd's configuration, and what kubeadm does. In the cluster: labels
@@ -15,8 +16,10 @@
 pub mod api;
 pub mod apply;
 pub mod args;
+pub mod backup;
 mod build;
 pub mod certificate;
+pub mod certs;
 pub mod check;
 mod course;
 pub mod drain;
@@ -29,6 +32,7 @@ pub mod look;
 pub mod observe;
 pub mod plan;
 pub mod prepare;
+pub mod restore;
 pub mod roll;
 pub mod said;
 pub mod seen;
@@ -41,7 +45,7 @@ pub mod want;
 use cluster_doc::{Document, Section};
 use fleet::Fleet;
 use serde_json::{Value, json};
-use stage::{Ctx, Failure, Finding, Guard, NoVerb, Own, Plan, Rendered, Site, Tool};
+use stage::{Ctx, Failure, Finding, Guard, Own, Plan, Rendered, Site, Tool};
 use tokio::sync::Mutex;
 
 use crate::api::Api;
@@ -60,6 +64,7 @@ pub const READS: &[Section] = &[
     Section::Packages,
     Section::Artifacts,
     Section::Registry,
+    Section::Backup,
 ];
 /// The field manager of what is ours in the cluster.
 pub const MANAGER: &str = "kubeline-kadm-bootstrap";
@@ -106,7 +111,7 @@ impl Tool for KadmBootstrap {
     const READS: &'static [Section] = READS;
 
     type Flags = args::Flags;
-    type Verb = NoVerb;
+    type Verb = args::Verb;
     type Want = Want;
     type World = World;
     type Seen = Seen;
@@ -175,14 +180,41 @@ impl Tool for KadmBootstrap {
             }
             add(files::CONTAINERD, &want.files.containerd_2.content);
             if n == 0 {
-                add("/kubeadm-init.yaml", &files::init(want, node, None, None)?);
+                add("/kubeadm-init.yaml", &files::init(want, node, None, None, files::Etcd::New)?);
             }
         }
         Ok(Some(all))
     }
 
-    fn own(verb: &Self::Verb, _: &Self::Want, _: &Site) -> Result<Own<Self>, Failure> {
-        match *verb {}
+    fn own(verb: &args::Verb, want: &Want, site: &Site) -> Result<Own<Self>, Failure> {
+        Ok(match verb.clone() {
+            args::Verb::Certs { renew: false, within, .. } => {
+                Own::Look(Box::new(move |_, seen| Ok(certs::table(seen, within))))
+            }
+            args::Verb::Certs { within, consent, .. } => Own::Settle {
+                consent: Some(consent),
+                planner: Box::new(move |want, seen| certs::plan(want, seen, within)),
+            },
+            args::Verb::Backup { dir, recipient } => {
+                let to = backup::recipient(recipient.as_deref(), want)?;
+                let dir = site.absolute(&dir);
+                let shown = dir.clone();
+                Own::Once {
+                    consent: None,
+                    intent: Box::new(move |_, seen| backup::intent(seen, &shown)),
+                    run: Box::new(move |world, want, seen, ctx| {
+                        Box::pin(async move { backup::take(&dir, &to, world, want, seen, ctx).await })
+                    }),
+                }
+            }
+            args::Verb::Restore { backup, identity, consent } => {
+                let found = backup::find(&backup, &identity, site)?;
+                Own::Settle {
+                    consent: Some(consent),
+                    planner: Box::new(move |want, seen| restore::plan(want, seen, &found)),
+                }
+            }
+        })
     }
 
     fn teardown(want: &Want, seen: &Seen) -> Plan<Step> {

@@ -13,6 +13,9 @@ pub const HEADER: &str = "Managed by kubeline (kadm-bootstrap)";
 /// Where the intent of an init is noted.
 pub const INTENT: &str = "/var/lib/kubeline/kadm-init";
 
+/// Where a renewal of certificates is noted while it goes on.
+pub const RENEWING: &str = "/var/lib/kubeline/kadm-renewing";
+
 /// The components whose metrics monitoring wants from other machines.
 pub const METRICS: [&str; 3] = ["etcd", "kube-controller-manager", "kube-scheduler"];
 
@@ -41,7 +44,7 @@ if [ -f /sys/fs/cgroup/cgroup.controllers ]; then echo 'cgroup 2'; else echo 'cg
 [ "$(wc -l </proc/swaps)" -gt 1 ] && echo 'swap on'
 grep -Eq '^[^#]+[[:space:]]swap[[:space:]]' /etc/fstab 2>/dev/null && echo 'swap boot'
 dpkg-query -W -f='package ${Package} ${Version} ${db:Status-Want} ${db:Status-Status}\n' \
-  containerd containerd.io kubeadm kubelet kubectl chrony 2>/dev/null
+  containerd containerd.io kubeadm kubelet kubectl chrony age nfs-common 2>/dev/null
 for p in containerd kubeadm kubelet kubectl; do
   dpkg-query -W -f='${db:Status-Status}' "$p" 2>/dev/null | grep -qx installed && continue
   case $p in
@@ -54,7 +57,7 @@ for p in containerd kubeadm kubelet kubectl; do
     sed -n 's/.*"gitVersion": *"\([^"]*\)".*/\1/p' | head -n 1)" ;;
   esac
 done
-for u in containerd kubelet systemd-timesyncd chrony ntpsec openntpd; do
+for u in containerd kubelet systemd-timesyncd chrony ntpsec openntpd kubeline-etcd-backup.timer; do
   echo "unit $u $(systemctl is-active "$u" 2>/dev/null)"
 done
 for f in "$@"; do
@@ -94,6 +97,7 @@ for f in /run/kubeline-kadm-*; do
   [ -e "$f" ] && echo "left $f"
 done
 [ -f /var/lib/kubeline/kadm-init ] && echo intent
+[ -f /var/lib/kubeline/kadm-renewing ] && echo renewing
 for f in ca apiserver apiserver-etcd-client apiserver-kubelet-client front-proxy-client etcd/server etcd/peer \
   etcd/healthcheck-client; do
   [ -f "$k/pki/$f.crt" ] && echo "certificate $f $(base64 -w 0 <"$k/pki/$f.crt")"
@@ -147,6 +151,7 @@ pub fn read(text: &str) -> HostSeen {
             "remains" => drop(seen.remains.insert(rest.to_owned())),
             "left" => drop(seen.leftovers.insert(rest.to_owned())),
             "intent" => seen.intent = true,
+            "renewing" => seen.renewing = true,
             "server" if !rest.is_empty() => seen.server = Some(rest.to_owned()),
             "certificate" => {
                 if let Some(certificate) = certificate::of_base64(second) {
@@ -207,15 +212,24 @@ mod tests {
         assert!(seen.packages["kubelet"].held && !seen.packages.contains_key("chrony"));
         assert_eq!(seen.files["/etc/x y"].whose, Whose::Ours);
         assert!(seen.traces() && seen.active("kubelet") && seen.leftovers.len() == 1);
-        assert!(LOOK.contains(HEADER) && LOOK.contains(INTENT));
+        assert!(LOOK.contains(HEADER) && LOOK.contains(INTENT) && LOOK.contains(RENEWING));
     }
 
     /// The script is POSIX shell: the system's own reads it.
     #[test]
     fn the_scripts_parse() {
-        for script in
-            [LOOK, crate::hosts::SWAP, crate::hosts::CLEAN, crate::hosts::KEY, crate::roll::SNAPSHOT]
-        {
+        for script in [
+            LOOK,
+            crate::hosts::SWAP,
+            crate::hosts::CLEAN,
+            crate::hosts::KEY,
+            crate::roll::SNAPSHOT,
+            crate::backup::BACKUP,
+            crate::backup::READ_PART,
+            crate::restore::ASIDE,
+            crate::restore::APPEND,
+            crate::restore::UNPACK,
+        ] {
             let status = std::process::Command::new("sh").args(["-n", "-c", script]).status().unwrap();
             assert!(status.success());
         }

@@ -148,13 +148,14 @@ async fn ask(api: &Api, lead: &str, seen: &Seen, want: &Want) -> Result<ClusterS
     let unfinished = seen.hosts.values().any(|h| h.intent);
     let tokens =
         "/api/v1/namespaces/kube-system/secrets?fieldSelector=type%3Dbootstrap.kubernetes.io%2Ftoken";
-    let (version, nodes, tokens, missing, stored, proxy) = futures::join!(
+    let (version, nodes, tokens, missing, stored, proxy, restored) = futures::join!(
         api.get("/version"),
         api.get("/api/v1/nodes"),
         api.get(tokens),
         missing(api, unfinished),
         api.find("/api/v1/namespaces/kube-system/configmaps/kubeadm-config"),
         api.find("/apis/apps/v1/namespaces/kube-system/daemonsets/kube-proxy"),
+        api.find(crate::restore::MARK),
     );
     let (version, stored) = (version?, stored?);
     let version = version["gitVersion"].as_str().unwrap_or_default().to_owned();
@@ -176,6 +177,7 @@ async fn ask(api: &Api, lead: &str, seen: &Seen, want: &Want) -> Result<ClusterS
         etcd: Vec::new(),
         etcd_fault: None,
         stored,
+        restored: restored?.and_then(|m| m["data"]["sha256"].as_str().map(str::to_owned)),
         proxy: proxy?.as_ref().and_then(image_tag),
         calico: if upgrade { calico(api).await? } else { None },
         tokens: tokens["items"].as_array().into_iter().flatten().filter_map(our_token).collect(),

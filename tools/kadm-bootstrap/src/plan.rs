@@ -8,6 +8,7 @@ use crate::build::Build;
 use crate::course::{Course, course};
 use crate::faults::faults;
 use crate::look;
+use crate::prepare;
 use crate::seen::{HostSeen, Seen};
 use crate::shrink;
 use crate::state::{self, State};
@@ -66,6 +67,12 @@ pub fn teardown(want: &Want, seen: &Seen) -> Plan<Step> {
         } else {
             let why = format!("{} is of another cluster, and stays", want.kubeconfig_shown);
             plan.hold(HeldKind::Flag, "the kubeconfig", why, None);
+        }
+    }
+    for (name, host) in &seen.hosts {
+        let remove = prepare::own_timer(host);
+        if !remove.is_empty() {
+            plan.step(Step::Timer { host: name.clone(), files: BTreeMap::new(), remove }, "the cluster goes");
         }
     }
     let due = |node: &&Node| seen.hosts.get(&node.name).is_some_and(HostSeen::to_reset);

@@ -36,6 +36,8 @@ pub fn prepare(
     let packages = packages(plan, want, name, host, runs).ok()?;
     ids.extend(packages);
     ids.extend(runtime(plan, want, name, host, packages).ok()?);
+    let installed: Vec<StepId> = packages.into_iter().collect();
+    ids.extend(timer(plan, want, name, host, &installed));
     if !host.leftovers.is_empty() {
         let step = Step::Sweep { host: name.to_owned(), files: host.leftovers.clone() };
         ids.push(plan.step(step, "an interrupted run left secrets"));
@@ -97,6 +99,9 @@ fn packages(
     if !clock(host) && !host.packages.contains_key("chrony") {
         missing.push("chrony");
     }
+    // What the timer that saves etcd runs.
+    let saves = !want.files.backup.is_empty() && want.node(name).is_some_and(|n| n.control_plane);
+    missing.extend(["age", "nfs-common"].into_iter().filter(|p| saves && !host.packages.contains_key(*p)));
     let mut hold: Vec<String> = Vec::new();
     for package in EXACT {
         let installed = host.packages.get(package);
@@ -182,6 +187,49 @@ fn from_folder(
         return Err(());
     }
     Ok(missing.iter().copied().chain(ALONG).filter_map(find).collect())
+}
+
+/// The timer that saves etcd on control planes; what of it the document dropped goes.
+fn timer(
+    plan: &mut Plan<Step>,
+    want: &Want,
+    name: &str,
+    host: &HostSeen,
+    after: &[StepId],
+) -> Option<StepId> {
+    let wanted = &want.files.backup;
+    if wanted.is_empty() || !want.node(name).is_some_and(|n| n.control_plane) {
+        let remove = own_timer(host);
+        let step = Step::Timer { host: name.to_owned(), files: BTreeMap::new(), remove };
+        let some = matches!(&step, Step::Timer { remove, .. } if !remove.is_empty());
+        return some.then(|| plan.step(step, "the document dropped it"));
+    }
+    let differs = |path: &str, digest: &str| host.files.get(path).is_none_or(|f| f.sha256 != digest);
+    let files: BTreeMap<String, String> = wanted
+        .iter()
+        .filter(|(path, file)| differs(path, &file.sha256))
+        .map(|(path, file)| (path.clone(), file.sha256.clone()))
+        .collect();
+    if files.is_empty() && host.active(files::TIMER_UNIT) {
+        return None;
+    }
+    let foreign =
+        files.keys().find(|p| host.files.get(p.as_str()).is_some_and(|f| f.whose == Whose::Foreign));
+    if let Some(path) = foreign {
+        let hint = format!("mv {path} {path}.old, then run again");
+        plan.hold(HeldKind::Unmet, name, format!("{path} is somebody's own"), Some(hint));
+        return None;
+    }
+    let why = if files.is_empty() { "it does not run" } else { "the document has etcd saved" };
+    let step = Step::Timer { host: name.to_owned(), files, remove: BTreeSet::new() };
+    Some(plan.step_after(after, step, why))
+}
+
+/// The files of the timer on a machine that are ours.
+pub fn own_timer(host: &HostSeen) -> BTreeSet<String> {
+    let paths = [files::BACKUP, files::BACKUP_SERVICE, files::BACKUP_TIMER];
+    let ours = |p: &&str| host.files.get(*p).is_some_and(|f| f.whose == Whose::Ours);
+    paths.into_iter().filter(ours).map(str::to_owned).collect()
 }
 
 fn runtime(

@@ -62,6 +62,8 @@ pub struct HostSeen {
     pub leftovers: BTreeSet<String>,
     /// True when this tool began an init here that it did not see through.
     pub intent: bool,
+    /// True when this tool began a renewal of certificates here that it did not see through.
+    pub renewing: bool,
     /// The API server that the kubelet reports to.
     pub server: Option<String>,
     /// Certificates by name; `ca` is the cluster's.
@@ -149,6 +151,8 @@ pub struct ClusterSeen {
     pub stored: Option<String>,
     /// The tag of kube-proxy's image; `None` when it does not run here.
     pub proxy: Option<String>,
+    /// SHA-256 of the backup that the cluster was made from, when it was.
+    pub restored: Option<String>,
     /// The version of Calico that runs, such as `v3.32.1`; looked for while an upgrade is due.
     pub calico: Option<String>,
 }

@@ -127,6 +127,40 @@ pub enum Step {
         /// True when the node is to be Ready afterwards, as it was before.
         ready: bool,
     },
+    /// The timer that saves etcd: its files, or their removal.
+    Timer {
+        /// The machine.
+        host: String,
+        /// Files to write, by path, with their digests.
+        files: BTreeMap<String, String>,
+        /// Files to remove.
+        remove: BTreeSet<String>,
+    },
+    /// Renews the certificates of a control plane and restarts what uses them.
+    Renew {
+        /// The machine.
+        host: String,
+    },
+    /// Puts etcd's data aside before a reset.
+    Aside {
+        /// The machine.
+        host: String,
+    },
+    /// Makes the cluster from a backup.
+    Restore {
+        /// The first control plane.
+        host: String,
+        /// Its address.
+        address: String,
+        /// Where the API is to answer.
+        endpoint: String,
+        /// The encrypted file on the operator's machine.
+        backup: String,
+        /// The file with the identity that opens it.
+        identity: String,
+        /// SHA-256 of what is in it.
+        content_sha256: String,
+    },
     /// Starts a service and keeps it started.
     Start {
         /// The machine.
@@ -214,6 +248,10 @@ impl Step {
             | Step::Snapshot { host, .. }
             | Step::ControlPlane { host, .. }
             | Step::Kubelet { host, .. }
+            | Step::Timer { host, .. }
+            | Step::Renew { host }
+            | Step::Aside { host }
+            | Step::Restore { host, .. }
             | Step::Start { host, .. } => Some(host),
             Step::RemoveMember { via, .. }
             | Step::DeleteNode { via, .. }
@@ -270,6 +308,17 @@ impl fmt::Display for Step {
                 write!(f, "upgrade the control plane on {host} to {version}")
             }
             Step::Kubelet { host, version, .. } => write!(f, "upgrade the kubelet on {host} to {version}"),
+            Step::Timer { host, remove, .. } if remove.is_empty() => {
+                write!(f, "install the timer that saves etcd on {host}")
+            }
+            Step::Timer { host, .. } => write!(f, "remove the timer that saves etcd from {host}"),
+            Step::Renew { host } => {
+                write!(f, "renew the certificates on {host} and restart its control plane")
+            }
+            Step::Aside { host } => write!(f, "put etcd's data on {host} aside"),
+            Step::Restore { host, endpoint, backup, .. } => {
+                write!(f, "restore the cluster on {host} behind {endpoint} from {backup}")
+            }
             Step::Start { host, unit } => write!(f, "start {unit} on {host}"),
             Step::RemoveMember { id, name, .. } => write!(f, "remove the etcd member {name} ({id:x})"),
             Step::DeleteNode { node, .. } => write!(f, "delete the node {node}"),

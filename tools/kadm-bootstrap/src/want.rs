@@ -103,6 +103,8 @@ pub struct Want {
     pub max_unavailable: usize,
     /// How long the pods of one node may take to leave it.
     pub drain_timeout: Duration,
+    /// The age recipient of backups, when the document asks for a timer that takes them.
+    pub recipient: Option<String>,
     /// How the machines are reached.
     pub route: Route,
 }
@@ -171,11 +173,13 @@ pub fn want(flags: &Flags, doc: &Document, site: &Site) -> Result<Want, Failure>
     let registry = spec.registry.clone().unwrap_or_else(|| "registry.k8s.io".to_owned());
     let registry = registry.trim_end_matches('/').to_owned();
     let source = source(&spec, kubernetes.version)?;
-    let files = files::render(kubernetes.version, &registry, &source)?;
+    let cluster = doc.name().map_or_else(|| "kubernetes".to_owned(), ToString::to_string);
+    let saved = saved(&cluster, &spec, &machines)?;
+    let files = files::render(kubernetes.version, &registry, &source, saved.as_ref())?;
     // Those that leave are looked at too: they are drained and reset.
     let route = Route::new(machines.iter().filter(ours), ssh, site);
     Ok(Want {
-        cluster: doc.name().map_or_else(|| "kubernetes".to_owned(), ToString::to_string),
+        cluster,
         version: kubernetes.version,
         endpoint: format!("{}:{}", vip.address, vip.ports.api),
         api_port: kubernetes.api_port.get(),
@@ -195,6 +199,7 @@ pub fn want(flags: &Flags, doc: &Document, site: &Site) -> Result<Want, Failure>
         new_cluster: flags.new_cluster,
         max_unavailable: usize::from(flags.max_unavailable),
         drain_timeout: Duration::from_secs(flags.drain_timeout),
+        recipient: spec.backup.as_ref().and_then(|b| b.etcd.as_ref()).map(|e| e.recipient.clone()),
         route,
     })
 }
@@ -210,6 +215,37 @@ fn node(machine: &Machine) -> Node {
         taints.insert(CONTROL_PLANE_TAINT.to_owned());
     }
     Node { name: machine.name.clone(), control_plane, address: machine.address, labels, taints }
+}
+
+/// How the document has etcd saved.
+fn saved(
+    cluster: &str,
+    spec: &cluster_doc::Spec,
+    machines: &[Machine],
+) -> Result<Option<files::Saved>, Failure> {
+    let Some(etcd) = spec.backup.as_ref().and_then(|b| b.etcd.as_ref()) else { return Ok(None) };
+    let at = cluster_doc::Pointer::root().key("spec").key("backup").key("etcd");
+    let refuse = |at: cluster_doc::Pointer, what: &str| Failure::from(cluster_doc::Refusals::one(at, what));
+    // It stands in a script: what is no recipient must not be more than a refusal.
+    if <age::x25519::Recipient as std::str::FromStr>::from_str(&etcd.recipient).is_err() {
+        let why = "is no recipient of age; age-keygen prints one that begins with age1";
+        return Err(refuse(at.key("recipient"), why));
+    }
+    if etcd.keep == 0 {
+        return Err(refuse(at.key("keep"), "is 0: nothing would be kept; write 1 or more"));
+    }
+    let Some(server) = machines.iter().find(|m| m.role == Role::Nfs && !m.leaving) else {
+        let why = "names a folder that no machine exports; add a machine of the role \"nfs\"";
+        return Err(refuse(at.key("export"), why));
+    };
+    Ok(Some(files::Saved {
+        cluster: cluster.to_owned(),
+        recipient: etcd.recipient.clone(),
+        server: server.address.to_string(),
+        export: etcd.export.to_string(),
+        schedule: etcd.schedule.to_string(),
+        keep: etcd.keep,
+    }))
 }
 
 fn source(spec: &cluster_doc::Spec, version: KubeVersion) -> Result<Source, Failure> {

@@ -218,7 +218,9 @@ fn rendered() {
     text.push_str(&format!("==== containerd 2\n{}", want.files.containerd_3.content));
     held(&golden().join("files.txt"), &text);
     // kubeadm reads YAML; so does this.
-    for part in files::init(&want, plane, Some("a.b"), Some("ff")).unwrap().split("\n---\n") {
+    for part in
+        files::init(&want, plane, Some("a.b"), Some("ff"), files::Etcd::Restored).unwrap().split("\n---\n")
+    {
         let value: Value = serde_saphyr::from_str(part).unwrap();
         assert!(value["kind"].is_string());
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::options::disks;
 use crate::place::{Homeless, Placed, Spot, place};
 use crate::roster::{Roster, State};
 use crate::seed;
@@ -66,14 +67,30 @@ fn spot(design: &Design, seen: &Seen, name: &str, whose: Claims) -> Spot {
         let ours = whose == Claims::Others && matches!(g.owner(&design.cluster), Owner::Ours(_));
         g.node == name && (ours || crate::template::unfinished(design, g))
     });
-    let mib =
-        |g: &Guest| g.option("memory").and_then(|m| m.trim_start_matches("current=").parse::<u64>().ok());
-    let left_out: u64 = left_out.map(|g| mib(g).unwrap_or(512) << 20).sum();
+    let number = |g: &Guest, option: &str, default: u64| {
+        g.option(option).and_then(|m| m.trim_start_matches("current=").parse::<u64>().ok()).unwrap_or(default)
+    };
+    let (mut memory, mut running, mut cores, mut disk) = (0, 0, 0, 0);
+    for guest in left_out {
+        let bytes = number(guest, "memory", 512) << 20;
+        memory += bytes;
+        running += if guest.running { bytes } else { 0 };
+        cores += number(guest, "cores", 1) * number(guest, "sockets", 1);
+        let config = guest.config.iter().flat_map(disks);
+        disk += config.filter_map(|d| d.size).sum::<u64>();
+    }
+    let (claimed, used) = node.map_or((0, 0), |n| (n.claimed, n.used));
+    let storage = node.and_then(|n| n.storages.get(&design.storage));
     Spot {
         name: name.to_owned(),
         closed,
         offline: !online,
         memory: node.and_then(|n| n.memory),
-        claimed: node.map_or(0, |n| n.claimed).saturating_sub(left_out),
+        // What is configured, or what is really in use where that is more.
+        claimed: claimed.saturating_sub(memory).max(used.saturating_sub(running)),
+        cores: node.and_then(|n| n.cores),
+        claimed_cores: node.map_or(0, |n| n.claimed_cores).saturating_sub(cores),
+        free: storage.and_then(|s| s.free).map(|free| free + disk),
+        shared: storage.is_some_and(|s| s.shared),
     }
 }

@@ -1,6 +1,7 @@
 //! Cloud images: which file a template is made from, and its digest.
 
 use cluster_doc::spec::Image;
+use sha2::{Sha256, Sha512};
 use stage::Failure;
 
 use crate::pve::Trust;
@@ -47,6 +48,12 @@ fn file_of(image: &Image) -> Option<&str> {
 /// Exit 5 when the list cannot be fetched, 4 when it does not name the image.
 pub async fn observe(want: &Want, seen: &mut Seen) -> Result<(), Failure> {
     let Some(image) = &want.design.image else { return Ok(()) };
+    if let Some(file) = image.file.as_ref().filter(|_| image.url.is_none()) {
+        if needed(&want.design, seen) {
+            seen.digest = Some(own(want, image, &file.to_string()).await?);
+        }
+        return Ok(());
+    }
     if let Some(checksum) = &image.checksum {
         seen.digest = digest(checksum).ok();
         return Ok(());
@@ -69,12 +76,47 @@ pub async fn observe(want: &Want, seen: &mut Seen) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The digest of a file of the operator's, compared with the document's where that gives one.
+async fn own(want: &Want, image: &Image, file: &str) -> Result<(String, String), Failure> {
+    let doing = format!("cannot use the image {file}");
+    let said = image.checksum.as_ref().and_then(|c| digest(c).ok());
+    let long = said.as_ref().is_some_and(|(algorithm, _)| algorithm == "sha512");
+    let path = want.site.absolute(std::path::Path::new(file));
+    let read = move || -> std::io::Result<String> {
+        let mut reader = std::fs::File::open(path)?;
+        if long { hash::<Sha512>(&mut reader) } else { hash::<Sha256>(&mut reader) }
+    };
+    let found = tokio::task::spawn_blocking(read).await.map_err(std::io::Error::other).flatten();
+    let found = found.map_err(|e| Failure::precondition(&doing).caused_by(&e))?;
+    let found = (if long { "sha512" } else { "sha256" }.to_owned(), found);
+    match said {
+        Some(said) if said != found => Err(Failure::precondition(doing)
+            .because(format!(
+                "its digest is {}:{}, and the document says {}:{}",
+                found.0, found.1, said.0, said.1
+            ))
+            .hint("fetch it anew, or correct spec.proxmox.template.image.checksum")),
+        _ => Ok(found),
+    }
+}
+
+fn hash<D: sha2::Digest + std::io::Write>(reader: &mut std::fs::File) -> std::io::Result<String> {
+    let mut digest = D::new();
+    std::io::copy(reader, &mut digest)?;
+    Ok(digest.finalize().iter().map(|b| format!("{b:02x}")).collect())
+}
+
 /// True when machines are missing and a node has no template.
 fn needed(design: &Design, seen: &Seen) -> bool {
     let missing =
         Roster::of(design, seen).machines.iter().any(|(_, state)| matches!(state, State::Missing(_)));
     let online = |node: &&String| seen.nodes.get(*node).is_some_and(|n| n.online);
-    missing && design.nodes.iter().filter(online).any(|n| template::existing(design, seen, n).is_err())
+    (missing || design.refresh_templates)
+        && design
+            .nodes
+            .iter()
+            .filter(online)
+            .any(|n| design.refresh_templates || template::existing(design, seen, n).is_err())
 }
 
 #[cfg(test)]

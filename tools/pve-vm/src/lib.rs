@@ -15,6 +15,7 @@ pub mod args;
 pub mod change;
 mod homes;
 pub mod image;
+pub mod job;
 pub mod mark;
 mod observe;
 pub mod options;
@@ -31,16 +32,18 @@ mod status;
 pub mod step;
 mod teardown;
 pub mod template;
+mod verbs;
 pub mod want;
 pub mod world;
 
 use cluster_doc::{Document, Section};
 use serde_json::Value;
-use stage::{Ctx, Failure, Finding, NoVerb, Own, Plan, Site, Tool};
+use stage::{Ctx, Failure, Finding, Own, Plan, Site, Tool};
 
 pub use plan::plan;
 pub use status::status;
 pub use teardown::teardown;
+pub use verbs::rebalance;
 
 /// Machines on Proxmox VE.
 pub struct PveVmTool;
@@ -51,12 +54,14 @@ impl Tool for PveVmTool {
     const TEACH: &'static str = "Examples:\n  pve-vm plan < cluster.json             what would be done, and why\n  \
         pve-vm < cluster.json > with-vms.json  make the machines; the document gains status[\"pve-vm\"]\n  \
         pve-vm check -f cluster.json           exit 6 when something is off\n  \
-        pve-vm destroy --delete-data prod-nfs-1 -f cluster.json\n\n\
+        pve-vm destroy --delete-data prod-nfs-1 -f cluster.json\n  \
+        pve-vm role --release 9 < cluster.json  the privileges that it needs, as pveum lines\n  \
+        pve-vm replace prod-w-2 -f cluster.json make a lost machine anew\n\n\
         Only guests that bear the mark of this cluster in their notes are ever changed or deleted.";
     const READS: &'static [Section] = want::READS;
 
     type Flags = args::Flags;
-    type Verb = NoVerb;
+    type Verb = args::Verb;
     type Want = want::Want;
     type World = world::World;
     type Seen = seen::Seen;
@@ -98,8 +103,8 @@ impl Tool for PveVmTool {
         status::check(&want.design, seen)
     }
 
-    fn own(verb: &Self::Verb, _: &Self::Want, _: &Site) -> Result<Own<Self>, Failure> {
-        match *verb {}
+    fn own(verb: &Self::Verb, want: &Self::Want, _: &Site) -> Result<Own<Self>, Failure> {
+        verbs::own(verb, want)
     }
 
     fn teardown(want: &Self::Want, seen: &Self::Seen) -> Plan<Self::Step> {

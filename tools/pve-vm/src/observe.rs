@@ -7,6 +7,7 @@ use futures::stream::{self, StreamExt as _};
 use serde_json::Value;
 use stage::{Ctx, Exit, Failure, Waiting};
 
+use crate::job::Job;
 use crate::mark::Mark;
 use crate::options::{Options, tags};
 use crate::pve::{Class, Error, Request, flag, list, number, text};
@@ -47,16 +48,16 @@ async fn get(world: &World, request: Request) -> Result<Value, Failure> {
 
 fn failure(world: &World, error: &Error, doing: String) -> Failure {
     let mut failure = error.failure(doing, &world.client.grantee());
-    if let Error::Silent { why, .. } = error {
-        failure.causes.push(format!("asked: {}", world.endpoints.join(", ")));
-        if why.contains("certificate") {
-            failure.exit = Exit::Precondition;
-            failure.hints.push(
-                "give the CA of Proxmox in spec.proxmox.caFile (on a node: /etc/pve/pve-root-ca.pem), or the \
-                 fingerprint in spec.proxmox.fingerprint"
-                    .to_owned(),
-            );
-        }
+    failure.causes.push(format!("asked: {}", world.endpoints.join(", ")));
+    if let Error::Silent { why, .. } = error
+        && why.contains("certificate")
+    {
+        failure.exit = Exit::Precondition;
+        failure.hints = vec![
+            "give the CA of Proxmox in spec.proxmox.caFile (on a node: /etc/pve/pve-root-ca.pem), or the \
+             fingerprint in spec.proxmox.fingerprint"
+                .to_owned(),
+        ];
     }
     failure
 }
@@ -77,7 +78,7 @@ async fn look(
     suspects: &mut BTreeSet<u32>,
 ) -> Result<Result<Seen, Moved>, Failure> {
     let design = &want.design;
-    ctx.waiting("the answers of Proxmox");
+    ctx.waiting(format!("the answers of Proxmox at {}", world.endpoints.join(", ")));
     let version = get(world, Request::get("/version")).await?;
     let (nodes, status, resources, privileges) = futures::join!(
         get(world, Request::get("/nodes")),
@@ -96,10 +97,13 @@ async fn look(
             world.client.vouch(&shown);
         }
         let address = address(status.as_ref(), &name);
-        seen.nodes.insert(name, Node { online, address, memory: number(node, "maxmem"), ..Node::default() });
+        let (memory, cores) = (number(node, "maxmem"), number(node, "maxcpu"));
+        let used = number(node, "mem").unwrap_or(0);
+        seen.nodes.insert(name, Node { online, address, memory, cores, used, ..Node::default() });
     }
     let mut guests: BTreeMap<u32, Guest> = BTreeMap::new();
-    for guest in list(&resources?) {
+    let resources = resources?;
+    for guest in list(&resources) {
         take(&mut guests, guest, None);
     }
     let online: Vec<String> = seen.nodes.iter().filter(|(_, n)| n.online).map(|(n, _)| n.clone()).collect();
@@ -112,11 +116,16 @@ async fn look(
         let Some(found) = seen.nodes.get_mut(&name) else { continue };
         match result {
             Ok((node, live)) => {
-                *found = Node { memory: found.memory, address: found.address.take(), ..node };
+                let (memory, cores, used) = (found.memory, found.cores, found.used);
+                *found = Node { memory, cores, used, address: found.address.take(), ..node };
                 live.iter().for_each(|guest| take(&mut guests, guest, Some(&name)));
                 let ours =
                     guests.values().filter(|g| g.node == name).map(|g| g.vmid).collect::<BTreeSet<_>>();
-                found.claimed = claimed(&live, &ours);
+                let containers = list(&resources).iter().filter(|g| {
+                    text(g, "type").as_deref() == Some("lxc")
+                        && text(g, "node").as_deref() == Some(name.as_str())
+                });
+                (found.claimed, found.claimed_cores) = claimed(live.iter().chain(containers), &ours);
             }
             // It went off since the cluster was asked.
             Err(error) if error.is_transport() => found.online = false,
@@ -124,6 +133,7 @@ async fn look(
         }
     }
     seen.pool = pool(world, design, seen.version).await?;
+    seen.job = job(world, design).await?;
     let names: BTreeSet<&str> = design.machines.iter().map(|m| m.name.as_str()).collect();
     let concerned = guests.into_values().filter(|g| concerns(design, &names, g));
     let configs = concerned.map(|guest| {
@@ -214,8 +224,8 @@ async fn node(world: &World, design: &Design, name: &str) -> Result<(Node, Live)
         let content = text(storage, "content").unwrap_or_default();
         let content = content.split(',').filter(|c| !c.is_empty()).map(str::to_owned).collect();
         let kind = text(storage, "type").unwrap_or_default();
-        node.storages
-            .insert(id, Storage { kind, shared: flag(storage, "shared"), content, seeds: Vec::new() });
+        let (shared, free) = (flag(storage, "shared"), number(storage, "avail"));
+        node.storages.insert(id, Storage { kind, shared, content, free, seeds: Vec::new() });
     }
     let seen = Seen { nodes: [(name.to_owned(), node.clone())].into(), ..Seen::default() };
     if let Ok(storage) = crate::seed::storage(design, &seen, name) {
@@ -239,11 +249,14 @@ async fn node(world: &World, design: &Design, name: &str) -> Result<(Node, Live)
     Ok((node, list(&guests?).to_vec()))
 }
 
-/// Memory of a node's guests as configured, in bytes.
-fn claimed(live: &[Value], there: &BTreeSet<u32>) -> u64 {
-    let counts = live.iter().filter(|g| !flag(g, "template"));
+/// Memory in bytes and processors of a node's guests as configured.
+fn claimed<'g>(all: impl Iterator<Item = &'g Value>, there: &BTreeSet<u32>) -> (u64, u64) {
+    let counts = all.filter(|g| !flag(g, "template"));
     let counts = counts.filter(|g| number(g, "vmid").is_some_and(|id| there.contains(&(id as u32))));
-    counts.filter_map(|g| number(g, "maxmem")).sum()
+    counts.fold((0, 0), |(memory, cores), g| {
+        let more = number(g, "cpus").or_else(|| number(g, "maxcpu")).unwrap_or(0);
+        (memory + number(g, "maxmem").unwrap_or(0), cores + more)
+    })
 }
 
 fn concerns(design: &Design, names: &BTreeSet<&str>, guest: &Guest) -> bool {
@@ -392,6 +405,14 @@ async fn pool(world: &World, design: &Design, version: (u32, u32)) -> Result<Opt
     let members = value.get("members").map(list).unwrap_or_default();
     let members = members.iter().filter_map(|m| number(m, "vmid")).map(|id| id as u32).collect();
     Ok(Some(PoolSeen { exists: true, comment: text(&value, "comment").unwrap_or_default(), members }))
+}
+
+async fn job(world: &World, design: &Design) -> Result<Option<Job>, Failure> {
+    let all = allowed(world.client.read(Request::get("/cluster/backup")).await, world, "the backup jobs")?;
+    let id = crate::job::id(&design.cluster);
+    let jobs = all.as_ref().map(list).unwrap_or_default().iter();
+    let mut ours = jobs.filter(|j| text(j, "id").as_deref() == Some(id.as_str()));
+    Ok(ours.next().map(|j| crate::job::read(&design.cluster, j)))
 }
 
 /// Asks every running machine of ours whose host key is known, side by side.

@@ -19,6 +19,14 @@ pub struct Spot {
     pub memory: Option<u64>,
     /// Memory that its guests claim, in bytes.
     pub claimed: u64,
+    /// Its processors, when known: a guest must not have more.
+    pub cores: Option<u64>,
+    /// Processors of all its guests; they may be more than it has.
+    pub claimed_cores: u64,
+    /// Bytes that are free on the storage for disks, when known.
+    pub free: Option<u64>,
+    /// True when the storage is the same for all nodes.
+    pub shared: bool,
 }
 
 /// A machine that has its place.
@@ -43,7 +51,8 @@ pub struct Homeless {
     pub offline: bool,
 }
 
-/// Finds a node for each machine, in order: even by role first, then by pool, then by memory that is claimed.
+/// Finds a node for each machine, in order: even by role first, then by pool, then by memory that is claimed, then by
+/// processors.
 /// Machines that have a place keep it and count.
 pub fn place(
     machines: &[&Machine],
@@ -55,19 +64,19 @@ pub fn place(
     let mut found = BTreeMap::new();
     let mut homeless = Vec::new();
     for machine in machines {
-        let bytes = machine.memory_mib << 20;
-        let mut open: Vec<(usize, usize, u64, usize)> = Vec::new();
+        let (bytes, disks) = (machine.memory_mib << 20, disks(machine));
+        let mut open: Vec<(usize, usize, u64, u64, usize)> = Vec::new();
         let mut reasons = Vec::new();
         let mut offline = false;
         for (n, spot) in spots.iter().enumerate() {
             let on = |p: &&Placed| p.node == spot.name;
             let of_role = placed.iter().filter(on).filter(|p| p.role == machine.role).count();
             let of_pool = placed.iter().filter(on).filter(|p| p.pool == machine.pool).count();
-            match refusal(machine, spot, of_pool, bytes) {
+            match refusal(machine, spot, of_pool, bytes, disks) {
                 None => {
                     let (role, pool) =
                         if machine.spread == Spread::None { (0, 0) } else { (of_role, of_pool) };
-                    open.push((role, pool, spot.claimed, n));
+                    open.push((role, pool, spot.claimed, spot.claimed_cores, n));
                 }
                 Some(why) => {
                     offline |= spot.offline && !(machine.spread == Spread::Hard && of_pool > 0);
@@ -76,9 +85,17 @@ pub fn place(
             }
         }
         match open.into_iter().min() {
-            Some((_, _, _, n)) => {
+            Some((.., n)) => {
+                let shared = spots[n].shared;
+                for spot in spots.iter_mut().filter(|s| shared && s.shared) {
+                    spot.free = spot.free.map(|f| f.saturating_sub(disks));
+                }
                 let spot = &mut spots[n];
                 spot.claimed += bytes;
+                spot.claimed_cores += u64::from(machine.cores);
+                if !shared {
+                    spot.free = spot.free.map(|f| f.saturating_sub(disks));
+                }
                 let node = spot.name.clone();
                 placed.push(Placed { role: machine.role, pool: machine.pool.clone(), node: node.clone() });
                 found.insert(machine.name.clone(), node);
@@ -93,23 +110,34 @@ pub fn place(
     (found, homeless)
 }
 
-fn refusal(machine: &Machine, spot: &Spot, of_pool: usize, bytes: u64) -> Option<String> {
+/// Bytes of all its disks.
+fn disks(machine: &Machine) -> u64 {
+    machine.disk + machine.disks.iter().map(|(_, bytes)| bytes).sum::<u64>()
+}
+
+fn refusal(machine: &Machine, spot: &Spot, of_pool: usize, bytes: u64, disks: u64) -> Option<String> {
     if let Some(why) = &spot.closed {
         return Some(why.clone());
     }
     if machine.spread == Spread::Hard && of_pool > 0 {
         return Some(format!("has a machine of the pool {} (spread hard)", machine.pool));
     }
-    let memory = spot.memory?;
     let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
-    (spot.claimed + bytes > memory).then(|| {
-        format!(
+    if let Some(memory) = spot.memory.filter(|memory| spot.claimed + bytes > *memory) {
+        return Some(format!(
             "{:.1} of {:.1} GiB memory are claimed, {:.1} more are needed",
             gib(spot.claimed),
             gib(memory),
             gib(bytes)
-        )
-    })
+        ));
+    }
+    // QEMU's virtual processors are threads: Proxmox refuses a guest with more than the node has
+    // (qemu-server, QemuServer.pm: "vcpus allowed per VM on this node").
+    if let Some(cores) = spot.cores.filter(|cores| u64::from(machine.cores) > *cores) {
+        return Some(format!("has {cores} processors, and the machine is to have {}", machine.cores));
+    }
+    let free = spot.free.filter(|free| disks > *free)?;
+    Some(format!("{:.1} GiB are free for disks, {:.1} are needed", gib(free), gib(disks)))
 }
 
 #[cfg(test)]
@@ -142,6 +170,10 @@ mod tests {
             offline: false,
             memory: Some(64 << 30),
             claimed: 0,
+            cores: Some(16),
+            claimed_cores: 0,
+            free: Some(1 << 40),
+            shared: false,
         };
         (1..=count).map(one).collect()
     }
@@ -188,6 +220,25 @@ mod tests {
             homeless[0].why.contains("pve1: 48.0 of 64.0 GiB memory are claimed, 40.0 more"),
             "{homeless:?}"
         );
+    }
+
+    #[test]
+    fn processors_and_storage_are_counted() {
+        let mut all = machines("big", Role::Worker, Spread::None, 3);
+        all.iter_mut().for_each(|m| (m.cores, m.disk) = (8, 400 << 30));
+        let mut nodes = spots(3);
+        nodes[0].cores = Some(4);
+        nodes[1].free = Some(500 << 30);
+        let (found, homeless) = place(&all.iter().collect::<Vec<_>>(), &[], &nodes);
+        assert_eq!((counts(&found, "big"), homeless.len()), (vec![0, 1, 2], 0));
+        nodes[2].free = Some(0);
+        nodes.iter_mut().for_each(|n| n.shared = true);
+        nodes[1].free = Some(700 << 30);
+        let (found, homeless) = place(&all.iter().collect::<Vec<_>>(), &[], &nodes);
+        assert_eq!((counts(&found, "big"), homeless.len()), (vec![0, 1, 0], 2));
+        let why = &homeless[0].why;
+        assert!(why.contains("pve1: has 4 processors, and the machine is to have 8"), "{why}");
+        assert!(why.contains("pve2: 300.0 GiB are free for disks, 400.0 are needed"), "{why}");
     }
 
     #[test]

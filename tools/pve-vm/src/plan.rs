@@ -6,6 +6,7 @@ use stage::{HeldKind, Plan, StepId};
 
 use crate::change::{Change, Running, difference};
 use crate::homes::settle;
+use crate::job;
 use crate::mark::{Mark, pool_mark};
 use crate::options::Options;
 use crate::preflight::{impossible, names};
@@ -14,7 +15,7 @@ use crate::roster::{Roster, State};
 use crate::seed::{self, FirstBoot};
 use crate::seen::{Guest, Seen, SshSeen};
 use crate::step::{At, Step};
-use crate::template::{Source, cloned, source};
+use crate::template::{From, Source, cloned, source};
 use crate::want::{Design, Machine};
 
 /// How many linked clones run side by side on one storage: each holds its lock for seconds, and others wait for
@@ -30,42 +31,22 @@ pub fn plan(design: &Design, seen: &Seen) -> Plan<Step> {
     if !stopped.held().is_empty() {
         return stopped;
     }
-    let mut planner = Planner {
-        design,
-        seen,
-        plan: Plan::new(),
-        lanes: BTreeMap::new(),
-        restarts: BTreeMap::new(),
-        pool: None,
-        templates: BTreeMap::new(),
-        seeds: BTreeSet::new(),
-    };
+    let mut planner = Planner::new(design, seen);
     planner.pool();
     let homes = planner.homes(&roster);
     for (machine, state) in &roster.machines {
-        match state {
-            State::Ours(guest, mark) => planner.converge(machine, guest, mark),
-            State::Silent(guest) => planner.plan.hold(
-                HeldKind::Unreachable,
-                machine.name.as_str(),
-                format!("its Proxmox node {} is off", guest.node),
-                Some(format!("switch {} on, then run again", guest.node)),
-            ),
-            State::Missing(vmid) => {
-                if let Some(conflict) = roster.conflict(&machine.name) {
-                    planner.plan.hold(
-                        HeldKind::Unreachable,
-                        machine.name.as_str(),
-                        conflict.why.clone(),
-                        conflict.hint.clone(),
-                    );
-                } else if let Some((node, source)) = homes.get(&machine.name) {
-                    planner.build(machine, *vmid, node, source);
-                }
-            }
-            State::NoId => {}
-        }
+        planner.machine(machine, state, &roster, &homes);
     }
+    let ids: Vec<u32> = roster
+        .machines
+        .iter()
+        .filter_map(|(_, state)| match state {
+            State::Ours(guest, _) | State::Silent(guest) => Some(guest.vmid),
+            State::Missing(id) => Some(*id),
+            State::NoId => None,
+        })
+        .collect();
+    job::plan(design, seen, &ids, &mut planner.plan);
     for (node, storage, file) in seed::orphans(design, seen) {
         if !planner.seeds.contains(&(node.clone(), storage.clone(), file.clone())) {
             planner.plan.step(Step::DropSeed { node, storage, file }, "no machine needs it");
@@ -85,6 +66,31 @@ pub fn plan(design: &Design, seen: &Seen) -> Plan<Step> {
     privileges::checked(design, seen, planner.plan)
 }
 
+/// One machine made anew in the place of `lost`, or brought to the end of its making.
+pub(crate) fn rebuild(design: &Design, seen: &Seen, machine: &Machine, lost: Option<&Guest>) -> Plan<Step> {
+    let roster = Roster::of(design, seen);
+    let stopped = impossible(design, seen, &roster);
+    if !stopped.held().is_empty() {
+        return stopped;
+    }
+    let mut planner = Planner::new(design, seen);
+    planner.pool();
+    match lost {
+        Some(guest) => planner.anew(machine, guest),
+        None => {
+            let mut homes = planner.homes(&roster);
+            homes.retain(|name, _| *name == machine.name);
+            if let Some((machine, state)) = roster.machines.iter().find(|(m, _)| m.name == machine.name) {
+                planner.machine(machine, state, &roster, &homes);
+            }
+        }
+    }
+    privileges::checked(design, seen, planner.plan)
+}
+
+/// A node and a source by machine.
+type Homes = BTreeMap<String, (String, Source)>;
+
 struct Planner<'d> {
     design: &'d Design,
     seen: &'d Seen,
@@ -100,7 +106,64 @@ struct Planner<'d> {
     seeds: BTreeSet<(String, String, String)>,
 }
 
-impl Planner<'_> {
+impl<'d> Planner<'d> {
+    fn new(design: &'d Design, seen: &'d Seen) -> Planner<'d> {
+        Planner {
+            design,
+            seen,
+            plan: Plan::new(),
+            lanes: BTreeMap::new(),
+            restarts: BTreeMap::new(),
+            pool: None,
+            templates: BTreeMap::new(),
+            seeds: BTreeSet::new(),
+        }
+    }
+
+    fn machine(&mut self, machine: &Machine, state: &State<'_>, roster: &Roster<'_>, homes: &Homes) {
+        match state {
+            State::Ours(guest, mark) => self.converge(machine, guest, mark),
+            State::Silent(guest) => self.plan.hold(
+                HeldKind::Unreachable,
+                machine.name.as_str(),
+                format!("its Proxmox node {} is off", guest.node),
+                Some(format!("switch {} on, then run again", guest.node)),
+            ),
+            State::Missing(vmid) => {
+                if let Some(conflict) = roster.conflict(&machine.name) {
+                    self.plan.hold(
+                        HeldKind::Unreachable,
+                        machine.name.as_str(),
+                        conflict.why.clone(),
+                        conflict.hint.clone(),
+                    );
+                } else if let Some((node, source)) = homes.get(&machine.name) {
+                    self.build(machine, *vmid, node, source, Vec::new());
+                }
+            }
+            State::NoId => {}
+        }
+    }
+
+    /// The lost one goes, and another takes its name, id and node.
+    fn anew(&mut self, machine: &Machine, lost: &Guest) {
+        let at = At { machine: machine.name.clone(), vmid: lost.vmid, node: lost.node.clone() };
+        let source = match source(self.design, self.seen, &lost.node) {
+            Ok(source) => source,
+            Err(why) => {
+                let why = format!("it cannot be made anew on {}, which {why}", lost.node);
+                return self.plan.hold(HeldKind::Unmet, machine.name.as_str(), why, None);
+            }
+        };
+        let why = "it is made anew";
+        let mut after = Vec::new();
+        if lost.running {
+            after.push(self.plan.step(Step::Stop { at: at.clone() }, why));
+        }
+        let gone = self.plan.step_after(&after, Step::Destroy { at }, why);
+        self.build(machine, lost.vmid, &lost.node, &source, vec![gone]);
+    }
+
     fn pool(&mut self) {
         if let (Some(pool), Some(seen)) = (&self.design.pool, &self.seen.pool)
             && !seen.exists
@@ -111,7 +174,7 @@ impl Planner<'_> {
     }
 
     /// A node and a source for each missing machine; what has none is held.
-    fn homes(&mut self, roster: &Roster<'_>) -> BTreeMap<String, (String, Source)> {
+    fn homes(&mut self, roster: &Roster<'_>) -> Homes {
         let (homes, homeless) = settle(self.design, self.seen, roster);
         for one in homeless {
             let hint = Some("switch the node on, then run again".to_owned());
@@ -124,7 +187,7 @@ impl Planner<'_> {
         homes.into_iter().filter_map(with).collect()
     }
 
-    fn build(&mut self, machine: &Machine, vmid: u32, node: &str, source: &Source) {
+    fn build(&mut self, machine: &Machine, vmid: u32, node: &str, source: &Source, mut after: Vec<StepId>) {
         let design = self.design;
         let at = At { machine: machine.name.clone(), vmid, node: node.to_owned() };
         let mark = Mark {
@@ -138,8 +201,7 @@ impl Planner<'_> {
         let description = mark.write("");
         let lane = self.lanes.entry((source.node.clone(), source.linked)).or_default();
         let width = if source.linked { LINKED_LANES } else { 1 };
-        let mut after: Vec<StepId> =
-            lane.len().checked_sub(width).and_then(|n| lane.get(n)).copied().into_iter().collect();
+        after.extend(lane.len().checked_sub(width).and_then(|n| lane.get(n)));
         after.extend(self.pool);
         after.extend(self.template(source));
         let step = Step::Clone {
@@ -177,7 +239,7 @@ impl Planner<'_> {
         let ready = Step::Ready { at: at.clone(), address: machine.address };
         let ready = self.plan.step_after(&[started], ready, "it boots for the first time");
         let seal = Step::Seal { at: at.clone(), address: machine.address, slot, storage, file };
-        self.plan.step_after(&[ready], seal, "it keeps its address and key from then on");
+        self.plan.step_after(&[ready], seal, "cloud-init goes off for good, and its seed away");
     }
 
     /// The step that makes the source, once for each node, when it is not there.
@@ -187,13 +249,13 @@ impl Planner<'_> {
             return Some(*step);
         }
         let (algorithm, digest) = made.digest.clone();
-        let download = Step::Download {
-            node: source.node.clone(),
-            storage: made.storage.clone(),
-            url: made.url.clone(),
-            file: made.file.clone(),
-            algorithm,
-            digest,
+        let (node, storage, file) = (source.node.clone(), made.storage.clone(), made.file.clone());
+        let download = match &made.from {
+            From::Url(url) => Step::Download { node, storage, url: url.clone(), file, algorithm, digest },
+            From::File(from) => {
+                let address = self.seen.nodes.get(&node).and_then(|n| n.address.clone());
+                Step::Upload { node, address, storage, from: from.clone(), file, algorithm, digest }
+            }
         };
         let download =
             self.plan.step(download, format!("{} has no template {}", source.node, self.design.template));
@@ -250,8 +312,17 @@ impl Planner<'_> {
         }
         let wanted = Mark { role: machine.role, pool: machine.pool.clone(), ..mark.clone() };
         let seeded = seed::attached(&design.cluster, options);
-        // One that was switched off before its first boot was proven begins anew, with a new key.
-        let new = !guest.running && (mark.host_keys.is_empty() || seeded.is_some());
+        // One that was switched off before its first boot was proven begins anew, with a new key; so does one that
+        // was switched on before it had a seed, as by its node that came back.
+        let unknown = mark.host_keys.is_empty();
+        let new = unknown || (!guest.running && seeded.is_some());
+        if unknown && guest.running {
+            let stop = Step::Stop { at: at.clone() };
+            let stop =
+                self.plan.step(stop, "it runs without a first boot of ours: nobody knows its host key");
+            self.first_boot(machine, &at, options, vec![stop], "it was stopped");
+            return;
+        }
         let booted = match (guest.running, new) {
             (true, _) => Some(Running::Yes),
             (false, false) => Some(Running::No),
@@ -299,7 +370,7 @@ impl Planner<'_> {
             let why = format!("changes of {} wait for a restart", waiting.join(", "));
             self.plan.hold(HeldKind::Flag, machine.name.as_str(), why, Some("pve-vm --restart".to_owned()));
         }
-        self.answers(machine, guest, mark, ready, last);
+        self.answers(machine, guest, ready, last);
     }
 
     /// True for a machine that answers, or may still do so.
@@ -310,13 +381,8 @@ impl Planner<'_> {
         }
     }
 
-    fn answers(&mut self, machine: &Machine, guest: &Guest, mark: &Mark, ready: Step, last: Option<StepId>) {
+    fn answers(&mut self, machine: &Machine, guest: &Guest, ready: Step, last: Option<StepId>) {
         match &guest.ssh {
-            _ if mark.host_keys.is_empty() => {
-                let at = At { machine: machine.name.clone(), vmid: guest.vmid, node: guest.node.clone() };
-                let learn = Step::Learn { at, address: machine.address };
-                self.plan.step_after(&list(last), learn, "its SSH host key is not known yet");
-            }
             None | Some(SshSeen::Answers) => {}
             Some(SshSeen::Silent(_)) if guest.uptime < BOOTING => {
                 self.plan.step_after(&list(last), ready, "it was started a moment ago");

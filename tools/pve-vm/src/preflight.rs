@@ -84,10 +84,10 @@ fn hint_for_template(design: &Design, seen: &Seen) -> Option<String> {
     let without: Vec<&String> = online.filter(|n| source(design, seen, n).is_err()).collect();
     let node = without.first()?;
     Some(format!(
-        "on {node}, with a cloud image that has qemu-guest-agent: qm create 9000 --name {} --memory 2048 --net0 \
-         virtio,bridge={} --scsihw virtio-scsi-single --scsi0 {}:0,import-from=/path/image.qcow2 --ide2 {}:cloudinit \
+        "on {node}, with a cloud image: qm create 9000 --name {} --memory 2048 --net0 \
+         virtio,bridge={} --scsihw virtio-scsi-single --scsi0 {}:0,import-from=/path/image.qcow2 \
          --boot order=scsi0 --serial0 socket --vga serial0 --agent 1 && qm template 9000; its pool or /vms/9000 must \
          grant VM.Audit and VM.Clone",
-        design.template, design.bridge, design.storage, design.storage
+        design.template, design.bridge, design.storage
     ))
 }

@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use stage::{HeldKind, Plan};
 
+use crate::options::Properties;
 use crate::pve::grant;
 use crate::seen::Seen;
 use crate::step::Step;
 use crate::want::Design;
 
-/// What pve-vm does with guests; the guest agent's privileges have other names since Proxmox VE 9.
-pub fn guest_role(version: (u32, u32)) -> Vec<&'static str> {
-    let mut all = vec![
+/// What pve-vm does with guests.
+pub fn guest_role() -> Vec<&'static str> {
+    vec![
         "VM.Allocate",
         "VM.Audit",
         "VM.Config.CDROM",
@@ -23,13 +24,7 @@ pub fn guest_role(version: (u32, u32)) -> Vec<&'static str> {
         "VM.Config.Network",
         "VM.Config.Options",
         "VM.PowerMgmt",
-    ];
-    if version >= (9, 0) {
-        all.extend(["VM.GuestAgent.Audit", "VM.GuestAgent.FileRead"]);
-    } else {
-        all.push("VM.Monitor");
-    }
-    all
+    ]
 }
 
 /// True when the login has a privilege on a path. Proxmox lists the effective privileges of every path that
@@ -64,12 +59,23 @@ fn needs(design: &Design, seen: &Seen, step: &Step) -> Vec<(Vec<String>, Vec<&'s
         Step::MakePool { pool, .. } | Step::DropPool { pool } => {
             vec![(vec![format!("/pool/{pool}")], vec!["Pool.Allocate"])]
         }
+        Step::MakeJob { .. } | Step::DropJob { .. } => vec![(vec!["/".to_owned()], vec!["Sys.Modify"])],
+        Step::Upload { storage, .. } => {
+            vec![(vec![format!("/storage/{storage}")], vec!["Datastore.AllocateTemplate"])]
+        }
         Step::Download { node, storage, .. } => vec![
             (vec![format!("/storage/{storage}")], vec!["Datastore.AllocateTemplate"]),
             (vec![format!("/nodes/{node}")], vec!["Sys.AccessNetwork"]),
         ],
+        Step::DropTemplate { vmid, .. } => {
+            vec![(guests(Some(*vmid), design.pool.as_ref()), vec!["VM.Allocate", "VM.Audit"])]
+        }
         Step::MakeTemplate { .. } => {
-            vec![(guests(None, design.pool.as_ref()), guest_role(seen.version)), storage(&design.storage)]
+            vec![
+                (guests(None, design.pool.as_ref()), guest_role()),
+                storage(&design.storage),
+                (bridge(seen, &design.bridge, design.vlan), vec!["SDN.Use"]),
+            ]
         }
         Step::Clone { template, pool, .. } => {
             let from = seen.guests.iter().find(|g| g.vmid == *template);
@@ -78,12 +84,19 @@ fn needs(design: &Design, seen: &Seen, step: &Step) -> Vec<(Vec<String>, Vec<&'s
             let inside = from.map_or(design.pool.as_ref(), |g| g.pool.as_ref());
             paths.extend(inside.map(|p| format!("/pool/{p}")));
             let mut all = vec![
-                (guests(None, pool.as_ref()), guest_role(seen.version)),
+                (guests(None, pool.as_ref()), guest_role()),
                 (paths, vec!["VM.Clone"]),
                 storage(&design.storage),
             ];
             if seen.version >= (8, 0) {
-                all.push((bridge(design, seen), vec!["SDN.Use"]));
+                all.push((bridge(seen, &design.bridge, design.vlan), vec!["SDN.Use"]));
+                // The clone is made with the template's cards, wherever they are.
+                let options = from.and_then(|g| g.config.as_ref()).into_iter().flatten();
+                let cards = options.filter(|(k, _)| k.starts_with("net")).map(|(_, v)| Properties::parse(v));
+                for card in cards {
+                    let tag = card.get("tag").and_then(|t| t.parse().ok());
+                    all.extend(card.get("bridge").map(|name| (bridge(seen, name, tag), vec!["SDN.Use"])));
+                }
             }
             all
         }
@@ -100,21 +113,23 @@ fn needs(design: &Design, seen: &Seen, step: &Step) -> Vec<(Vec<String>, Vec<&'s
             }
             let pool = step.at().and_then(|at| seen.guests.iter().find(|g| g.vmid == at.vmid)?.pool.as_ref());
             let vmid = step.at().map(|at| at.vmid);
-            all.push((guests(vmid, pool.or(design.pool.as_ref())), guest_role(seen.version)));
+            all.push((guests(vmid, pool.or(design.pool.as_ref())), guest_role()));
             all
         }
     }
 }
 
 /// The paths by which a bridge may be used: in the zone of plain bridges, or in one of a software network.
-fn bridge(design: &Design, seen: &Seen) -> Vec<String> {
-    let plain = format!("/sdn/zones/localnetwork/{}", design.bridge);
-    let vlan = design.vlan.map(|v| format!("{plain}/{v}"));
+fn bridge(seen: &Seen, name: &str, vlan: Option<u16>) -> Vec<String> {
+    let plain = format!("/sdn/zones/localnetwork/{name}");
+    let told = vlan.map_or(plain.clone(), |v| format!("{plain}/{v}"));
+    // In another zone it is a software network, whose VLAN is its own.
     let own = seen.privileges.keys().filter(|p| {
-        p.strip_prefix("/sdn/zones/").and_then(|p| p.split('/').nth(1)) == Some(design.bridge.as_str())
+        let mut parts = p.strip_prefix("/sdn/zones/").unwrap_or_default().split('/');
+        parts.next() != Some("localnetwork") && parts.next() == Some(name)
     });
     let own: Vec<String> = own.cloned().collect();
-    vlan.into_iter().chain([plain]).chain(own).rev().collect()
+    std::iter::once(told).chain(own).collect()
 }
 
 /// What is missing for the plan, by path.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::job::Job;
 use crate::mark::Mark;
 use crate::options::Options;
 
@@ -19,6 +20,8 @@ pub struct Seen {
     pub guests: Vec<Guest>,
     /// The resource pool, when the document names one and it can be seen.
     pub pool: Option<PoolSeen>,
+    /// The backup job with our id, where the login may look.
+    pub job: Option<Job>,
     /// The privileges that the login has: by path, with 1 where they hold below it too.
     pub privileges: BTreeMap<String, BTreeMap<String, u8>>,
     /// The image's digest, when one is asked for and was needed: algorithm and hex digits.
@@ -37,6 +40,12 @@ pub struct Node {
     pub memory: Option<u64>,
     /// Memory of all its guests that are no templates, in bytes, as configured.
     pub claimed: u64,
+    /// Memory that is in use now, in bytes: guests that run, and the node itself.
+    pub used: u64,
+    /// Its processors, when we may know.
+    pub cores: Option<u64>,
+    /// Processors of all its guests that are no templates.
+    pub claimed_cores: u64,
     /// Its storages by name.
     pub storages: BTreeMap<String, Storage>,
     /// Its bridges; none when they cannot be seen.
@@ -53,6 +62,8 @@ pub struct Storage {
     pub shared: bool,
     /// What it may hold.
     pub content: Vec<String>,
+    /// Bytes that are free, when we may know.
+    pub free: Option<u64>,
     /// Files of seeds of this cluster that are there.
     pub seeds: Vec<String>,
 }

@@ -60,6 +60,23 @@ pub enum Step {
         /// The digest.
         digest: String,
     },
+    /// Uploads a cloud image of the operator's.
+    Upload {
+        /// The Proxmox node.
+        node: String,
+        /// Its address, when it is known.
+        address: Option<String>,
+        /// The storage for images.
+        storage: String,
+        /// The file on this side.
+        from: String,
+        /// The file's name there.
+        file: String,
+        /// The digest's algorithm.
+        algorithm: String,
+        /// The digest.
+        digest: String,
+    },
     /// Makes a template from an image.
     MakeTemplate {
         /// Its name.
@@ -150,13 +167,6 @@ pub enum Step {
         /// The seed's file there.
         file: String,
     },
-    /// Reads a running machine's host key over its guest agent, and notes it in its mark.
-    Learn {
-        /// The machine.
-        at: At,
-        /// Its address.
-        address: Ipv4Addr,
-    },
     /// Switches a machine on.
     Start {
         /// The machine.
@@ -184,6 +194,29 @@ pub enum Step {
         /// The machine.
         at: At,
     },
+    /// Makes the job for scheduled backups, or changes it.
+    MakeJob {
+        /// Its id.
+        id: String,
+        /// Its options.
+        set: BTreeMap<String, String>,
+        /// True when it is there already.
+        there: bool,
+    },
+    /// Deletes the job for scheduled backups.
+    DropJob {
+        /// Its id.
+        id: String,
+    },
+    /// Deletes a template that pve-vm made.
+    DropTemplate {
+        /// Its name.
+        name: String,
+        /// Its id.
+        vmid: u32,
+        /// The Proxmox node.
+        node: String,
+    },
     /// Deletes the empty resource pool.
     DropPool {
         /// Its name.
@@ -199,14 +232,17 @@ impl Step {
             | Step::DropPool { .. }
             | Step::Download { .. }
             | Step::MakeTemplate { .. }
-            | Step::DropSeed { .. } => None,
+            | Step::DropSeed { .. }
+            | Step::DropTemplate { .. }
+            | Step::MakeJob { .. }
+            | Step::DropJob { .. }
+            | Step::Upload { .. } => None,
             Step::Clone { at, .. }
             | Step::Join { at, .. }
             | Step::Configure { at, .. }
             | Step::Resize { at, .. }
             | Step::Seed { at, .. }
             | Step::Seal { at, .. }
-            | Step::Learn { at, .. }
             | Step::Start { at }
             | Step::Ready { at, .. }
             | Step::Restart { at }
@@ -244,15 +280,21 @@ impl fmt::Display for Step {
             Step::Resize { at, disk, gib } => write!(f, "grow {disk} of {at} to {gib}G"),
             Step::Start { at } => write!(f, "start {at}"),
             Step::Seed { at, storage, .. } => write!(f, "seed the first boot of {at} from {storage}"),
-            Step::Seal { at, .. } => write!(f, "switch cloud-init off on {at} and take its seed away"),
+            Step::Seal { at, .. } => write!(f, "end the first boot of {at}"),
             Step::DropSeed { node, storage, file } => {
                 write!(f, "delete the seed {file} on {storage} of {node}")
             }
-            Step::Learn { at, .. } => write!(f, "learn the host key of {at}"),
             Step::Ready { at, .. } => write!(f, "wait for {at} to answer"),
             Step::Restart { at } => write!(f, "restart {at}"),
             Step::Stop { at } => write!(f, "stop {at}"),
             Step::Destroy { at } => write!(f, "destroy {at}"),
+            Step::MakeJob { id, there: false, .. } => write!(f, "make the backup job {id}"),
+            Step::MakeJob { id, .. } => write!(f, "change the backup job {id}"),
+            Step::DropJob { id } => write!(f, "delete the backup job {id}"),
+            Step::Upload { node, storage, file, .. } => write!(f, "upload {file} to {storage} on {node}"),
+            Step::DropTemplate { name, vmid, node } => {
+                write!(f, "delete the template {name} ({vmid} on {node})")
+            }
             Step::DropPool { pool } => write!(f, "delete the pool {pool}"),
         }
     }

@@ -12,6 +12,7 @@ use crate::roster::{Roster, State};
 use crate::seed;
 use crate::seen::{Guest, Owner, Seen};
 use crate::step::{At, Step};
+use crate::template;
 use crate::want::Design;
 
 /// Our machines go, and nothing else; with `--prune` only those that the document no longer has.
@@ -59,8 +60,40 @@ pub fn teardown(design: &Design, seen: &Seen) -> Plan<Step> {
             );
         }
     }
+    if seen.job.as_ref().is_some_and(|job| job.ours) && !design.prune {
+        plan.step(Step::DropJob { id: crate::job::id(&design.cluster) }, "the cluster goes");
+    }
+    templates(design, seen, &mut gone, &mut last, &mut plan);
     pool(design, seen, &gone, &last, &mut plan);
     privileges::checked(design, seen, plan)
+}
+
+/// Our templates, when they are to go as well and no machine that stays was cloned from them.
+fn templates(
+    design: &Design,
+    seen: &Seen,
+    gone: &mut BTreeSet<u32>,
+    last: &mut Vec<StepId>,
+    plan: &mut Plan<Step>,
+) {
+    if !design.drop_templates || design.prune {
+        return;
+    }
+    let stays = |g: &&Guest| !matches!(g.owner(&design.cluster), Owner::Foreign) && !gone.contains(&g.vmid);
+    let staying: Vec<String> = seen.guests.iter().filter(stays).filter_map(|g| g.name.clone()).collect();
+    let machines_done = last.clone();
+    for guest in seen.guests.iter().filter(|g| template::made_of(design, g).is_some()) {
+        let name = guest.name.clone().unwrap_or_else(|| design.template.clone());
+        if staying.is_empty() {
+            let step = Step::DropTemplate { name, vmid: guest.vmid, node: guest.node.clone() };
+            // Linked clones share its blocks, which not every storage guards (LVM-thin).
+            last.push(plan.step_after(&machines_done, step, "it was made for this cluster"));
+            gone.insert(guest.vmid);
+        } else {
+            let why = format!("machines that stay may share its blocks: {}", staying.join(", "));
+            plan.hold(HeldKind::Flag, format!("template {name} ({})", guest.vmid), why, None);
+        }
+    }
 }
 
 /// The pool goes when it is ours and empty.

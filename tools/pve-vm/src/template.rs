@@ -31,11 +31,29 @@ pub struct Made {
     /// The storage for images.
     pub storage: String,
     /// Where the image is.
-    pub url: String,
+    pub from: From,
     /// The file's name on the storage: with the digest, so that a new image is a new file.
     pub file: String,
     /// The digest: algorithm and hex digits.
     pub digest: (String, String),
+}
+
+/// Where an image comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum From {
+    /// The node downloads it.
+    Url(String),
+    /// A file of the operator's, uploaded.
+    File(String),
+}
+
+impl From {
+    /// Proxmox tells formats by the name's end; what is called `.img` is qcow2 in the clouds of Debian and Ubuntu.
+    fn ending(&self) -> &'static str {
+        let (From::Url(name) | From::File(name)) = self;
+        let name = name.to_ascii_lowercase();
+        ["raw", "vmdk"].into_iter().find(|end| name.ends_with(&format!(".{end}"))).unwrap_or("qcow2")
+    }
 }
 
 /// Storage types that clone without copying (pve-storage, `volume_has_feature` of each plugin).
@@ -60,23 +78,39 @@ pub fn source(design: &Design, seen: &Seen, node: &str) -> Result<Source, String
     }
 }
 
-/// The mark in the description of a template that pve-vm makes.
-pub fn mark(design: &Design) -> String {
-    format!(
-        "<!-- pve-vm-template {{\"cluster\":\"{}\",\"template\":\"{}\"}} -->",
-        design.cluster, design.template
-    )
+/// The mark in the description of a template that pve-vm makes of an image with this digest.
+pub fn mark(design: &Design, digest: &(String, String)) -> String {
+    format!("{} \"digest\":\"{}:{}\"}} -->", begin(design), digest.0, digest.1)
+}
+
+fn begin(design: &Design) -> String {
+    let (cluster, template) = (&design.cluster, &design.template);
+    format!("<!-- pve-vm-template {{\"cluster\":\"{cluster}\",\"template\":\"{template}\",")
+}
+
+/// The digest in the mark of a template that pve-vm made for this cluster.
+pub fn made_of<'g>(design: &Design, guest: &'g Guest) -> Option<&'g str> {
+    let rest = guest.option("description")?.trim_end().strip_prefix(&begin(design))?;
+    rest.trim_start().strip_prefix("\"digest\":\"")?.strip_suffix("\"} -->")
 }
 
 /// True for a template of ours whose making broke off.
 pub fn unfinished(design: &Design, guest: &Guest) -> bool {
-    let ours = guest.option("description").is_some_and(|d| d.trim_end() == mark(design));
-    ours && !guest.is_template()
+    made_of(design, guest).is_some() && !guest.is_template()
+}
+
+/// True for a template of ours that was made of another image than the document's, when that matters.
+fn outdated(design: &Design, seen: &Seen, guest: &Guest) -> bool {
+    let Some((algorithm, hex)) = seen.digest.as_ref().filter(|_| design.refresh_templates) else {
+        return false;
+    };
+    made_of(design, guest).is_some_and(|digest| digest != format!("{algorithm}:{hex}"))
 }
 
 /// Ids for templates, from the end of the range: one for each node that has none.
 fn id(design: &Design, seen: &Seen, node: &str) -> Option<u32> {
-    if let Some(begun) = seen.guests.iter().find(|g| g.node == node && unfinished(design, g)) {
+    let begun = |g: &&Guest| g.node == node && unfinished(design, g) && !outdated(design, seen, g);
+    if let Some(begun) = seen.guests.iter().find(begun) {
         return Some(begun.vmid);
     }
     let without = design.nodes.iter().filter(|n| {
@@ -96,7 +130,11 @@ fn to_make(design: &Design, seen: &Seen, node: &str, image: &Image) -> Result<So
             seen.version.0, seen.version.1
         ));
     }
-    let url = image.url.clone().ok_or("this version makes templates of an image's url only")?;
+    let from = match (&image.url, &image.file) {
+        (Some(url), _) => From::Url(url.clone()),
+        (None, Some(file)) => From::File(file.to_string()),
+        (None, None) => return Err("the image has neither url nor file".to_owned()),
+    };
     let digest = seen.digest.clone().ok_or("the image has no checksum")?;
     let storage = image.storage.to_string();
     let found = seen.nodes.get(node).and_then(|n| n.storages.get(&storage));
@@ -112,10 +150,10 @@ fn to_make(design: &Design, seen: &Seen, node: &str, image: &Image) -> Result<So
         return Err(format!("the storage {} cannot have linked clones", design.storage));
     }
     let short: String = digest.1.chars().take(12).collect();
-    let file = format!("{}-{short}.qcow2", design.template);
+    let file = format!("{}-{short}.{}", design.template, from.ending());
     let options = [
         ("name", design.template.clone()),
-        ("description", mark(design)),
+        ("description", mark(design, &digest)),
         ("ostype", "l26".to_owned()),
         ("cores", "1".to_owned()),
         ("memory", "1024".to_owned()),
@@ -125,7 +163,7 @@ fn to_make(design: &Design, seen: &Seen, node: &str, image: &Image) -> Result<So
         ("serial0", "socket".to_owned()),
         ("vga", "serial0".to_owned()),
         ("agent", "enabled=1".to_owned()),
-        ("net0", format!("virtio,bridge={}", design.bridge)),
+        ("net0", crate::options::net_moved(None, &design.bridge, design.vlan)),
     ];
     Ok(Source {
         vmid,
@@ -133,7 +171,7 @@ fn to_make(design: &Design, seen: &Seen, node: &str, image: &Image) -> Result<So
         pool: design.pool.clone(),
         options: options.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
         linked: can && design.clone != Some(CloneMode::Full),
-        made: Some(Made { storage, url, file, digest }),
+        made: Some(Made { storage, from, file, digest }),
     })
 }
 
@@ -142,7 +180,8 @@ fn to_make(design: &Design, seen: &Seen, node: &str, image: &Image) -> Result<So
 /// # Errors
 /// Why none of them will do.
 pub fn existing(design: &Design, seen: &Seen, node: &str) -> Result<Source, String> {
-    let mut all: Vec<&Guest> = seen.guests.iter().filter(|g| is_ours(design, g)).collect();
+    let mut all: Vec<&Guest> =
+        seen.guests.iter().filter(|g| is_ours(design, g) && !outdated(design, seen, g)).collect();
     all.sort_by_key(|g| (g.node != node, g.vmid));
     let mut last = format!("has no template named {}", design.template);
     for guest in all {

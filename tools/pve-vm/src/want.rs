@@ -12,7 +12,8 @@ use crate::args::Flags;
 use crate::pve::{Login, Trust, fingerprint};
 
 /// The sections that are read.
-pub const READS: &[Section] = &[Section::Proxmox, Section::Network, Section::Ssh, Section::Pools];
+pub const READS: &[Section] =
+    &[Section::Proxmox, Section::Network, Section::Ssh, Section::Pools, Section::Backup];
 
 /// Everything: the design, and how to get at Proxmox and the machines.
 pub struct Want {
@@ -53,6 +54,8 @@ pub struct Design {
     pub template: String,
     /// What the template is made from.
     pub image: Option<Image>,
+    /// Proxmox's backups of the machines: when, how many are kept, and the storage.
+    pub backup: Option<(String, u32, String)>,
     /// Linked or full clones, when the document says so.
     pub clone: Option<CloneMode>,
     /// The machines in the document's order.
@@ -69,6 +72,10 @@ pub struct Design {
     pub hints: BTreeMap<String, MachineStatus>,
     /// Restart machines whose changes wait for it.
     pub restart: bool,
+    /// Templates of another image than the document's are not used.
+    pub refresh_templates: bool,
+    /// Destroy our templates too.
+    pub drop_templates: bool,
     /// Destroy only what left the document.
     pub prune: bool,
     /// Machines whose data may go with them.
@@ -220,6 +227,11 @@ pub fn design(flags: &Flags, doc: &Document, spec: &Spec) -> Result<Design, Fail
         vmids: proxmox.vmids,
         template: proxmox.template.name.to_string(),
         image: proxmox.template.image.clone(),
+        backup: spec
+            .backup
+            .as_ref()
+            .and_then(|b| b.machines.as_ref())
+            .map(|m| (m.schedule.to_string(), m.keep, m.storage.to_string())),
         clone: proxmox.clone,
         machines,
         user: ssh.user.to_string(),
@@ -228,6 +240,8 @@ pub fn design(flags: &Flags, doc: &Document, spec: &Spec) -> Result<Design, Fail
         search_domain: network.search_domain.as_ref().map(ToString::to_string),
         hints: previous.machines.into_iter().map(|m| (m.name.clone(), m)).collect(),
         restart: flags.restart,
+        refresh_templates: flags.refresh_templates,
+        drop_templates: flags.templates,
         prune: flags.prune,
         delete_data: flags.delete_data.iter().cloned().collect(),
         members: members(doc),

@@ -246,3 +246,95 @@ async fn proxmox_8_with_latencies() {
     assert_eq!((second.exit, &second.stdout), (Exit::Done, &first.stdout), "{}", second.stderr);
     site.nothing_unknown();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn templates_are_made_of_a_file_and_anew_of_another() {
+    let site = site().await;
+    let mut doc = site.small();
+    let image = |bytes: &[u8]| std::fs::write(site.dir.path().join("debian.img"), bytes).unwrap();
+    image(b"QFI\xfb first");
+    doc["spec"]["proxmox"]["template"] =
+        json!({ "name": "made-here", "image": { "file": "debian.img", "storage": "local" } });
+    assert_eq!(site.run(&[], &doc).await.machines(Exit::Done).len(), 4);
+    let templates = |site: &support::Site| -> Vec<u32> {
+        let all = site.lab.pve.view().into_iter();
+        all.filter(|g| g.template && g.name == "made-here").map(|g| g.vmid).collect()
+    };
+    assert_eq!(templates(&site), [3097, 3098, 3099]);
+    image(b"QFI\xfb second");
+    // A template of that name is used as it is, until it is said otherwise.
+    assert_eq!(site.run(&["plan"], &doc).await.stdout, "pve-vm: nothing to do\n");
+    doc["spec"]["pools"][0]["count"] = json!(3);
+    let grown = site.run(&["--refresh-templates"], &doc).await;
+    assert_eq!(grown.machines(Exit::Done).len(), 5);
+    assert_eq!(templates(&site).len(), 4, "one anew, on the node that needs it; the old ones stay");
+    assert_eq!(site.run(&["plan", "--refresh-templates"], &doc).await.stdout, "pve-vm: nothing to do\n");
+    doc["spec"]["proxmox"]["template"]["image"]["checksum"] = json!(format!("sha512:{}", "ab".repeat(64)));
+    doc["spec"]["pools"][1]["count"] = json!(2);
+    let wrong = site.run(&["plan", "--refresh-templates"], &doc).await;
+    assert_eq!(wrong.exit, Exit::Precondition, "{}", wrong.stderr);
+    assert!(wrong.stderr.contains("cannot use the image debian.img"), "{}", wrong.stderr);
+    doc["spec"]["proxmox"]["template"]["image"].as_object_mut().unwrap().remove("checksum");
+    let gone = site.run(&["destroy", "--yes", "--templates", "--delete-data", "demo-nfs-1"], &doc).await;
+    assert_eq!((gone.exit, templates(&site).len()), (Exit::Done, 0), "{}", gone.stderr);
+    site.nothing_unknown();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_backup_job_is_ours_by_its_comment() {
+    let site = site().await;
+    let mut doc = site.small();
+    doc["spec"]["backup"] =
+        json!({ "machines": { "schedule": "Sat *-*-* 01:00:00", "keep": 4, "storage": "backup" } });
+    site.run(&[], &doc).await.doc(Exit::Done);
+    let jobs = || site.lab.pve.jobs();
+    assert_eq!(jobs()["kubeline-demo"]["pool"], "k8s-prod");
+    doc["spec"]["backup"]["machines"]["keep"] = json!(7);
+    let plan = site.run(&["plan"], &doc).await;
+    assert!(
+        plan.stdout.contains("change the backup job kubeline-demo  # prune-backups differ"),
+        "{}",
+        plan.stdout
+    );
+    site.run(&[], &doc).await.doc(Exit::Done);
+    assert_eq!(jobs()["kubeline-demo"]["prune-backups"]["keep-last"], "7");
+    doc["spec"].as_object_mut().unwrap().remove("backup");
+    site.run(&[], &doc).await.doc(Exit::Done);
+    assert!(jobs().is_empty());
+    site.nothing_unknown();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_secret_of_a_seed_is_told_or_left() {
+    let site = site().await;
+    let run = site.run(&["-vv"], &site.small()).await;
+    assert_eq!(run.exit, Exit::Done, "{}", run.stderr);
+    for host in site.lab.hosts.all() {
+        let machine = host.machine();
+        let private = machine.fs.text("/etc/ssh/ssh_host_ed25519_key");
+        let secret = private.lines().nth(3).unwrap();
+        for text in [&run.stdout, &run.stderr] {
+            assert!(!text.contains(secret));
+        }
+        let said = site.lab.world.journal.since(0);
+        assert!(
+            said.iter().all(|e| !e.request.contains(secret) && !e.argv.iter().any(|a| a.contains(secret)))
+        );
+        assert!(machine.fs.exists("/etc/cloud/cloud-init.disabled"), "no later boot looks for a seed");
+    }
+    for node in site.lab.pve.nodes() {
+        assert!(
+            site.lab.pve.volumes(&node).iter().all(|v| !v.contains("kubeline-seed")),
+            "the seeds are gone"
+        );
+    }
+    let gone = site.guests().into_iter().find(|g| g.config.values().any(|v| v.contains("kubeline-seed")));
+    assert_eq!(gone, None, "from the drives too");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_with_an_agent_is_no_worse() {
+    let site = support::site_of(|config| config.agent = true).await;
+    assert_eq!(site.run(&[], &site.small()).await.machines(Exit::Done).len(), 4);
+    site.nothing_unknown();
+}

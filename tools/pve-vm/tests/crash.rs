@@ -1,7 +1,11 @@
 //! The client killed at every request, and run again: the same world, nothing doubled, nothing left behind.
 //!
 //! By default a sample of the boundaries; `KUBELINE_SWEEP=all` tries every one, `KUBELINE_SWEEP=10` every tenth.
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on ends, and tells its figures")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that cannot go on ends, and tells its figures"
+)]
 
 mod support;
 
@@ -13,7 +17,7 @@ use stage::Exit;
 use support::{Site, site};
 
 /// How many boundaries of a leg are tried by default.
-const SAMPLE: usize = 4;
+const SAMPLE: usize = 25;
 const DESTROY: &[&str] = &["destroy", "--yes", "--delete-data", "demo-nfs-1"];
 const PRUNE: &[&str] = &["destroy", "--yes", "--prune"];
 
@@ -96,7 +100,12 @@ async fn sweep(site: &Site, up: Leg, down: Leg) {
     site.nothing_unknown();
     println!(
         "{}: {} boundaries, {} converged; {}: {} boundaries, {} converged; of {all} requests",
-        up.name, ups.len(), ups.len(), down.name, downs.len(), downs.len()
+        up.name,
+        ups.len(),
+        ups.len(),
+        down.name,
+        downs.len(),
+        downs.len()
     );
 }
 

@@ -2,7 +2,11 @@
 //! what to do next, and the run after it repairs.
 //!
 //! By default a sample; `KUBELINE_SWEEP=all` tries every pair.
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on ends, and tells its figures")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that cannot go on ends, and tells its figures"
+)]
 
 mod support;
 
@@ -78,7 +82,7 @@ fn actions(changing: bool) -> Vec<Action> {
 
 /// Names a machine or node, or else who was asked, and what to do next.
 fn helps(stderr: &str) -> bool {
-    let names = ["demo-", "node pve", "on pve", "asked: https://", "pool k8s-prod"];
+    let names = ["demo-", "node pve", "on pve", "https://", "pool k8s-prod"];
     names.iter().any(|n| stderr.contains(n)) && stderr.contains("hint: ")
 }
 
@@ -120,7 +124,11 @@ async fn every_request_meets_every_fault() {
         *ends.entry(format!("{:?}", run.exit)).or_default() += 1;
         tried += 1;
     }
-    println!("{tried} of {} pairs of {} requests and their faults, all repaired: {ends:?}", pairs.len(), requests.len());
+    println!(
+        "{tried} of {} pairs of {} requests and their faults, all repaired: {ends:?}",
+        pairs.len(),
+        requests.len()
+    );
     site.nothing_unknown();
 }
 
@@ -135,7 +143,7 @@ async fn asked(site: &Site, part: &str, times: usize) {
 /// A build during which something happens to the world once `part` was asked.
 async fn meanwhile(site: &Site, part: &str, happens: impl FnOnce(&Site)) -> support::Run {
     let doc = site.small();
-    let (run, ()) = tokio::join!(site.run(&[], &doc), async {
+    let (run, ()) = tokio::join!(site.run(&["--timeout", "10s"], &doc), async {
         asked(site, part, 1).await;
         happens(site);
     });
@@ -147,8 +155,15 @@ async fn somebodys_guest_appears_at_an_id() {
     let site = site().await;
     // The clone to 3001 waits while somebody takes its id.
     let action = Action::Status(500, "got no worker upid - start worker failed".to_owned());
-    site.lab.world.faults.inject(Fault { window: Window::Pve, matching: "qemu/9001/clone".into(), skip: 0, times: 1, action });
-    let run = meanwhile(&site, "qemu/9001/clone", |site| site.lab.pve.add_foreign(3001, "somebodys", "pve2")).await;
+    site.lab.world.faults.inject(Fault {
+        window: Window::Pve,
+        matching: "qemu/9001/clone".into(),
+        skip: 0,
+        times: 1,
+        action,
+    });
+    let run =
+        meanwhile(&site, "qemu/9001/clone", |site| site.lab.pve.add_foreign(3001, "somebodys", "pve2")).await;
     assert_eq!(run.exit, Exit::Precondition, "{}", run.stderr);
     assert!(run.stderr.contains("3001") && run.stderr.contains("untouched"), "{}", run.stderr);
     let foreign = site.lab.pve.view().into_iter().find(|g| g.vmid == 3001).unwrap();

@@ -47,7 +47,9 @@ impl Clusters {
     /// Begins a cluster with its first member, which it gives.
     pub fn begin(&mut self, cluster_id: &str, name: &str, address: &str) -> Member {
         let member = Member { id: random_id(), name: name.into(), address: address.into(), learner: false };
-        let cluster = Cluster { id: random_id(), members: vec![member.clone()], revision: 1, told: true };
+        // One from a snapshot takes the place of the one that may have lost its quorum.
+        let told = self.by_id.get(cluster_id).is_none_or(|c| c.told);
+        let cluster = Cluster { id: random_id(), members: vec![member.clone()], revision: 1, told };
         self.by_id.insert(cluster_id.into(), cluster);
         member
     }

@@ -446,3 +446,46 @@ VERSION=\"13 (trixie)\"\nVERSION_CODENAME=trixie\nDEBIAN_VERSION_FULL=13.2\nID=d
 
 const DEBIAN_SOURCES: &str = "Types: deb\nURIs: https://deb.debian.org/debian\nSuites: trixie trixie-updates trixie-backports\n\
 Components: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn booted(machine: &mut Machine, boot: Boot) {
+        let before = std::mem::replace(&mut machine.boot, boot);
+        machine.cloud_init(&before);
+    }
+
+    #[test]
+    fn without_its_seed_a_machine_keeps_its_address_only_when_cloud_init_is_off() {
+        let seeded = Boot {
+            address: Some([10, 0, 0, 1].into()),
+            user: "kubeline".into(),
+            instance: "one".into(),
+            ..Boot::default()
+        };
+        for off in [true, false] {
+            let mut machine = Machine::fresh(&seeded);
+            booted(&mut machine, seeded.clone());
+            let key = machine.public_key();
+            if off {
+                machine.fs.put(DISABLED, "", 0o644, "root", "root");
+            }
+            booted(&mut machine, Boot::default());
+            assert_eq!(machine.boot.address, off.then(|| [10, 0, 0, 1].into()));
+            assert_eq!((machine.boot.user.as_str(), machine.public_key()), ("kubeline", key));
+        }
+    }
+
+    #[test]
+    fn a_new_instance_has_new_host_keys() {
+        let boot = Boot { instance: "one".into(), ..Boot::default() };
+        let mut machine = Machine::fresh(&boot);
+        let key = machine.public_key();
+        booted(&mut machine, boot.clone());
+        assert_eq!(machine.public_key(), key);
+        booted(&mut machine, Boot { instance: "two".into(), ..boot });
+        assert_ne!(machine.public_key(), key);
+        assert!(machine.fs.text("/etc/ssh/ssh_host_ed25519_key.pub").contains(&machine.public_key()));
+    }
+}

@@ -111,6 +111,39 @@ pub fn tigera_operator() -> String {
     format!("{}{}", operator_crds(), yaml(&all))
 }
 
+/// `calico.yaml` (BGP) and `calico-vxlan.yaml`: CRDs, accounts, ConfigMap, DaemonSet and Deployment in kube-system, with
+/// the places that installers change.
+pub fn calico(vxlan: bool) -> String {
+    let ns = "kube-system";
+    let mut all = vec![account(ns, "calico-node"), account(ns, "calico-kube-controllers")];
+    all.extend(admin_role("calico-node", ns));
+    let backend = if vxlan { "vxlan" } else { "bird" };
+    all.push(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "calico-config", "namespace": ns},
+        "data": {"typha_service_name": "none", "calico_backend": backend, "veth_mtu": "0",
+            "cni_network_config": "{\n  \"name\": \"k8s-pod-network\"\n}"}}));
+    let variable = |name: &str, value: &str| json!({"name": name, "value": value});
+    let (ipip, over_vxlan) = if vxlan { ("Never", "Always") } else { ("Always", "Never") };
+    let env = [
+        variable("DATASTORE_TYPE", "kubernetes"),
+        json!({"name": "CALICO_NETWORKING_BACKEND", "valueFrom": {"configMapKeyRef": {"name": "calico-config", "key": "calico_backend"}}}),
+        variable("IP", "autodetect"),
+        variable("CALICO_IPV4POOL_IPIP", ipip),
+        variable("CALICO_IPV4POOL_VXLAN", over_vxlan),
+        variable("CALICO_IPV6POOL_VXLAN", "Never"),
+        variable("FELIX_IPV6SUPPORT", "false"),
+    ];
+    let endpoint = json!([{"configMapRef": {"name": "kubernetes-services-endpoint", "optional": true}}]);
+    let labels = json!({"k8s-app": "calico-node"});
+    all.push(json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "calico-node", "namespace": ns, "labels": labels},
+        "spec": {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": {
+            "hostNetwork": true, "serviceAccountName": "calico-node", "priorityClassName": "system-node-critical",
+            "tolerations": [{"effect": "NoSchedule", "operator": "Exists"}, {"effect": "NoExecute", "operator": "Exists"}],
+            "initContainers": [{"name": "install-cni", "image": "quay.io/calico/cni:v3.32.1", "envFrom": endpoint}],
+            "containers": [{"name": "calico-node", "image": "quay.io/calico/node:v3.32.1", "envFrom": endpoint, "env": env}]}}}}));
+    all.push(deployment(ns, "calico-kube-controllers", "quay.io/calico/kube-controllers:v3.32.1", json!({})));
+    format!("{}{}", calico_crds(), yaml(&all))
+}
+
 /// Traefik's CRDs.
 pub fn traefik_crds() -> String {
     let kinds = [
@@ -202,6 +235,8 @@ impl Artefacts {
     pub async fn start(world: Shared) -> io::Result<Artefacts> {
         let texts = BTreeMap::from([
             ("tigera-operator.yaml".to_owned(), tigera_operator()),
+            ("calico.yaml".to_owned(), calico(false)),
+            ("calico-vxlan.yaml".to_owned(), calico(true)),
             ("traefik-crds.yaml".to_owned(), traefik_crds()),
             ("cert-manager.yaml".to_owned(), cert_manager()),
         ]);

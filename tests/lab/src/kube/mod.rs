@@ -25,6 +25,7 @@ mod defaults;
 mod discovery;
 mod metrics;
 mod patch;
+mod proxy;
 mod registry;
 mod routes;
 mod schema;

@@ -11,7 +11,7 @@ use super::selectors::Selector;
 use super::status::Status;
 use super::store::Store;
 use super::verbs::{Call, PatchKind, served};
-use super::{patch, table};
+use super::{patch, proxy, table};
 
 /// Answers a request for a subresource other than status.
 pub(crate) fn answer(
@@ -43,6 +43,10 @@ pub(crate) fn answer(
             let mut wanted = (*live).clone();
             wanted["spec"]["finalizers"] = object["spec"]["finalizers"].clone();
             Ok(Answer::ok(served(res, &store.put("namespaces", wanted))))
+        }
+        ("pods", "proxy", "GET") => {
+            let path = asked.path.split_once("/proxy/").map_or("", |(_, path)| path);
+            proxy::answer(store, asked, ns, name, path)
         }
         (
             "pods",

@@ -280,6 +280,12 @@ impl Proxmox {
         state.pools.iter().map(one).collect()
     }
 
+    /// The backup jobs by id.
+    pub fn jobs(&self) -> BTreeMap<String, serde_json::Value> {
+        let state = self.hub.state();
+        state.jobs.iter().map(|(id, job)| (id.clone(), serde_json::Value::Object(job.clone()))).collect()
+    }
+
     /// Somebody migrates a guest, running or not: it is on another node at once, with its volumes on local storages.
     pub fn moved(&self, vmid: u32, node: &str) {
         let mut state = self.hub.state();
@@ -298,10 +304,9 @@ impl Proxmox {
     /// Somebody, or the HA manager, switches a machine off and on again.
     pub async fn restarted(&self, vmid: u32) {
         let Some(node) = self.hub.state().guests.get(&vmid).map(|g| g.node.clone()) else { return };
-        for done in [
-            qemu::power::off(&self.hub, &node, vmid).await,
-            qemu::power::boot(&self.hub, &node, vmid).await,
-        ] {
+        for done in
+            [qemu::power::off(&self.hub, &node, vmid).await, qemu::power::boot(&self.hub, &node, vmid).await]
+        {
             if let Err(why) = done {
                 tracing::warn!(vmid, why, "not restarted");
             }

@@ -204,7 +204,8 @@ async fn execute(
         }
         values.insert(name, Value::One(there));
     }
-    let call = Call { hub: hub.clone(), entry: node.into(), route, values, who, task_end, task_end_after, upload };
+    let call =
+        Call { hub: hub.clone(), entry: node.into(), route, values, who, task_end, task_end_after, upload };
 
     // The handler outlives a client that goes away, and pveproxy's patience.
     let refused_login = public && method == "POST";

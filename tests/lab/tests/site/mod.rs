@@ -189,7 +189,7 @@ pub async fn until(what: &str, mut test: impl AsyncFnMut() -> bool) {
 pub struct Notebook {
     pub lines: Mutex<Vec<String>>,
     objects: Mutex<Vec<(String, Value)>>,
-    window: Option<Kube>,
+    pub window: Option<Kube>,
 }
 
 impl Notebook {

@@ -21,7 +21,7 @@ pub use access::{Access, Flags, Link};
 pub use artefacts::{Pin, Texts, artefacts};
 pub use failure::failure;
 pub use installer::{Change, Installer, Tool, Verb, View, Wanted, World, images};
-pub use kube_apply::{Artefact, ObjectId};
+pub use kube_apply::{Artefact, Cluster, ObjectId};
 pub use plan::{Recreated, Step, hold_lost, plan, teardown};
 pub use ready::Ready;
 pub use seen::{Left, Offline, Seen, findings};

@@ -330,3 +330,53 @@ fn data_in(id: &ObjectId, seen: &Seen) -> Option<&'static str> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    const SET: &str = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: d, namespace: a}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: c, namespace: a}
+";
+
+    /// What the server's dry run said of both: a field that cannot be changed would change.
+    #[test]
+    fn immutable_fields_are_recreated_or_held() {
+        let mut addon = Addon::new("test");
+        addon.wave().add("x", SET).unwrap();
+        let reason = "spec.selector: Invalid value: {}:\n field is immutable".to_owned();
+        let mut differences: Vec<Difference> = addon
+            .set
+            .objects()
+            .iter()
+            .map(|object| Difference { id: object.id(), what: What::Immutable { reason: reason.clone() } })
+            .collect();
+        differences.insert(0, Difference { id: addon.set.parent_id(), what: What::Same });
+        let seen = Seen { differences, ..Seen::default() };
+        let access = Access {
+            kubeconfig: None,
+            shown: String::new(),
+            server: None,
+            force: false,
+            prune_data: false,
+            bundle: None,
+            unreachable: BTreeMap::new(),
+            nodes: Vec::new(),
+        };
+        let mut made = Plan::new();
+        plan(&mut made, &addon, &seen, &access, &[], |step| step);
+        let steps: Vec<String> = made.steps().map(ToString::to_string).collect();
+        assert_eq!(steps, ["recreate Deployment a/d"]);
+        let held = &made.held()[0];
+        assert_eq!((held.kind, held.what.as_str()), (HeldKind::Unmet, "PersistentVolumeClaim a/c"));
+        assert_eq!(held.why, "spec.selector: Invalid value: {}: field is immutable");
+    }
+}

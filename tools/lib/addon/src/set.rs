@@ -120,6 +120,11 @@ impl Addon {
         self.upstream.iter().cloned().chain(more).map(|image| (image.clone(), here(&image))).collect()
     }
 
+    /// An object's value, to change; its name must stay.
+    pub fn value_mut(&mut self, id: &ObjectId) -> Option<&mut Value> {
+        self.set.objects_mut().iter_mut().find(|object| object.id() == *id).map(Object::value_mut)
+    }
+
     /// Every image that the objects name.
     pub fn images(&self) -> Vec<String> {
         self.set.images()

@@ -84,7 +84,8 @@ async fn versions(cluster: &Cluster, set: &ManifestSet) -> Vec<(ObjectId, String
 async fn a_set_is_observed_applied_and_left_alone() {
     for server in servers().await {
         let cluster = cluster(&server).await;
-        assert!(cluster.version().await.unwrap().starts_with("v1."));
+        let version = cluster.version().await.unwrap();
+        assert!(version.starts_with("v1."), "{version}");
         let set = set_of("kubeline-test", SET);
 
         let before = cluster.observe(&set).await.unwrap();

@@ -14,6 +14,7 @@ pub struct Ctx {
 
 pub(crate) struct Inner {
     pub(crate) tool: &'static str,
+    pub(crate) verb: String,
     pub(crate) site: Site,
     pub(crate) jobs: usize,
     pub(crate) progress: Progress,
@@ -24,6 +25,11 @@ impl Ctx {
     /// The tool's name, for locks and field managers.
     pub fn tool(&self) -> &'static str {
         self.inner.tool
+    }
+
+    /// The verb that runs, such as `apply`: for a movement that looks at more for one verb than for the others.
+    pub fn verb(&self) -> &str {
+        &self.inner.verb
     }
 
     /// The operator's machine.

@@ -95,6 +95,7 @@ pub async fn run<T: Tool>(args: Vec<std::ffi::OsString>, edges: Edges) -> Exit {
         let ctx = Ctx {
             inner: Arc::new(Inner {
                 tool: T::NAME,
+                verb: name.clone(),
                 site,
                 jobs: usize::from(common.jobs),
                 progress: progress.clone(),

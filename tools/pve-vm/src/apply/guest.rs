@@ -1,6 +1,7 @@
 //! Looking at one guest, and changing it.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use stage::{Ctx, Failure, Waiting};
@@ -62,46 +63,40 @@ fn ours(config: &Options, at: &At, cluster: &str) -> bool {
 /// Whether the clone is there, unlocked and marked. While it is being made it has a lock, and for a login whose
 /// rights come from the pool it cannot be read at all: the pool is joined last (qemu-server, API2/Qemu.pm).
 pub async fn cloned(world: &World, ctx: &Ctx, at: &At, cluster: &str) -> Result<Look, Error> {
-    let end = tokio::time::Instant::now() + CLONING;
-    let mut pause = Duration::from_millis(100);
-    let mut unseen = false;
-    loop {
-        match config(world, at).await {
+    let unseen = AtomicBool::new(false);
+    let unseen = &unseen;
+    let what = format!("the clone {at}");
+    let end = ctx.wait_for(&what, CLONING, || async move {
+        Ok(match config(world, at).await {
             Ok(config) if !config.contains_key("lock") => {
-                return Ok(match ours(&config, at, cluster) {
+                Waiting::Seen(Ok(match ours(&config, at, cluster) {
                     true => Look::Done,
                     false => Look::Foreign(format!(
                         "guest {} on node {} is there and does not bear our mark; it was left untouched",
                         at.vmid, at.node
                     )),
-                });
+                }))
             }
-            Ok(_) => {}
-            Err(error) if error.is_absent() => return elsewhere(world, at).await,
-            Err(error) if error.status() == Some(403) => {
-                if free(world, at.vmid).await? {
-                    return Ok(Look::NotYet);
-                }
+            Ok(_) => Waiting::NotYet("it is locked".to_owned()),
+            Err(error) if error.is_absent() => Waiting::Seen(elsewhere(world, at).await),
+            Err(error) if error.status() == Some(403) => match free(world, at.vmid).await {
+                Ok(true) => Waiting::Seen(Ok(Look::NotYet)),
+                Ok(false) if cloning(world, &at.node).await => Waiting::NotYet("it is being made".to_owned()),
                 // It may have ended between the two looks: only what is refused after that is hidden from us.
-                if !cloning(world, &at.node).await {
-                    if unseen {
-                        return Ok(Look::Foreign(format!(
-                            "a guest with the id {} that the login may not see is there; it was left untouched",
-                            at.vmid
-                        )));
-                    }
-                    unseen = true;
+                Ok(false) if !unseen.swap(true, Ordering::Relaxed) => {
+                    Waiting::NotYet("it cannot be seen".to_owned())
                 }
-            }
-            Err(error) => return Err(error),
-        }
-        if tokio::time::Instant::now() > end {
-            return Ok(Look::NotYet);
-        }
-        ctx.waiting(format!("the clone {at}, which is locked"));
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(2));
-    }
+                Ok(false) => Waiting::Seen(Ok(Look::Foreign(format!(
+                    "a guest with the id {} that the login may not see is there; it was left untouched",
+                    at.vmid
+                )))),
+                Err(error) => Waiting::Seen(Err(error)),
+            },
+            Err(error) => Waiting::Seen(Err(error)),
+        })
+    });
+    // Waited out: whatever made it is asked again.
+    end.await.unwrap_or(Ok(Look::NotYet))
 }
 
 async fn cloning(world: &World, node: &str) -> bool {
@@ -207,27 +202,6 @@ pub async fn start(world: &World, ctx: &Ctx, at: &At, doing: &str) -> Result<(),
     .await
 }
 
-/// Writes the host keys into the guest's mark.
-pub async fn note_keys(
-    world: &World,
-    ctx: &Ctx,
-    at: &At,
-    keys: &[String],
-    cluster: &str,
-    doing: &str,
-) -> Result<(), Failure> {
-    own(world, at, cluster, doing).await?;
-    let attempt = || async {
-        let have = config(world, at).await?;
-        let description = have.get("description").map(String::as_str).unwrap_or_default();
-        let Some(mut mark) = Mark::read(description).filter(|m| m.host_keys != keys) else { return Ok(()) };
-        mark.host_keys = keys.to_vec();
-        let request = Request::put(config_path(at)).with("description", mark.write(description));
-        world.client.run(ctx, &request).await
-    };
-    persist(world, ctx, doing, attempt, || async { Ok(Look::NotYet) }).await
-}
-
 /// The addresses that the guest agent tells, without those of the loopback.
 pub fn addresses(interfaces: &serde_json::Value) -> Vec<String> {
     let empty = serde_json::Value::Null;
@@ -237,11 +211,4 @@ pub fn addresses(interfaces: &serde_json::Value) -> Vec<String> {
         all.iter().filter_map(|a| text(a, "ip-address")).collect()
     };
     all.flat_map(of).filter(|a| !a.starts_with("127.") && a != "::1" && !a.starts_with("fe80")).collect()
-}
-
-/// The public key in a line of a key file: type and key without the comment.
-pub fn public_key(line: &str) -> Option<String> {
-    let mut words = line.split_whitespace();
-    let (kind, key) = (words.next()?, words.next()?);
-    (kind.starts_with("ssh-") || kind.starts_with("ecdsa-")).then(|| format!("{kind} {key}"))
 }

@@ -8,12 +8,15 @@ mod template;
 
 use stage::{Ctx, Failure};
 
-use crate::pve::Request;
-use crate::step::Step;
+use std::collections::BTreeMap;
+
+use crate::pve::{Content, Request, Upload, list, text};
+use crate::step::{At, Step};
 use crate::want::Want;
 use crate::world::World;
 
-use persist::{Look, persist};
+pub(crate) use guest::status;
+pub(crate) use persist::{Look, persist};
 
 /// Does the step.
 ///
@@ -42,6 +45,32 @@ pub async fn apply(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result
                 .with("checksum", digest);
             persist(world, ctx, &doing, || world.client.run(ctx, &request), || async { Ok(Look::NotYet) })
                 .await
+        }
+        Step::Upload { node, address, storage, from, file, algorithm, digest } => {
+            let path = want.site.absolute(std::path::Path::new(from));
+            let request = Request::post(format!("/nodes/{node}/storage/{storage}/upload"))
+                .with("content", "import")
+                .with("checksum-algorithm", algorithm)
+                .with("checksum", digest)
+                .with_upload(Upload { name: file.clone(), content: Content::File(path) })
+                .asked_at(address.as_deref().map(|a| world.client.base_at(a)));
+            // Sending it again is sending the same.
+            persist(world, ctx, &doing, || world.client.run(ctx, &request), || async { Ok(Look::NotYet) })
+                .await
+        }
+        Step::MakeJob { id, set, there } => {
+            let request = match there {
+                true => Request::put(format!("/cluster/backup/{id}")),
+                false => Request::post("/cluster/backup").with("id", id),
+            };
+            let request = request.with_all(set);
+            let look = || job_is(world, want, id, Some(set));
+            persist(world, ctx, &doing, || world.client.run(ctx, &request), look).await
+        }
+        Step::DropJob { id } => {
+            let request = Request::delete(format!("/cluster/backup/{id}"));
+            let look = || job_is(world, want, id, None);
+            persist(world, ctx, &doing, || world.client.run(ctx, &request), look).await
         }
         Step::MakeTemplate { vmid, node, options, .. } => {
             template::make(world, ctx, *vmid, node, options, &doing).await
@@ -89,7 +118,6 @@ pub async fn apply(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result
             seed::plant(world, ctx, &place, boot, &doing).await
         }
         Step::Ready { at, address } => ready::ready(world, want, ctx, at, *address, &doing).await,
-        Step::Learn { at, address } => ready::learn(world, want, ctx, at, *address, &doing).await,
         Step::Seal { at, address, slot, storage, file } => {
             guest::own(world, at, &want.design.cluster, &doing).await?;
             seed::finished(world, want, ctx, at, *address, &doing).await?;
@@ -113,6 +141,10 @@ pub async fn apply(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result
             let look = || guest::runs(world, at, Look::NotYet, Look::Done);
             persist(world, ctx, &doing, || world.client.run(ctx, &request), look).await
         }
+        Step::DropTemplate { name, vmid, node } => {
+            let at = At { machine: name.clone(), vmid: *vmid, node: node.clone() };
+            template::drop(world, ctx, &want.design, &at, &doing).await
+        }
         Step::Destroy { at } => {
             guest::own(world, at, &want.design.cluster, &doing).await?;
             let request = Request::delete(format!("/nodes/{}/qemu/{}", at.node, at.vmid))
@@ -122,6 +154,19 @@ pub async fn apply(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result
             persist(world, ctx, &doing, || world.client.run(ctx, &request), look).await
         }
     }
+}
+
+/// Whether the job has these options, or is not there.
+async fn job_is(
+    world: &World,
+    want: &Want,
+    id: &str,
+    set: Option<&BTreeMap<String, String>>,
+) -> Result<Look, crate::pve::Error> {
+    let all = world.client.read(Request::get("/cluster/backup")).await?;
+    let found = list(&all).iter().find(|j| text(j, "id").as_deref() == Some(id));
+    let options = found.map(|j| crate::job::read(&want.design.cluster, j).options);
+    Ok(if options.as_ref() == set { Look::Done } else { Look::NotYet })
 }
 
 async fn pool_is(world: &World, pool: &str, there: Look, gone: Look) -> Result<Look, crate::pve::Error> {

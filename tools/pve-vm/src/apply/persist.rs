@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use stage::{Ctx, Failure};
-use tokio::time::Instant;
+use stage::{Ctx, Failure, Waiting};
 
 use crate::pve::{Class, Error};
 use crate::world::World;
@@ -41,19 +40,19 @@ where
     LF: Future<Output = Result<Look, Error>>,
 {
     let failure = |error: &Error| error.failure(doing, &world.client.grantee());
-    let mut end: Option<Instant> = None;
-    let mut pause = Duration::from_millis(200);
-    loop {
+    let (attempt, look, failure) = (&attempt, &look, &failure);
+    let what = format!("the chance to {}", doing.trim_start_matches("cannot "));
+    let done = ctx.wait_for(&what, PATIENCE, || async move {
         let error = match attempt().await {
-            Ok(()) => return Ok(()),
+            Ok(()) => return Ok(Waiting::Seen(())),
             Err(error) => error,
         };
         let class = error.class();
         if class == Class::Done {
-            return Ok(());
+            return Ok(Waiting::Seen(()));
         }
         match look().await {
-            Ok(Look::Done) => return Ok(()),
+            Ok(Look::Done) => return Ok(Waiting::Seen(())),
             Ok(Look::Foreign(why)) => return Err(Failure::precondition(doing).because(why)),
             Ok(Look::NotYet) if class == Class::Fatal => return Err(failure(&error)),
             Ok(Look::NotYet) => {}
@@ -64,12 +63,10 @@ where
         if class == Class::Moved {
             return Err(failure(&error).hint("somebody moved or removed it meanwhile; run again"));
         }
-        let end = *end.get_or_insert_with(|| Instant::now() + PATIENCE);
-        if Instant::now() + pause > end {
-            return Err(failure(&error).because(format!("tried for {} s", PATIENCE.as_secs())));
-        }
-        ctx.waiting(format!("{error}; trying again"));
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(15));
-    }
+        Ok(Waiting::NotYet(error.to_string()))
+    });
+    done.await.map_err(|failure| match failure.hints.is_empty() {
+        true => failure.hint("run again: it goes on where it stopped"),
+        false => failure,
+    })
 }

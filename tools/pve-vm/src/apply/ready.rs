@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use futures::future::{Either, select};
 use stage::{Ctx, Failure, Waiting};
 
-use super::guest::{addresses, config, marked, note_keys, public_key, status};
-use crate::pve::{Error, Request, text};
+use super::guest::{addresses, config, marked, status};
+use crate::pve::{Request, text};
 use crate::ssh::{self, Answer};
 use crate::step::At;
 use crate::want::Want;
@@ -20,9 +20,6 @@ const BOOT: Duration = Duration::from_secs(900);
 /// How long a machine that answers may refuse us, or show the key of its image: cloud-init makes the account after
 /// the SSH server is up.
 const ACCOUNT: Duration = Duration::from_secs(120);
-
-const KEYS: [&str; 3] =
-    ["/etc/ssh/ssh_host_ed25519_key.pub", "/etc/ssh/ssh_host_ecdsa_key.pub", "/etc/ssh/ssh_host_rsa_key.pub"];
 
 /// What a machine that is up and not yet right gets as grace.
 #[derive(Default)]
@@ -115,76 +112,12 @@ async fn sight(world: &World, at: &At, address: Ipv4Addr) -> Sight {
     }
 }
 
-/// Reads the host key of a machine that runs and whose key nobody noted, as its agent shows it.
-pub async fn learn(
-    world: &World,
-    want: &Want,
-    ctx: &Ctx,
-    at: &At,
-    address: Ipv4Addr,
-    doing: &str,
-) -> Result<(), Failure> {
-    let grace = Grace::default();
-    let grace = &grace;
-    let probe = || async move {
-        let keys = match agent_keys(world, at, doing).await? {
-            Waiting::Seen(keys) => keys,
-            Waiting::NotYet(why) if grace.over() => {
-                return Err(refusal(doing, why, Some(format!("pve-vm replace {}", at.machine))));
-            }
-            Waiting::NotYet(why) => return Ok(Waiting::NotYet(why)),
-        };
-        match ssh::ask(want, &at.machine, address, &keys).await {
-            Answer::Yes => Ok(Waiting::Seen(keys)),
-            // cloud-init makes new keys during the first boot; the next look shows them.
-            Answer::Silent(why) | Answer::WrongKey(why, _) => Ok(Waiting::NotYet(why)),
-            Answer::NotLetIn(why, hint) if grace.over() || why.contains("there is no key") => {
-                Err(refusal(doing, why, hint))
-            }
-            Answer::NotLetIn(why, _) => Ok(Waiting::NotYet(why)),
-        }
-    };
-    let keys = ctx.wait_for(&format!("{at} at {address}"), BOOT, probe).await?;
-    note_keys(world, ctx, at, &keys, &want.design.cluster, doing).await
-}
-
 fn refusal(doing: &str, why: String, hint: Option<String>) -> Failure {
     let failure = Failure::precondition(doing).because(why);
     match hint {
         Some(hint) => failure.hint(hint),
         None => failure,
     }
-}
-
-/// The machine's public host key over the guest agent, a channel that the API authenticates.
-async fn agent_keys(world: &World, at: &At, doing: &str) -> Result<Waiting<Vec<String>>, Failure> {
-    let path = format!("/nodes/{}/qemu/{}/agent/file-read", at.node, at.vmid);
-    let mut last = "no host key is there yet".to_owned();
-    for file in KEYS {
-        let turn = world.turn(&at.node).await;
-        let answer = world.client.send(&Request::get(&path).with("file", file)).await;
-        drop(turn);
-        match answer {
-            Ok(value) => {
-                if let Some(key) = text(&value, "content").as_deref().and_then(public_key) {
-                    return Ok(Waiting::Seen(vec![key]));
-                }
-            }
-            // Without the right, or without an agent in its configuration, no waiting helps.
-            Err(error)
-                if error.status() == Some(403)
-                    || error.to_string().contains("No QEMU guest agent configured")
-                    || error.is_absent() =>
-            {
-                let failure = error.failure(doing, &world.client.grantee());
-                return Err(failure.hint(format!("pve-vm replace {}", at.machine)));
-            }
-            // That file is not there; another may be.
-            Err(Error::Refused { said, .. }) if said.contains("No such file") => last = said,
-            Err(error) => return Ok(Waiting::NotYet(error.to_string())),
-        }
-    }
-    Ok(Waiting::NotYet(last))
 }
 
 async fn agent_addresses(world: &World, at: &At) -> Option<Vec<String>> {

@@ -13,7 +13,7 @@ use super::guest::{config, config_path, hex, marked};
 use super::persist::{Look, persist};
 use crate::mark::Mark;
 use crate::options::{Properties, mac};
-use crate::pve::{Error, Request, Upload, encode, list, text};
+use crate::pve::{Content, Error, Request, Upload, encode, list, text};
 use crate::seed::FirstBoot;
 use crate::ssh;
 use crate::step::At;
@@ -71,7 +71,7 @@ pub(super) async fn plant(
         .with("content", "iso")
         .with("checksum-algorithm", "sha256")
         .with("checksum", digest)
-        .with_upload(Upload { name: place.file.to_owned(), content: image })
+        .with_upload(Upload { name: place.file.to_owned(), content: Content::Bytes(image) })
         .asked_at(place.address.map(|a| world.client.base_at(a)));
     // Sending it again is sending the same.
     persist(world, ctx, doing, || world.client.run(ctx, &request), || async { Ok(Look::NotYet) }).await?;

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 
 use stage::{Ctx, Failure};
 
-use super::guest::{config, free};
+use super::guest::{absent, config, free};
 use super::persist::{Look, persist};
 use crate::pve::{Error, Request};
+use crate::seen::Guest;
 use crate::step::At;
+use crate::template::made_of;
+use crate::want::Design;
 use crate::world::World;
 
 /// Makes the machine with the imported disk, then the template of it.
@@ -53,6 +56,18 @@ pub async fn make(
         world.client.run(ctx, &Request::post(format!("/nodes/{node}/qemu/{vmid}/template"))).await
     };
     persist(world, ctx, doing, convert, ready).await
+}
+
+/// Deletes a template that bears our mark.
+pub async fn drop(world: &World, ctx: &Ctx, design: &Design, at: &At, doing: &str) -> Result<(), Failure> {
+    let options = config(world, at).await.map_err(|e| e.failure(doing, &world.client.grantee()))?;
+    let guest = Guest { vmid: at.vmid, config: Some(options), kind: "qemu".to_owned(), ..Guest::default() };
+    if made_of(design, &guest).is_none() {
+        return Err(Failure::precondition(doing)
+            .because(format!("{at} does not bear the mark of our template; it was left untouched")));
+    }
+    let request = Request::delete(format!("/nodes/{}/qemu/{}", at.node, at.vmid)).with("purge", 1);
+    persist(world, ctx, doing, || world.client.run(ctx, &request), || absent(world, at)).await
 }
 
 fn locked(at: &At) -> Error {

@@ -57,12 +57,21 @@ pub struct Upload {
     /// The file's name at Proxmox.
     pub name: String,
     /// What it holds.
-    pub content: bytes::Bytes,
+    pub content: Content,
+}
+
+/// Where the content of an upload is.
+#[derive(Clone)]
+pub enum Content {
+    /// Here.
+    Bytes(bytes::Bytes),
+    /// In a file, which is sent piece by piece.
+    File(std::path::PathBuf),
 }
 
 impl std::fmt::Debug for Upload {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} ({} bytes)", self.name, self.content.len())
+        f.write_str(&self.name)
     }
 }
 
@@ -192,7 +201,7 @@ impl Client {
         self.login.grantee()
     }
 
-    /// Reads, and tries again where nothing can be doubled: other endpoints, closed connections, node trouble.
+    /// Reads, and tries again where nothing can be doubled: other endpoints, closed connections, node trouble, locks.
     ///
     /// # Errors
     /// As Proxmox or the network says.
@@ -201,7 +210,7 @@ impl Client {
         let mut tries = 0;
         loop {
             match self.send(&request).await {
-                Err(error) if error.is_transport() && tries < 4 => {
+                Err(error) if (error.is_transport() || error.class() == Class::Retry) && tries < 4 => {
                     tracing::debug!("{}: {error}; asking again", request.line());
                     tries += 1;
                     tokio::time::sleep(pause).await;
@@ -298,7 +307,14 @@ impl Client {
             Method::GET | Method::DELETE if request.fields.is_empty() => call,
             Method::GET | Method::DELETE => call.query(&request.fields),
             _ => match &request.upload {
-                Some(upload) => call.timeout(patience(upload)).multipart(multipart(request, upload)),
+                Some(upload) => {
+                    let (body, length) = upload.content.body().await.map_err(|e| Error::Strange {
+                        request: request.line(),
+                        why: format!("the file to send cannot be read: {e}"),
+                    })?;
+                    let patience = PATIENCE + Duration::from_secs(length >> 20);
+                    call.timeout(patience).multipart(multipart(request, &upload.name, body, length))
+                }
                 None => call.form(&request.fields),
             },
         };
@@ -337,17 +353,25 @@ impl Client {
 
 /// A file as pveproxy's own parser takes it: the fields first, the file last, all of a known length
 /// (pve-http-server, AnyEvent.pm: `file_upload_multipart`).
-fn multipart(request: &Request, upload: &Upload) -> reqwest::multipart::Form {
+fn multipart(request: &Request, name: &str, body: reqwest::Body, length: u64) -> reqwest::multipart::Form {
     let fields = request.fields.iter();
     let form = fields.fold(reqwest::multipart::Form::new(), |form, (k, v)| form.text(k.clone(), v.clone()));
-    let length = upload.content.len() as u64;
-    let part = reqwest::multipart::Part::stream_with_length(upload.content.clone(), length);
-    form.part("filename", part.file_name(upload.name.clone()))
+    let part = reqwest::multipart::Part::stream_with_length(body, length);
+    form.part("filename", part.file_name(name.to_owned()))
 }
 
-/// How long an upload may take: a second for each megabyte on top.
-fn patience(upload: &Upload) -> Duration {
-    PATIENCE + Duration::from_secs(upload.content.len() as u64 >> 20)
+impl Content {
+    /// What is sent, and its bytes; a second for each megabyte of them is given on top.
+    async fn body(&self) -> std::io::Result<(reqwest::Body, u64)> {
+        Ok(match self {
+            Content::Bytes(bytes) => (bytes.clone().into(), bytes.len() as u64),
+            Content::File(path) => {
+                let file = tokio::fs::File::open(path).await?;
+                let length = file.metadata().await?.len();
+                (file.into(), length)
+            }
+        })
+    }
 }
 
 /// The message stands in the body since libpve-http-server-perl 5.2.0, before that in the reason phrase alone;

@@ -168,7 +168,7 @@ impl Error {
             (_, Class::Exists | Class::Fatal) => Exit::Precondition,
         };
         let failure = Failure::new(exit, doing).because(self.to_string());
-        match self {
+        let failure = match self {
             Error::Refused { status: 401, .. } => failure.hint("pveum user token list USER@REALM"),
             Error::Refused { status: 403, said, .. } => match missing(said) {
                 Some((path, privileges)) => failure.hint(grant(path, &privileges, grantee)),
@@ -178,6 +178,14 @@ impl Error {
                 failure.hint(format!("look at the tasks of node {node}; then run again"))
             }
             _ => failure,
+        };
+        match (self, exit) {
+            _ if !failure.hints.is_empty() => failure,
+            (_, Exit::Transient) => failure.hint("run again: it goes on where it stopped"),
+            (Error::Task { node, .. }, _) => {
+                failure.hint(format!("on node {node}: pvenode task list --errors 1; then run again"))
+            }
+            _ => failure.hint("on the node: journalctl -u pvedaemon -u pveproxy --since -1h; then run again"),
         }
     }
 }

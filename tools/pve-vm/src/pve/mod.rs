@@ -7,7 +7,7 @@ mod tls;
 mod upid;
 mod values;
 
-pub use client::{Client, Login, Request, Unusable, Upload};
+pub use client::{Client, Content, Login, Request, Unusable, Upload};
 pub(crate) use client::{encode, fetch, passing};
 pub use error::{Class, Error, class, grant};
 pub use tls::{Trust, fingerprint};

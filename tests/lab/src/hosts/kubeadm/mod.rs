@@ -4,7 +4,7 @@
 //! kubeconfigs, manifests), and what it does to the cluster goes through the [`Kubernetes`](crate::world::Kubernetes)
 //! door. Whether an API server runs follows from the machine alone: see [`cluster::settle`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -35,6 +35,8 @@ pub use cluster::{Shown, settle};
 pub struct NodeState {
     /// The installed kubeadm's version, such as `1.36.2`.
     pub kubeadm_version: Option<String>,
+    /// How often the container of a static pod was stopped, by its name.
+    pub stops: BTreeMap<String, u64>,
     /// Images in the runtime's store.
     pub images: BTreeSet<String>,
     /// The version of the kubelet that was started last, which an upgrade of its package does not change.

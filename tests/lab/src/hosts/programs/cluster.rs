@@ -93,7 +93,7 @@ fn kubelet(ctx: &mut Ctx, args: &[String]) -> Output {
     }
 }
 
-/// The static pods' containers that run, by name, with ids that a restart changes not.
+/// The static pods' containers that run, by name, with ids that change when one is stopped and started again.
 fn containers(ctx: &Ctx) -> Vec<(String, String)> {
     let machine = ctx.machine();
     if !machine.services.active("containerd") || !machine.services.active("kubelet") {
@@ -102,8 +102,12 @@ fn containers(ctx: &Ctx) -> Vec<(String, String)> {
     let names = machine.fs.list("/etc/kubernetes/manifests").unwrap_or_default();
     let pods = names.iter().filter_map(|n| n.strip_suffix(".yaml"));
     let runs = pods.filter(|p| *p != "etcd" || etcd::runs(&machine).is_some());
-    runs.map(|p| (p.to_string(), format!("{:064x}", (u64::from(ctx.host.vmid) << 8) + p.len() as u64)))
-        .collect()
+    runs.map(|p| {
+        let stops = machine.kube.stops.get(p).copied().unwrap_or(0);
+        let number = (u64::from(ctx.host.vmid) << 24) + (stops << 8) + p.len() as u64;
+        (p.to_string(), format!("{number:064x}"))
+    })
+    .collect()
 }
 
 fn crictl(ctx: &mut Ctx, args: &[String]) -> Output {
@@ -171,6 +175,18 @@ fn crictl(ctx: &mut Ctx, args: &[String]) -> Output {
                 "etcdctl" => etcdctl::etcdctl(ctx, &args[at + 1..]),
                 _ => etcdctl::etcdutl(ctx, &args[at + 1..]),
             }
+        }
+        ["stop", "--timeout", _, id] => {
+            let Some((name, _)) = containers(ctx).into_iter().find(|(_, known)| known.starts_with(id)) else {
+                let text = format!(
+                    "rpc error: code = NotFound desc = an error occurred when try to find container \"{id}\": not found"
+                );
+                return Output::fail(1, text);
+            };
+            ctx.changes();
+            // The kubelet starts it again at once: a container that ran long has no back-off.
+            *ctx.machine().kube.stops.entry(name).or_default() += 1;
+            Output::ok(format!("{id}\n"))
         }
         ["info"] => Output::ok(format!(
             "{}\n",

@@ -6,11 +6,10 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use sha2::{Digest, Sha256};
 
-use super::Script;
+use super::{Script, backup};
 use crate::hosts::Machine;
 use crate::hosts::kubeadm;
 use crate::hosts::packages::{CONFFILES, RELEASE_KEY};
-use crate::hosts::programs::cluster;
 use crate::hosts::programs::{Ctx, Output, Run, net};
 use crate::hosts::units::State;
 
@@ -19,12 +18,26 @@ pub const TABLE: &[Script] = &[
     ("kadm-look v2", false, Run::Quick(look)),
     ("kadm-swap v1", false, Run::Quick(swap)),
     ("kadm-key v1", false, Run::Slow(key)),
-    ("kadm-clean v1", false, Run::Quick(clean)),
-    ("kadm-snapshot v1", false, Run::Quick(snapshot)),
+    ("kadm-clean v2", false, Run::Quick(clean)),
+    ("kadm-snapshot v1", false, Run::Quick(backup::snapshot)),
+    ("kadm-backup v1", false, Run::Quick(backup::backup)),
+    ("kadm-part v1", false, Run::Quick(backup::part)),
+    ("kadm-aside v1", false, Run::Quick(backup::aside)),
+    ("kadm-append v1", true, Run::Quick(backup::append)),
+    ("kadm-restore v1", false, Run::Quick(backup::restore)),
 ];
 
-const PACKAGES: [&str; 6] = ["containerd", "containerd.io", "kubeadm", "kubelet", "kubectl", "chrony"];
-const UNITS: [&str; 6] = ["containerd", "kubelet", "systemd-timesyncd", "chrony", "ntpsec", "openntpd"];
+const PACKAGES: [&str; 8] =
+    ["containerd", "containerd.io", "kubeadm", "kubelet", "kubectl", "chrony", "age", "nfs-common"];
+const UNITS: [&str; 7] = [
+    "containerd",
+    "kubelet",
+    "systemd-timesyncd",
+    "chrony",
+    "ntpsec",
+    "openntpd",
+    "kubeline-etcd-backup.timer",
+];
 const STATE: [&str; 14] = [
     "/etc/kubernetes/admin.conf",
     "/etc/kubernetes/super-admin.conf",
@@ -200,6 +213,9 @@ fn kubernetes(machine: &Machine, facts: &mut Facts) {
     if fs.exists("/var/lib/kubeline/kadm-init") {
         facts.say("intent", "");
     }
+    if fs.exists("/var/lib/kubeline/kadm-renewing") {
+        facts.say("renewing", "");
+    }
     for name in CERTIFICATES {
         if let Ok(pem) = fs.read(&format!("/etc/kubernetes/pki/{name}.crt")) {
             facts.say("certificate", format!("{name} {}", STANDARD.encode(pem)));
@@ -220,7 +236,7 @@ fn kubernetes(machine: &Machine, facts: &mut Facts) {
     }
 }
 
-fn hex(content: &[u8]) -> String {
+pub(super) fn hex(content: &[u8]) -> String {
     Sha256::digest(content).iter().map(|b| format!("{b:02x}")).collect()
 }
 
@@ -270,7 +286,7 @@ fn key<'a>(ctx: &'a mut Ctx, args: &'a [String]) -> BoxFuture<'a, Output> {
 
 fn clean(ctx: &mut Ctx, args: &[String]) -> Output {
     if !args.is_empty() || !ctx.root() {
-        return ctx.unknown("kadm-clean v1", args);
+        return ctx.unknown("kadm-clean v2", args);
     }
     ctx.changes();
     let mut machine = ctx.machine();
@@ -285,6 +301,7 @@ fn clean(ctx: &mut Ctx, args: &[String]) -> Output {
         "/run/calico",
         "/var/lib/etcd/member",
         "/var/lib/kubeline/kadm-init",
+        "/var/lib/kubeline/kadm-renewing",
     ] {
         machine.fs.remove_all(path);
     }
@@ -293,35 +310,4 @@ fn clean(ctx: &mut Ctx, args: &[String]) -> Output {
         machine.fs.remove_all(&format!("/run/{name}"));
     }
     Output::quiet()
-}
-
-/// `$1` where the snapshot goes: saved and verified through etcd's container, in place of earlier ones.
-fn snapshot(ctx: &mut Ctx, args: &[String]) -> Output {
-    let [path] = args else { return ctx.unknown("kadm-snapshot v1", args) };
-    if !ctx.root() {
-        return ctx.unknown("kadm-snapshot v1 without root", args);
-    }
-    let temporary = "/var/lib/etcd/kubeline-snapshot.db";
-    let saved = cluster::in_etcd(ctx, &["etcdctl", "snapshot", "save", temporary]);
-    if saved.exit != 0 {
-        return saved;
-    }
-    let status = cluster::in_etcd(ctx, &["etcdutl", "snapshot", "status", temporary, "-w", "json"]);
-    let mut machine = ctx.machine();
-    let content = machine.fs.read(temporary).map(<[u8]>::to_vec).unwrap_or_default();
-    let _ = machine.fs.remove(temporary);
-    if status.exit != 0 {
-        return status;
-    }
-    let folder = crate::hosts::fs::parent(path);
-    let _ = machine.fs.mkdir_p(&folder, 0o700);
-    for name in machine.fs.list(&folder).unwrap_or_default() {
-        if name.starts_with("etcd-before-") && name.ends_with(".db") {
-            let _ = machine.fs.remove(&format!("{folder}/{name}"));
-        }
-    }
-    machine.fs.put(path, content, 0o600, "root", "root");
-    drop(machine);
-    ctx.changes();
-    status
 }

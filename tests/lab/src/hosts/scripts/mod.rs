@@ -6,6 +6,8 @@
 
 use super::programs::Run;
 
+pub mod backup;
+pub mod cni;
 pub mod kadm;
 pub mod lb;
 pub mod remote;
@@ -15,6 +17,6 @@ pub type Script = (&'static str, bool, Run);
 
 /// The script of this name and version.
 pub fn find(marker: &str) -> Option<Script> {
-    let tables: [&[Script]; 3] = [kadm::TABLE, remote::TABLE, lb::TABLE];
+    let tables: [&[Script]; 4] = [cni::TABLE, kadm::TABLE, remote::TABLE, lb::TABLE];
     tables.into_iter().flatten().find(|(known, _, _)| *known == marker).copied()
 }

@@ -28,6 +28,37 @@ pub(crate) fn run(store: &mut Store, plant: &mut Plant) {
         Some(i) if works && !going(&i) => install(store, plant, &i),
         _ => {}
     }
+    without_operator(store);
+}
+
+/// calico-node makes the first pool from its variables, once, when it starts where there is none (`startup.go`).
+fn without_operator(store: &mut Store) {
+    let Some(daemon) = store.get("daemonsets.apps", "kube-system", "calico-node").map(|d| (**d).clone())
+    else {
+        return;
+    };
+    let runs = number(&daemon, "/status/numberAvailable") > 0;
+    let served = store.get("customresourcedefinitions.apiextensions.k8s.io", "", POOLS).is_some();
+    if !runs || !served || store.list(POOLS, None).next().is_some() {
+        return;
+    }
+    let env = list(&daemon, "/spec/template/spec/containers/0/env");
+    let variable = |name: &str| {
+        let found = env.iter().find(|one| one["name"] == name);
+        found.and_then(|one| one["value"].as_str()).unwrap_or_default().to_owned()
+    };
+    let cidr = match variable("CALICO_IPV4POOL_CIDR") {
+        given if given.is_empty() => "192.168.0.0/16".to_owned(),
+        given => given,
+    };
+    let block: i64 = variable("CALICO_IPV4POOL_BLOCK_SIZE").parse().unwrap_or(26);
+    ensure(
+        store,
+        "calico-node",
+        json!({"apiVersion": "crd.projectcalico.org/v1", "kind": "IPPool", "metadata": {"name": "default-ipv4-ippool"},
+            "spec": {"cidr": cidr, "blockSize": block, "natOutgoing": true, "nodeSelector": "all()",
+                "ipipMode": variable("CALICO_IPV4POOL_IPIP"), "vxlanMode": variable("CALICO_IPV4POOL_VXLAN")}}),
+    );
 }
 
 // The operator runs with -manage-crds=true and makes what is missing.

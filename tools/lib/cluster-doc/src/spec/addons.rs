@@ -8,42 +8,6 @@ use crate::types::{
 use super::site::port;
 
 choice! {
-    /// Who makes the pod network.
-    pub enum CniProvider {
-        /// Calico, by the Tigera operator.
-        Calico = "calico",
-    }
-}
-
-choice! {
-    /// How packets between pods of different nodes travel.
-    pub enum Encapsulation {
-        /// In VXLAN between subnets, plain within one.
-        VxlanCrossSubnet = "vxlan-cross-subnet",
-        /// Always in VXLAN.
-        Vxlan = "vxlan",
-        /// In IP-in-IP between subnets, plain within one; needs BGP.
-        IpipCrossSubnet = "ipip-cross-subnet",
-        /// Always in IP-in-IP; needs BGP.
-        Ipip = "ipip",
-        /// Plain.
-        None = "none",
-    }
-}
-
-section! {
-    /// The pod network.
-    pub struct Cni {
-        /// Who makes it.
-        provider: CniProvider = CniProvider::Calico,
-        /// How packets travel between nodes.
-        encapsulation: Encapsulation = Encapsulation::VxlanCrossSubnet,
-        /// Bytes of a packet between pods; found by Calico unless said.
-        mtu: Option<u32>,
-    }
-}
-
-choice! {
     /// What becomes of a volume's data when its claim is deleted.
     pub enum OnDelete {
         /// The folder is renamed.

@@ -2,17 +2,18 @@
 
 mod addons;
 mod cluster;
+mod cni;
 mod hardware;
 mod site;
 
 use serde_json::{Map, Value, json};
 
 pub use addons::{
-    Acme, AppRole, Artifact, Certificates, Cni, CniProvider, Encapsulation, Export, ExportBackup, Grafana,
-    Ingress, IngressProvider, LogAgent, Logs, Observability, OnDelete, Prometheus, Storage, Vault, VaultAuth,
-    VaultServiceAccount, VolumePlace,
+    Acme, AppRole, Artifact, Certificates, Export, ExportBackup, Grafana, Ingress, IngressProvider, LogAgent,
+    Logs, Observability, OnDelete, Prometheus, Storage, Vault, VaultAuth, VaultServiceAccount, VolumePlace,
 };
 pub use cluster::{Backup, EtcdBackup, Kubernetes, MachineBackup, PackageSource, Packages};
+pub use cni::{Bgp, BgpPeer, Cni, CniInstall, CniProvider, Dataplane, Encapsulation, Policies};
 pub use hardware::{
     CloneMode, Disk, ExistingMachine, GuestKind, Image, Pool, Proxmox, Role, Spread, Template, Ticket,
 };

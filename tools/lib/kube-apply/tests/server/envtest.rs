@@ -39,10 +39,15 @@ pub async fn start(assets: &Path) -> Server {
     let authority = Authority::new();
     let (server_pem, server_key) = authority.sign("kube-apiserver", "kubeline", &["localhost", "127.0.0.1"]);
     let (client_pem, client_key) = authority.sign("test", "system:masters", &[]);
-    let (_, accounts) = authority.sign("accounts", "kubeline", &[]);
-    for (name, text) in
-        [("ca", &authority.pem), ("server", &server_pem), ("key", &server_key), ("accounts", &accounts)]
-    {
+    let (accounts_pem, accounts_key) = authority.sign("accounts", "kubeline", &[]);
+    let files = [
+        ("ca", &authority.pem),
+        ("server", &server_pem),
+        ("key", &server_key),
+        ("accounts", &accounts_pem),
+        ("accounts-key", &accounts_key),
+    ];
+    for (name, text) in files {
         std::fs::write(at(name), text).unwrap();
     }
     for name in ["etcd", "api"] {
@@ -71,8 +76,9 @@ pub async fn start(assets: &Path) -> Server {
             format!("--client-ca-file={}", path("ca")),
             format!("--tls-cert-file={}", path("server")),
             format!("--tls-private-key-file={}", path("key")),
+            // It reads a public key out of a certificate, and not out of a private key in PKCS #8 form (client-go, keyutil).
             format!("--service-account-key-file={}", path("accounts")),
-            format!("--service-account-signing-key-file={}", path("accounts")),
+            format!("--service-account-signing-key-file={}", path("accounts-key")),
             "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
             "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
             "--authorization-mode=RBAC".to_owned(),
@@ -82,14 +88,15 @@ pub async fn start(assets: &Path) -> Server {
     );
     let url = format!("https://127.0.0.1:{port}");
     let kubeconfig = kubeconfig(folder.path(), &url, Some((&authority.pem, &client_pem, &client_key)));
-    until_ready(&kubeconfig, &at("api").join("log")).await;
+    let mut api = api;
+    until_ready(&kubeconfig, &mut api, &at("api").join("log")).await;
     let kept: Vec<Box<dyn std::any::Any + Send + Sync>> =
         vec![Box::new(api), Box::new(etcd), Box::new(folder)];
     Server { name: "kube-apiserver", kubeconfig, controllers: false, lab: None, _kept: kept }
 }
 
 /// The default namespace is made last, when the server's own start is done.
-async fn until_ready(kubeconfig: &Path, log: &Path) {
+async fn until_ready(kubeconfig: &Path, api: &mut Running, log: &Path) {
     let until = Instant::now() + Duration::from_secs(60);
     let cluster = kube_apply::Cluster::connect(kubeconfig, "start").await.unwrap();
     loop {
@@ -99,6 +106,8 @@ async fn until_ready(kubeconfig: &Path, log: &Path) {
             return;
         }
         let said = || std::fs::read_to_string(log).unwrap_or_default();
+        let ended = api.0.try_wait().unwrap();
+        assert!(ended.is_none(), "kube-apiserver ended with {ended:?}\n{}", said());
         assert!(Instant::now() < until, "kube-apiserver is not ready: {found:?}\n{}", said());
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
