@@ -23,6 +23,7 @@ pub mod machine;
 pub mod rounds;
 pub mod site;
 pub mod standins;
+pub mod stranger;
 
 pub use arp::Watch;
 pub use gap::Gaps;

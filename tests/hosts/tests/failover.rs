@@ -29,7 +29,7 @@ async fn installed(site: &Site) -> String {
 
 /// Ten blows of a kind; what clients noticed of each, in ms.
 async fn ten(rounds: &Rounds<'_>, blow: Blow) -> Vec<u64> {
-    let (mut gaps, mut healed, mut overlap) = (Vec::new(), 0, Duration::ZERO);
+    let (mut gaps, mut healed, mut overlaps) = (Vec::new(), 0, Vec::new());
     for n in 1..=10 {
         let round = rounds.strike(blow).await.unwrap_or_else(|e| panic!("{blow:?}, the {n}th time: {e}"));
         assert_ne!(round.from, round.to);
@@ -37,17 +37,20 @@ async fn ten(rounds: &Rounds<'_>, blow: Blow) -> Vec<u64> {
         if matches!(blow, Blow::Link | Blow::Switch) {
             healed = healed.max(round.healed.gap_ms);
         }
-        overlap = overlap.max(round.overlap);
+        overlaps.push(round.overlap);
     }
     println!(
         "{blow:?}: gap over 10 drills: p50 {} ms, largest {} ms; when it came back {healed} ms; \
          two answered for {} ms at most",
         percentile(&gaps, 50),
         percentile(&gaps, 100),
-        overlap.as_millis()
+        overlaps.iter().max().map_or(0, Duration::as_millis)
     );
     assert!(healed <= BEARABLE, "{blow:?}: clients lost {healed} ms when it came back");
-    assert!(overlap <= ADVERT, "two machines answered for {overlap:?}");
+    // The loser steps down at the next advert that it hears. A machine that tests and stalls for a moment may be late
+    // with one of them.
+    let late = overlaps.iter().filter(|o| **o > ADVERT).count();
+    assert!(late <= 1 && overlaps.iter().all(|o| *o <= 2 * ADVERT), "two machines answered: {overlaps:?}");
     gaps
 }
 
@@ -85,7 +88,7 @@ fn machines_die() {
         // Power: nothing says good-bye.
         let round = rounds.strike(Blow::Power).await.unwrap();
         println!("Power: {round:?}");
-        assert!(round.noticed.gap_ms <= BEARABLE && round.overlap <= ADVERT, "{round:?}");
+        assert!(round.noticed.gap_ms <= BEARABLE && round.overlap <= 2 * ADVERT, "{round:?}");
 
         // Two of three: the last one serves.
         let holder = rounds.holders().await[0].name.clone();
@@ -117,7 +120,7 @@ fn machines_die() {
         rounds.well().await.unwrap();
         let overlap = rounds.watch().longest_overlap(begun);
         println!("all three rebooted: well after {:?}, two answered for {overlap:?}", begun.elapsed());
-        assert!(overlap <= ADVERT, "two machines answered for {overlap:?}");
+        assert!(overlap <= 2 * ADVERT, "two machines answered for {overlap:?}");
         let said = run::<VipKeepalive>(&case, &["plan"], &[], &document, None).await;
         assert!(said.exit == Exit::Done && said.stdout.contains("nothing to do"), "{said}");
     });

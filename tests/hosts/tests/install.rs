@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use hosts::site::address;
 use hosts::standins::DOWNLOAD;
+use hosts::stranger::Stranger;
 use hosts::{Rounds, Site, alone, until};
 use laws::{Case, Said, run};
 use lb_render::LbRender;
@@ -69,6 +70,13 @@ fn from_bare_machines() {
         assert!(refused.stderr.contains("is in use on the segment already"), "{refused}");
         assert!(refused.stderr.contains("the MAC address "), "{refused}");
         local(&["ip", "address", "del", &format!("{}/24", site.vip), "dev", "br0"]).await;
+
+        // Neither may another cluster on the segment have the router id.
+        let stranger = Stranger::start(address(77), 30).unwrap();
+        let refused = apply::<VipKeepalive>(&case, &said.stdout).await;
+        assert_eq!(refused.exit, Exit::Precondition, "{refused}");
+        assert!(refused.stderr.contains("10.99.0.77 sends VRRP adverts with it"), "{refused}");
+        drop(stranger);
 
         let first = apply::<VipKeepalive>(&case, &said.stdout).await;
         assert_eq!(first.exit, Exit::Done, "{first}");

@@ -28,6 +28,35 @@ pub const CONNECT: &str = r#"# kubeline: vip-keepalive-connect v1
 exec timeout 3 bash -c 'exec 3<>"/dev/tcp/$0/$1"' "$1" "$2"
 "#;
 
+/// Listens for VRRP adverts (IP protocol 112, to 224.0.0.18: RFC 5798) on a segment.
+///
+/// * `$1` the machine's own address there, `$2` for how many seconds.
+/// * Standard output: for each router that was heard `ADDRESS ID`, once.
+/// * Exit: 0, whoever was heard.
+///
+/// Perl, because Debian's perl-base is essential and has Socket; tcpdump is a package more.
+pub const LISTEN: &str = r#"# kubeline: vip-keepalive-listen v1
+exec perl -MSocket=AF_INET,SOCK_RAW,IPPROTO_IP,IP_ADD_MEMBERSHIP,pack_ip_mreq,inet_aton,inet_ntoa -e '
+my ($own, $seconds) = @ARGV;
+socket(my $s, AF_INET, SOCK_RAW, 112) or die "a raw socket: $!\n";
+my $group = pack_ip_mreq(inet_aton("224.0.0.18"), inet_aton($own));
+setsockopt($s, IPPROTO_IP, IP_ADD_MEMBERSHIP, $group) or die "joining 224.0.0.18: $!\n";
+my ($end, %heard) = (time + $seconds);
+while ((my $left = $end - time) > 0) {
+  my $ready = "";
+  vec($ready, fileno $s, 1) = 1;
+  select($ready, undef, undef, $left) > 0 or next;
+  defined recv($s, my $packet, 2048, 0) or next;
+  my $header = (ord($packet) & 15) * 4;
+  next if length($packet) < $header + 2;
+  my ($kind, $id) = unpack "x${header}CC", $packet;
+  my $router = inet_ntoa(substr $packet, 12, 4) . " $id";
+  print "$router\n" if ($kind & 15) == 1 && !$heard{$router}++;
+}' "$1" "$2"
+"#;
+/// How long adverts are listened for, in seconds: three of VRRP's default interval.
+const LISTENING: &str = "3";
+
 /// Does one step.
 ///
 /// # Errors
@@ -41,7 +70,13 @@ pub async fn apply(step: &Step, fleet: &Fleet, want: &Want, ctx: &Ctx) -> Result
             enable(host(machine)?).await
         }
         Step::Enable { machine } => enable(host(machine)?).await,
-        Step::Probe { machine, interface, address } => probe(host(machine)?, interface, *address).await,
+        Step::Probe { machine, interface, address, router_id } => {
+            let (host, own) = (host(machine)?, want.balancer(machine)?.instance.source);
+            let known: Vec<Ipv4Addr> = want.balancers.iter().map(|b| b.instance.source).collect();
+            let (address, router) =
+                tokio::join!(probe(host, interface, *address), heard(host, own, *router_id, &known));
+            address.and(router)
+        }
         Step::Test { machine, interface } => test(host(machine)?, want.balancer(machine)?, interface).await,
         Step::Supervise { machine, interface } => {
             supervise(host(machine)?, &want.balancer(machine)?.instance.unit(interface)?).await
@@ -83,6 +118,27 @@ async fn probe(host: &Host, interface: &str, address: Ipv4Addr) -> Result<(), Fa
                 .hint("find that machine, or choose a free address for spec.vip.address"))
         }
         _ => Err(Failure::precondition(doing()).because(said.tail())),
+    }
+}
+
+/// Adverts of a router of this id that is none of ours: the two would take each other for peers.
+async fn heard(host: &Host, own: Ipv4Addr, router_id: u8, known: &[Ipv4Addr]) -> Result<(), Failure> {
+    let doing = || format!("cannot listen for routers from {}", host.name());
+    let listen = Command::sh(LISTEN).args([own.to_string(), LISTENING.to_owned()]).sudo();
+    let said = host.ok(&listen).await.map_err(|e| failure(doing(), &e))?;
+    let text = said.text().into_owned();
+    let mut routers = text.lines().filter_map(|line| {
+        let (address, id) = line.split_once(' ')?;
+        Some((address.parse::<Ipv4Addr>().ok()?, id.parse::<u8>().ok()?))
+    });
+    let foreign = routers.find(|(address, id)| *id == router_id && !known.contains(address));
+    match foreign {
+        None => Ok(()),
+        Some((address, _)) => {
+            Err(Failure::precondition(format!("the router id {router_id} is in use on the segment already"))
+                .because(format!("{address} sends VRRP adverts with it, heard from {}", host.name()))
+                .hint("choose another number from 1 to 255 for spec.vip.routerId"))
+        }
     }
 }
 

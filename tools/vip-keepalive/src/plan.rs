@@ -32,7 +32,7 @@ pub enum Step {
         /// The machine.
         machine: String,
     },
-    /// Asks the segment whether somebody has the address already.
+    /// Asks the segment whether somebody has the address already, and hears whether somebody has the router id.
     Probe {
         /// The machine that asks.
         machine: String,
@@ -40,6 +40,8 @@ pub enum Step {
         interface: String,
         /// The address.
         address: Ipv4Addr,
+        /// The virtual router id.
+        router_id: u8,
     },
     /// Installs the check, writes the configuration beside the live one and lets keepalived test it.
     Test {
@@ -97,8 +99,8 @@ impl fmt::Display for Step {
             Step::Retire { machine } => write!(f, "stop keepalived for good on {machine}"),
             Step::Install { machine } => write!(f, "install keepalived and arping on {machine}"),
             Step::Enable { machine } => write!(f, "enable keepalived on {machine}"),
-            Step::Probe { machine, address, .. } => {
-                write!(f, "probe from {machine} that nobody has {address}")
+            Step::Probe { machine, address, router_id, .. } => {
+                write!(f, "probe from {machine} that nobody has {address} or the router id {router_id}")
             }
             Step::Test { machine, interface } => {
                 write!(f, "write and test the configuration for {interface} on {machine}")
@@ -149,8 +151,9 @@ pub fn plan(want: &Want, seen: &Seen) -> Plan<Step> {
     if let (true, Some((balancer, _, interface, _))) = (first_use, loads.first()) {
         let of =
             |name: &str| installs.iter().filter(|(n, _)| n == name).map(|(_, id)| *id).collect::<Vec<_>>();
-        let step = Step::Probe { machine: balancer.name.clone(), interface: interface.clone(), address: vip };
-        ready.push(plan.step_after(&of(&balancer.name), step, "its first use: it must be free"));
+        let (machine, router_id) = (balancer.name.clone(), balancer.instance.router_id);
+        let step = Step::Probe { machine, interface: interface.clone(), address: vip, router_id };
+        ready.push(plan.step_after(&of(&balancer.name), step, "its first use: both must be free"));
     }
     let tested = ready.clone();
     for (balancer, _, interface, why) in &loads {

@@ -15,6 +15,7 @@ pub const TABLE: &[Script] = &[
     ("lb-render-socket v1", false, Run::Quick(socket)),
     ("vip-keepalive-check v1", false, Run::Quick(check)),
     ("vip-keepalive-connect v1", false, Run::Slow(connect)),
+    ("vip-keepalive-listen v1", false, Run::Quick(listen)),
     ("vip-keepalive-break v1", false, Run::Slow(break_it)),
 ];
 
@@ -44,6 +45,30 @@ fn connect<'a>(ctx: &'a mut Ctx, args: &'a [String]) -> BoxFuture<'a, Output> {
         }
     }
     .boxed()
+}
+
+/// `$1` the machine's address, `$2` seconds: the routers that send to everybody; those with unicast peers are not heard.
+fn listen(ctx: &mut Ctx, args: &[String]) -> Output {
+    let [own, seconds] = args else { return ctx.unknown("vip-keepalive-listen v1", args) };
+    let (Ok(own), Ok(seconds)) = (own.parse::<Ipv4Addr>(), seconds.parse::<f64>()) else {
+        return ctx.unknown("vip-keepalive-listen v1", args);
+    };
+    if !ctx.root() {
+        return Output::fail(1, "a raw socket: Operation not permitted");
+    }
+    ctx.takes(seconds);
+    let mut text = String::new();
+    for host in ctx.hosts.all() {
+        let machine = host.machine();
+        let (Some(config), Some(address), true) = (&machine.keepalived, machine.boot.address, machine.up)
+        else {
+            continue;
+        };
+        for instance in config.instances.iter().filter(|i| i.peers.is_empty() && address != own) {
+            text.push_str(&format!("{} {}\n", instance.source.unwrap_or(address), instance.router_id));
+        }
+    }
+    Output::ok(text)
 }
 
 /// `$1` what is killed. systemd starts it again a moment later; by then another machine has the address. A link that
