@@ -76,3 +76,59 @@ pub(crate) async fn clean(fleet: &Fleet, machine: &str) -> Result<(), Failure> {
     let done = fleet.host(machine)?.ok(&command).await;
     done.map(drop).map_err(|e| failure(format!("cannot clean {machine} of Calico"), &e))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    const SAVED: &str = "*filter
+:FORWARD ACCEPT [0:0]
+:KUBE-FORWARD - [0:0]
+:cali-FORWARD - [0:0]
+-A FORWARD -m comment --comment \"cali:wUHhoiAYhphO9Mso\" -j cali-FORWARD
+-A FORWARD -m comment --comment \"cali:S93hcgKJrXEqnTfs\" -m mark --mark 0x10000/0x10000 -j ACCEPT
+-A FORWARD -j KUBE-FORWARD
+-A cali-FORWARD -i cali+ -j ACCEPT
+COMMIT
+";
+
+    const RESTORED: &str = "--noflush
+*filter
+-D FORWARD -m comment --comment \"cali:wUHhoiAYhphO9Mso\" -j cali-FORWARD
+-D FORWARD -m comment --comment \"cali:S93hcgKJrXEqnTfs\" -m mark --mark 0x10000/0x10000 -j ACCEPT
+-F cali-FORWARD
+-X cali-FORWARD
+COMMIT
+";
+
+    /// The part of the script that changes the packet filter, run by a real shell beside programs that only tell.
+    #[test]
+    fn of_the_packet_filter_only_calicos_rules_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("saved"), SAVED).unwrap();
+        let save = "#!/bin/sh\n[ \"$2\" = filter ] && cat \"${0%/*}/saved\"\n";
+        let restore = "#!/bin/sh\n{ echo \"$*\"; cat; } >\"${0%/*}/restored\"\n";
+        for (name, text) in [("iptables-nft-save", save), ("iptables-nft-restore", restore)] {
+            std::fs::write(at(name), text).unwrap();
+            std::fs::set_permissions(at(name), std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let begin = CLEAN.find("for t in iptables-nft").unwrap();
+        let end = CLEAN.find("if command -v nft").unwrap();
+        let path = format!("{}:/usr/bin:/bin", folder.path().display());
+        let run =
+            std::process::Command::new("sh").args(["-c", &CLEAN[begin..end]]).env("PATH", path).output();
+        assert!(run.unwrap().stderr.is_empty());
+        assert_eq!(std::fs::read_to_string(at("restored")).unwrap(), RESTORED);
+    }
+
+    #[test]
+    fn the_scripts_are_shell() {
+        for script in [LOOK, CLEAN] {
+            let run = std::process::Command::new("sh").args(["-n", "-c", script]).output().unwrap();
+            assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+        }
+    }
+}

@@ -6,6 +6,7 @@ use addon::View;
 use serde::{Deserialize, Serialize};
 use stage::{HeldKind, Plan};
 
+use crate::probe;
 use crate::seen::Found;
 use crate::versions;
 use crate::want::Want;
@@ -103,8 +104,12 @@ fn unfit(want: &Want, found: &Found) -> Option<(String, String)> {
 /// The objects go, and then what Calico has left on the nodes.
 pub(crate) fn teardown(want: &Want, seen: &View<Found>) -> Plan<Step> {
     let mut plan = Plan::new();
-    let last = addon::teardown(&mut plan, &want.addon, &seen.cluster, &want.access, Step::from);
     let found = &seen.beside;
+    if found.probe_left {
+        let id = addon::ObjectId::new("v1", "Namespace", None, probe::NAME);
+        plan.step(Step::from(addon::Step::Delete { id }), "a probe that was killed has left it");
+    }
+    let last = addon::teardown(&mut plan, &want.addon, &seen.cluster, &want.access, Step::from);
     // While the cluster may still run Calico, its files are in use.
     let unknown = matches!(seen.cluster.offline, Some(addon::Offline::NoAnswer { .. }));
     for (machine, remains) in found.remains.iter().filter(|_| !unknown) {

@@ -15,7 +15,8 @@ use stage::{Ctx, Failure};
 
 /// What serves and asks in the pods (kubernetes/test/images/agnhost).
 pub(crate) const IMAGE: &str = "registry.k8s.io/e2e-test-images/agnhost:2.53";
-const NAME: &str = "kubeline-probe";
+/// The namespace of the probe, and what is in it.
+pub(crate) const NAME: &str = "kubeline-probe";
 const PORT: u16 = 8080;
 /// How long the pods may take: their image comes over the network.
 const READY: Duration = Duration::from_secs(180);

@@ -28,6 +28,8 @@ pub struct Found {
     pub remains: BTreeMap<String, Vec<String>>,
     /// What pods reach; for `check --probe` alone.
     pub probe: probe::Table,
+    /// True when a probe that was killed has left its namespace.
+    pub probe_left: bool,
     /// Nodes that do not answer, and why; for `destroy` alone.
     pub unreachable: BTreeMap<String, String>,
 }
@@ -66,11 +68,12 @@ pub(crate) async fn look(
 }
 
 async fn of_cluster(cluster: &addon::Cluster) -> Result<Found, Failure> {
-    let (version, config, pool, installation) = futures::try_join!(
+    let (version, config, pool, installation, left) = futures::try_join!(
         cluster.version(),
         cluster.get("v1", "ConfigMap", Some("kube-system"), "kubeadm-config"),
         cluster.get("crd.projectcalico.org/v1", "IPPool", None, "default-ipv4-ippool"),
         cluster.get("operator.tigera.io/v1", "Installation", None, "default"),
+        cluster.get("v1", "Namespace", None, probe::NAME),
     )
     .map_err(|error| addon::failure("cannot ask the cluster for its settings", &error))?;
     let config =
@@ -83,6 +86,7 @@ async fn of_cluster(cluster: &addon::Cluster) -> Result<Found, Failure> {
             Some(Pool { cidr: pool["cidr"].as_str()?.to_owned(), block_size: pool["blockSize"].as_u64()? })
         }),
         installation: installation.is_some(),
+        probe_left: left.is_some(),
         ..Found::default()
     })
 }
@@ -90,6 +94,10 @@ async fn of_cluster(cluster: &addon::Cluster) -> Result<Found, Failure> {
 /// What the probe found to be unreached, a finding for each node.
 pub(crate) fn unreached(found: &Found) -> Vec<Finding> {
     let mut all = Vec::new();
+    if found.probe_left && found.probe.is_empty() {
+        let finding = Finding::new(probe::NAME, "a probe runs, or was killed and has left its namespace");
+        all.push(finding.hint("cni-install check --probe takes it over and removes it"));
+    }
     for (node, row) in &found.probe {
         let mut lacks: Vec<String> = row.silent.iter().cloned().collect();
         lacks.extend(row.pods.iter().map(|(to, why)| format!("its pod does not reach that of {to}: {why}")));
@@ -97,7 +105,7 @@ pub(crate) fn unreached(found: &Found) -> Vec<Finding> {
         lacks.extend(row.api.iter().map(|why| format!("its pod does not reach the API: {why}")));
         if !lacks.is_empty() {
             let hint = format!(
-                "kubectl -n calico-system logs -l k8s-app=calico-node --field-selector spec.nodeName={node}"
+                "kubectl get pods -A -l k8s-app=calico-node -o wide --field-selector spec.nodeName={node}"
             );
             all.push(Finding::new(node, lacks.join("; ")).hint(hint));
         }

@@ -304,6 +304,15 @@ async fn a_probe_tells_what_reaches_what_and_leaves_nothing() {
         said.stdout.contains("its pod finds no name: ") && said.stdout.contains("lookup kubernetes"),
         "{said}"
     );
+    // What a killed probe leaves is told, and the next one removes it.
+    kube.put("law", json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kubeline-probe"}}));
+    let said = run::<CniInstall>(&case, &["check"], &[], &case.document, None).await;
+    assert_eq!(said.exit, Exit::Differs, "{said}");
+    assert!(said.stdout.contains("has left its namespace"), "{said}");
+    let said = run::<CniInstall>(&case, &["check"], &["--probe"], &case.document, None).await;
+    assert_eq!(said.exit, Exit::Done, "{said}");
+    assert!(kube.get("law", "v1", "Namespace", None, "kubeline-probe").is_none());
+
     // No other verb makes pods.
     let mark = case.journal.len();
     let said = run::<CniInstall>(&case, &["plan"], &["--probe"], &case.document, None).await;
