@@ -32,7 +32,7 @@ const REMOTE: &str = "/var/lib/kubeline/restore.tar";
 /// How long etcdutl and the pull of its image may take.
 const PATIENCE: Duration = Duration::from_secs(900);
 
-/// Puts etcd's data aside, so that a reset does not take it: in place of what was put aside before.
+/// Puts etcd's data aside, so that a reset does not take it; what was put aside before stays beside it.
 ///
 /// * No arguments. Exit: 0; what is not there is no fault.
 pub const ASIDE: &str = r#"# kubeline: kadm-aside v1
@@ -44,8 +44,13 @@ for i in $(c ps -q --name '^(etcd|kube-apiserver)$' --state Running); do
   c stop --timeout 30 "$i"
 done
 mkdir -p -m 0700 /var/lib/kubeline
-rm -rf /var/lib/kubeline/etcd-aside
-mv /var/lib/etcd/member /var/lib/kubeline/etcd-aside
+t=/var/lib/kubeline/etcd-aside
+n=1
+while [ -e "$t" ]; do
+  n=$((n + 1))
+  t=/var/lib/kubeline/etcd-aside-$n
+done
+mv /var/lib/etcd/member "$t"
 "#;
 
 /// Adds standard input to a file of mode 0600 at an offset; 0 begins it anew.

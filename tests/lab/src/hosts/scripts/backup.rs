@@ -112,7 +112,7 @@ pub fn append(ctx: &mut Ctx, args: &[String]) -> Output {
     Output::quiet()
 }
 
-/// Puts etcd's data aside once nothing runs on it.
+/// Puts etcd's data aside once nothing runs on it, beside what was put aside before.
 pub fn aside(ctx: &mut Ctx, args: &[String]) -> Output {
     if !args.is_empty() || !ctx.root() {
         return ctx.unknown("kadm-aside v1", args);
@@ -121,7 +121,10 @@ pub fn aside(ctx: &mut Ctx, args: &[String]) -> Output {
     let Ok(data) = machine.fs.read(etcd::DATA).map(<[u8]>::to_vec) else { return Output::quiet() };
     machine.services.set("kubelet", State::Inactive, 0);
     let _ = machine.fs.mkdir_p("/var/lib/kubeline", 0o700);
-    machine.fs.put("/var/lib/kubeline/etcd-aside/snap/db", data, 0o600, "root", "root");
+    let numbered = (2..).map(|n| format!("/var/lib/kubeline/etcd-aside-{n}"));
+    let mut places = std::iter::once("/var/lib/kubeline/etcd-aside".to_owned()).chain(numbered);
+    let Some(place) = places.find(|place| !machine.fs.exists(place)) else { return Output::code(1) };
+    machine.fs.put(&format!("{place}/snap/db"), data, 0o600, "root", "root");
     machine.fs.remove_all("/var/lib/etcd/member");
     drop(machine);
     ctx.changes();
