@@ -75,6 +75,17 @@ impl Case {
         digests(&chance(&text))
     }
 
+    /// What a run changed since the journal was this long and the world looked so. A world that keeps no journal, such
+    /// as real machines, is judged by its looks alone; one that keeps one, by that: its own controllers may go on.
+    pub(crate) fn changed_since(&self, mark: usize, looks: &str) -> Option<String> {
+        if self.journal.is_empty() {
+            let now = (self.picture)();
+            return (now != looks).then(|| difference(looks, &now));
+        }
+        let changed = self.journal.changing_since(mark);
+        (!changed.is_empty()).then(|| format!("{changed:#?}"))
+    }
+
     pub(crate) fn agrees(
         &self,
         law: u8,

@@ -119,9 +119,8 @@ async fn undisturbed<T: Tool>(
     if planned.exit != Exit::Done {
         return broken(2, "plan does not end well", &planned);
     }
-    let changed = case.journal.changing_since(mark);
-    if !changed.is_empty() || untouched != (case.picture)() {
-        return broken(2, format!("plan changed something: {changed:#?}"), &planned);
+    if let Some(changed) = case.changed_since(mark, &untouched) {
+        return broken(2, format!("plan changed something: {changed}"), &planned);
     }
     let steps = planned.planned();
 
@@ -143,9 +142,8 @@ async fn undisturbed<T: Tool>(
     if second.stdout != first.stdout || second.exit != first.exit {
         return broken(1, format!("a second run says something else than the first: {first}"), &second);
     }
-    let changed = case.journal.changing_since(mark);
-    if !changed.is_empty() || made != (case.picture)() {
-        return broken(1, format!("a second run changed something: {changed:#?}"), &second);
+    if let Some(changed) = case.changed_since(mark, &made) {
+        return broken(1, format!("a second run changed something: {changed}"), &second);
     }
     let again = run::<T>(&case, &["plan", "--json"], args, &first.stdout, None).await;
     if !again.planned().is_empty() {
