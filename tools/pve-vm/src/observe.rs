@@ -397,7 +397,7 @@ async fn pool(world: &World, design: &Design, version: (u32, u32)) -> Result<Opt
     };
     let value = match world.client.read(request).await {
         Ok(value) => value,
-        Err(error) if error.to_string().contains("does not exist") => return Ok(Some(PoolSeen::default())),
+        Err(error) if error.no_pool(pool) => return Ok(Some(PoolSeen::default())),
         Err(error) if error.status() == Some(403) => return Ok(None),
         Err(error) => return Err(failure(world, &error, format!("cannot look at the pool {pool}"))),
     };

@@ -98,7 +98,7 @@ async fn every_request_meets_every_fault() {
         .collect();
     let step = if std::env::var("KUBELINE_SWEEP").is_ok_and(|v| v == "all") { 1 } else { STEP };
     let mut ends: BTreeMap<String, usize> = BTreeMap::new();
-    let mut tried = 0;
+    let (mut tried, mut wrong) = (0, Vec::new());
     for (matching, action) in pairs.iter().step_by(step) {
         let what = format!("{action:?} at {matching}");
         let gone = site.run(DESTROY, &site.small()).await;
@@ -113,15 +113,19 @@ async fn every_request_meets_every_fault() {
         site.lab.world.faults.inject(fault);
         let args: &[&str] = if *action == Action::Hang { &["--timeout", "3s"] } else { &[] };
         let run = site.run(args, &site.small()).await;
-        assert_eq!(site.lab.world.faults.left(matching), Some(0), "{what} struck nothing");
+        let struck = site.lab.world.faults.left(matching) == Some(0);
+        // The agent is asked beside SSH, which may be the first to answer.
+        assert!(struck || matching.contains("/agent/"), "{what} struck nothing");
         site.lab.world.faults.clear();
         let well = [Exit::Done, Exit::Transient, Exit::Precondition].contains(&run.exit);
-        assert!(well, "{what}: {:?}: {}", run.exit, run.stderr);
-        assert!(run.exit == Exit::Done || helps(&run.stderr), "{what}: {}", run.stderr);
+        if !well || (run.exit != Exit::Done && !helps(&run.stderr)) {
+            wrong.push(format!("{what}: {:?}: {}", run.exit, run.stderr));
+        }
         let again = site.run(&[], &site.small()).await;
         assert_eq!(again.exit, Exit::Done, "{what}: {}", again.stderr);
         assert_eq!(site.world(), wanted, "{what}");
-        *ends.entry(format!("{:?}", run.exit)).or_default() += 1;
+        let end = if struck { format!("{:?}", run.exit) } else { "not asked".to_owned() };
+        *ends.entry(end).or_default() += 1;
         tried += 1;
     }
     println!(
@@ -129,6 +133,7 @@ async fn every_request_meets_every_fault() {
         pairs.len(),
         requests.len()
     );
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     site.nothing_unknown();
 }
 

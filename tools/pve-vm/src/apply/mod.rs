@@ -172,7 +172,7 @@ async fn job_is(
 async fn pool_is(world: &World, pool: &str, there: Look, gone: Look) -> Result<Look, crate::pve::Error> {
     match world.client.read(Request::get("/pools").with("poolid", pool)).await {
         Ok(_) => Ok(there),
-        Err(error) if error.to_string().contains("does not exist") => Ok(gone),
+        Err(error) if error.no_pool(pool) => Ok(gone),
         Err(error) => Err(error),
     }
 }

@@ -145,6 +145,11 @@ impl Error {
         self.class() == Class::Moved
     }
 
+    /// True for the answer to a missing resource pool (pve-manager, API2/Pool.pm).
+    pub fn no_pool(&self, pool: &str) -> bool {
+        self.to_string().contains(&format!("pool '{pool}' does not exist"))
+    }
+
     /// True when the network or the node is at fault rather than the request.
     pub fn is_transport(&self) -> bool {
         matches!(self, Error::Silent { .. } | Error::Refused { status: 595..=599, .. })
