@@ -103,7 +103,12 @@ async fn own(want: &Want, image: &Image, file: &str) -> Result<(String, String),
 fn hash<D: sha2::Digest + std::io::Write>(reader: &mut std::fs::File) -> std::io::Result<String> {
     let mut digest = D::new();
     std::io::copy(reader, &mut digest)?;
-    Ok(digest.finalize().iter().map(|b| format!("{b:02x}")).collect())
+    Ok(hex(&digest.finalize()))
+}
+
+/// Bytes in hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// True when machines are missing and a node has no template.

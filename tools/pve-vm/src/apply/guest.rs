@@ -46,14 +46,15 @@ pub async fn own(world: &World, at: &At, cluster: &str, doing: &str) -> Result<(
     )))
 }
 
+/// The host keys that a guest's mark tells of; none where it tells of none.
+pub async fn noted_keys(world: &World, at: &At, doing: &str) -> Result<Vec<String>, Failure> {
+    let options = config(world, at).await.map_err(|e| e.failure(doing, &world.client.grantee()))?;
+    Ok(marked(&options).map(|m| m.host_keys).unwrap_or_default())
+}
+
 /// The mark in a guest's configuration.
 pub fn marked(config: &Options) -> Option<Mark> {
     config.get("description").and_then(|d| Mark::read(d))
-}
-
-/// Bytes in hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 fn ours(config: &Options, at: &At, cluster: &str) -> bool {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures::future::{Either, select};
 use stage::{Ctx, Failure, Waiting};
 
-use super::guest::{addresses, config, marked, status};
+use super::guest::{addresses, noted_keys, status};
 use crate::pve::{Request, text};
 use crate::ssh::{self, Answer};
 use crate::step::At;
@@ -41,8 +41,7 @@ pub async fn ready(
     address: Ipv4Addr,
     doing: &str,
 ) -> Result<(), Failure> {
-    let options = config(world, at).await.map_err(|e| e.failure(doing, &world.client.grantee()))?;
-    let keys = marked(&options).map(|m| m.host_keys).unwrap_or_default();
+    let keys = noted_keys(world, at, doing).await?;
     if keys.is_empty() {
         return Err(Failure::precondition(doing)
             .because("its notes hold no host key")

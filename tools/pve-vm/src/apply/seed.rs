@@ -9,8 +9,9 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use stage::{Ctx, Failure, Waiting};
 
-use super::guest::{config, config_path, hex, marked};
+use super::guest::{config, config_path, marked, noted_keys};
 use super::persist::{Look, persist};
+use crate::image::hex;
 use crate::mark::Mark;
 use crate::options::{Properties, mac};
 use crate::pve::{Content, Error, Request, Upload, encode, list, text};
@@ -108,8 +109,7 @@ pub(super) async fn finished(
     doing: &str,
 ) -> Result<(), Failure> {
     let failed = |e: remote::Error| fleet::failure(doing, &e);
-    let options = config(world, at).await.map_err(|e| e.failure(doing, &world.client.grantee()))?;
-    let keys = marked(&options).map(|m| m.host_keys).unwrap_or_default();
+    let keys = noted_keys(world, at, doing).await?;
     let host = Host::connect(ssh::target(want, &at.machine, address, &keys)).await.map_err(failed)?;
     if host.read(DISABLED).await.map_err(failed)?.is_none() {
         let (host, what) = (&host, format!("cloud-init on {at}"));
