@@ -187,11 +187,11 @@ pub struct Found {
     pub manifest: Manifest,
 }
 
-/// Looks at a backup: its manifest, its digest, and whether the identity opens it.
+/// Looks at a backup: its manifest, its digest, and what the identity opens, which only this process sees.
 ///
 /// # Errors
 /// Exit 4 when one of them is not right.
-pub fn find(file: &Path, identity: &Path, site: &Site) -> Result<Found, Failure> {
+pub fn find(file: &Path, identity: &Path, site: &Site) -> Result<(Found, Vec<u8>), Failure> {
     let doing = format!("cannot use the backup {}", file.display());
     let wrong = |why: String| Failure::precondition(&doing).because(why);
     let file = site.absolute(file);
@@ -210,14 +210,15 @@ pub fn find(file: &Path, identity: &Path, site: &Site) -> Result<Found, Failure>
         return Err(wrong("its SHA-256 is not the one in its manifest: it was cut or changed".to_owned()));
     }
     let found = Found { file, identity, manifest };
-    open(&found).map(|_| found)
+    let content = open(&found, &sealed)?;
+    Ok((found, content))
 }
 
-/// Opens a backup: what is in it, which only this process sees.
+/// Opens a backup.
 ///
 /// # Errors
 /// Exit 4 when the identity is none, others can read it, or it does not open the file.
-pub fn open(found: &Found) -> Result<Vec<u8>, Failure> {
+fn open(found: &Found, sealed: &[u8]) -> Result<Vec<u8>, Failure> {
     use std::os::unix::fs::MetadataExt as _;
     let shown = found.identity.display();
     let wrong = |why: String| {
@@ -233,8 +234,7 @@ pub fn open(found: &Found) -> Result<Vec<u8>, Failure> {
     let key = text.lines().map(str::trim).find(|l| l.starts_with("AGE-SECRET-KEY-"));
     let key = key.and_then(|k| age::x25519::Identity::from_str(k).ok());
     let key = key.ok_or_else(|| wrong(format!("{shown} holds no identity of age")))?;
-    let sealed = std::fs::read(&found.file).map_err(|e| wrong(e.to_string()))?;
-    let content = age::decrypt(&key, &sealed).map_err(|e| wrong(e.to_string()))?;
+    let content = age::decrypt(&key, sealed).map_err(|e| wrong(e.to_string()))?;
     if sha256(&content) != found.manifest.content_sha256 {
         return Err(wrong("what is in it is not what its manifest says".to_owned()));
     }

@@ -208,7 +208,7 @@ impl Tool for KadmBootstrap {
                 }
             }
             args::Verb::Restore { backup, identity, consent } => {
-                let found = backup::find(&backup, &identity, site)?;
+                let (found, _) = backup::find(&backup, &identity, site)?;
                 Own::Settle {
                     consent: Some(consent),
                     planner: Box::new(move |want, seen| restore::plan(want, seen, &found)),

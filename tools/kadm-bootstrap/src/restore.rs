@@ -175,8 +175,7 @@ pub async fn restore(
 ) -> Result<(), Failure> {
     let doing = format!("cannot restore the cluster on {}", node.name);
     let host = world.fleet.host(&node.name)?;
-    let found = backup::find(&PathBuf::from(backup), &PathBuf::from(identity), ctx.site())?;
-    let content = backup::open(&found)?;
+    let (found, content) = backup::find(&PathBuf::from(backup), &PathBuf::from(identity), ctx.site())?;
     if sha256(&content) != content_sha256 {
         return Err(Failure::precondition(doing).because("the backup is another one than was planned with"));
     }
