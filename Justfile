@@ -66,11 +66,11 @@ man PAGE="kubeline.7":
 # every crash point of every tool and of the pipeline
 sweep:
     KUBELINE_SWEEP=all cargo test --release --workspace --no-fail-fast --test cli --test laws --test crash \
-        --test faults --test kadm_sweeps --test sweep -- --nocapture
+        --test faults --test events --test kadm_sweeps --test sweep -- --nocapture
 
-# times and memory of the pipeline in the lab
-bench:
-    scripts/bench
+# times and memory of the pipeline in the lab; `just bench machines`: pve-vm beside what the locks allow
+bench *PARTS:
+    scripts/bench "$@"
 
 # 200 failovers on real machines: p50, p99, largest gap; root
 bench-failover DRILLS="200":

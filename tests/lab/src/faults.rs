@@ -5,6 +5,33 @@ use std::time::Duration;
 
 use crate::journal::Window;
 
+/// Something that happens to the world at the moment of a request.
+#[derive(Clone)]
+pub struct Event(Arc<dyn Fn() + Send + Sync>);
+
+impl Event {
+    /// Does this, within the lab's runtime.
+    pub fn new(happens: impl Fn() + Send + Sync + 'static) -> Event {
+        Event(Arc::new(happens))
+    }
+
+    pub(crate) fn happens(&self) {
+        (self.0)();
+    }
+}
+
+impl std::fmt::Debug for Event {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Event")
+    }
+}
+
+impl PartialEq for Event {
+    fn eq(&self, other: &Event) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
 /// What happens to a request that a [`Fault`] matches.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
@@ -24,6 +51,8 @@ pub enum Action {
     TaskEnd(String),
     /// Proxmox: the task does its work and ends with this exit status; `VANISH`: nobody knows it afterwards.
     TaskEndAfter(String),
+    /// Proxmox: something happens to the world, then it goes on as usual.
+    Meanwhile(Event),
     /// SSH: the command exits so, with this text on stderr, not executed.
     Exit(i32, String),
 }

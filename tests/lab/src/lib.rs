@@ -23,7 +23,7 @@ mod twin;
 pub mod world;
 
 pub use clock::Clock;
-pub use faults::{Action, Fault, Faults};
+pub use faults::{Action, Event, Fault, Faults};
 pub use journal::{Entry, Journal, Window};
 pub use lab::{Config, Lab};
 pub use subnet::Subnet;

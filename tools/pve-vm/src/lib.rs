@@ -24,6 +24,7 @@ mod plan;
 mod preflight;
 pub mod privileges;
 pub mod pve;
+mod renew;
 pub mod roster;
 pub mod seed;
 pub mod seen;
@@ -38,7 +39,7 @@ pub mod world;
 
 use cluster_doc::{Document, Section};
 use serde_json::Value;
-use stage::{Ctx, Failure, Finding, Own, Plan, Site, Tool};
+use stage::{Ctx, Failure, Finding, Own, Plan, Site, Slot, Tool};
 
 pub use plan::plan;
 pub use status::status;
@@ -84,6 +85,14 @@ impl Tool for PveVmTool {
 
     fn plan(want: &Self::Want, seen: &Self::Seen) -> Plan<Self::Step> {
         plan::plan(&want.design, seen)
+    }
+
+    fn slot(step: &Self::Step) -> Slot {
+        match step {
+            step::Step::Ready { .. } => Slot::Wait,
+            // Proxmox does the work; its own bounds are in the plan's lanes and in `World::room`.
+            _ => Slot::Elsewhere,
+        }
     }
 
     async fn apply(

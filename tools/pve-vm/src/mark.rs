@@ -24,6 +24,9 @@ pub struct Mark {
     /// Its public SSH host keys, once they are known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub host_keys: Vec<String>,
+    /// While its system disk is made anew: the option that holds it, and the volume that goes, as `scsi0=VOLUME`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renew: Option<String>,
 }
 
 impl Mark {
@@ -62,6 +65,7 @@ mod tests {
             role: Role::LoadBalancer,
             pool: "lb".into(),
             host_keys: vec!["ssh-ed25519 AAAA".into()],
+            renew: None,
         }
     }
 

@@ -444,3 +444,20 @@ async fn answers(world: &World, want: &Want, ctx: &Ctx, seen: &mut Seen) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn templates_claim_no_memory_and_names_may_lack() {
+        let list = serde_json::json!([
+            { "vmid": 9000, "template": 1, "maxmem": 1u64 << 30, "cpus": 1 },
+            { "vmid": 101, "maxmem": 4u64 << 30, "cpus": 2 },
+            { "vmid": 102, "maxmem": "8589934592", "maxcpu": 4 },
+            { "vmid": 103, "maxmem": 1u64 << 40, "cpus": 64 },
+        ]);
+        let here = BTreeSet::from([9000, 101, 102]);
+        assert_eq!(claimed(list.as_array().into_iter().flatten(), &here), (12 << 30, 6));
+    }
+}

@@ -148,7 +148,9 @@ pub fn boot_disk(options: &Options) -> Option<String> {
     let order = order.unwrap_or_default();
     let named = order.split(';').find(|slot| disks.iter().any(|d| d.slot == *slot)).map(str::to_owned);
     let legacy = options.get("bootdisk").filter(|slot| disks.iter().any(|d| d.slot == **slot)).cloned();
-    named.or(legacy).or_else(|| disks.first().map(|d| d.slot.clone()))
+    // A disk with a serial number is a data disk of ours, which nobody boots from.
+    let plain = || disks.iter().find(|d| d.serial.is_none()).map(|d| d.slot.clone());
+    named.or(legacy).or_else(plain)
 }
 
 /// The tags as a set; Proxmox sorts them and writes them in lower case.

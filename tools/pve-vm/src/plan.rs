@@ -11,6 +11,7 @@ use crate::mark::{Mark, pool_mark};
 use crate::options::Options;
 use crate::preflight::{impossible, names};
 use crate::privileges;
+use crate::renew::{Renewal, data_disks, renewal};
 use crate::roster::{Roster, State};
 use crate::seed::{self, FirstBoot};
 use crate::seen::{Guest, Seen, SshSeen};
@@ -67,7 +68,12 @@ pub fn plan(design: &Design, seen: &Seen) -> Plan<Step> {
 }
 
 /// One machine made anew in the place of `lost`, or brought to the end of its making.
-pub(crate) fn rebuild(design: &Design, seen: &Seen, machine: &Machine, lost: Option<&Guest>) -> Plan<Step> {
+pub(crate) fn rebuild(
+    design: &Design,
+    seen: &Seen,
+    machine: &Machine,
+    lost: Option<(&Guest, &Mark)>,
+) -> Plan<Step> {
     let roster = Roster::of(design, seen);
     let stopped = impossible(design, seen, &roster);
     if !stopped.held().is_empty() {
@@ -76,7 +82,10 @@ pub(crate) fn rebuild(design: &Design, seen: &Seen, machine: &Machine, lost: Opt
     let mut planner = Planner::new(design, seen);
     planner.pool();
     match lost {
-        Some(guest) => planner.anew(machine, guest),
+        Some((guest, mark)) if !data_disks(&guest.config.clone().unwrap_or_default(), mark).is_empty() => {
+            planner.renew(machine, guest, mark, "it is made anew, and its data disks stay");
+        }
+        Some((guest, _)) => planner.anew(machine, guest),
         None => {
             let mut homes = planner.homes(&roster);
             homes.retain(|name, _| *name == machine.name);
@@ -95,8 +104,8 @@ struct Planner<'d> {
     design: &'d Design,
     seen: &'d Seen,
     plan: Plan<Step>,
-    /// The clones in hand by node (none for shared storage) and storage.
-    lanes: BTreeMap<(String, bool), Vec<StepId>>,
+    /// The clones in hand by the template's node, whether they are linked, and whether they go to other nodes.
+    lanes: BTreeMap<(String, bool, bool), Vec<StepId>>,
     /// The last restart of each pool: one machine at a time.
     restarts: BTreeMap<String, StepId>,
     pool: Option<StepId>,
@@ -164,6 +173,26 @@ impl<'d> Planner<'d> {
         self.build(machine, lost.vmid, &lost.node, &source, vec![gone]);
     }
 
+    /// Another system disk, and a first boot from it; the data disks stay.
+    fn renew(&mut self, machine: &Machine, guest: &Guest, mark: &Mark, why: &str) {
+        let at = At { machine: machine.name.clone(), vmid: guest.vmid, node: guest.node.clone() };
+        let renewal = match renewal(self.design, self.seen, guest, mark) {
+            Ok(renewal) => renewal,
+            Err((why, hint)) => {
+                let why = format!("its system disk cannot be made anew: {why}");
+                return self.plan.hold(HeldKind::Unmet, machine.name.as_str(), why, Some(hint));
+            }
+        };
+        let stopped = guest.running.then(|| self.plan.step(Step::Stop { at: at.clone() }, why));
+        let Renewal { lost, drive, options, mark } = renewal;
+        let step = Step::Renew { at: at.clone(), lost, drive };
+        let renewed = self.plan.step_after(&list(stopped), step, why);
+        let mark = Mark { role: machine.role, pool: machine.pool.clone(), ..mark };
+        let change = difference(self.design, machine, &mark, &options, self.seen.version, None);
+        let last = self.changes(Some(renewed), &at, &change);
+        self.first_boot(machine, &at, &options, list(last), "its system is new");
+    }
+
     fn pool(&mut self) {
         if let (Some(pool), Some(seen)) = (&self.design.pool, &self.seen.pool)
             && !seen.exists
@@ -197,11 +226,16 @@ impl<'d> Planner<'d> {
             role: machine.role,
             pool: machine.pool.clone(),
             host_keys: Vec::new(),
+            renew: None,
         };
         let description = mark.write("");
-        let lane = self.lanes.entry((source.node.clone(), source.linked)).or_default();
-        let width = if source.linked { LINKED_LANES } else { 1 };
-        after.extend(lane.len().checked_sub(width).and_then(|n| lane.get(n)));
+        let across = source.node != node;
+        let lane = (source.node.clone(), source.linked, across);
+        let clones = self.lanes.entry(lane.clone()).or_default();
+        // Clones of one template to several nodes get into each other's way at its volume (bpg/
+        // terraform-provider-proxmox, issue 2145).
+        let width = if source.linked && !across { LINKED_LANES } else { 1 };
+        after.extend(clones.len().checked_sub(width).and_then(|n| clones.get(n)));
         after.extend(self.pool);
         after.extend(self.template(source));
         let step = Step::Clone {
@@ -213,7 +247,7 @@ impl<'d> Planner<'d> {
             description: description.clone(),
         };
         let cloned_by = self.plan.step_after(&after, step, format!("there is no {}", machine.name));
-        self.lanes.entry((source.node.clone(), source.linked)).or_default().push(cloned_by);
+        self.lanes.entry(lane).or_default().push(cloned_by);
         let options = cloned(source, &machine.name, &description);
         let change = difference(design, machine, &mark, &options, self.seen.version, None);
         let last = self.changes(Some(cloned_by), &at, &change);
@@ -309,6 +343,9 @@ impl<'d> Planner<'d> {
                 Some(hint),
             );
             return;
+        }
+        if mark.renew.is_some() {
+            return self.renew(machine, guest, mark, "it was begun");
         }
         let wanted = Mark { role: machine.role, pool: machine.pool.clone(), ..mark.clone() };
         let seeded = seed::attached(&design.cluster, options);

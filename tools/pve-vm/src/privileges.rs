@@ -114,6 +114,14 @@ fn needs(design: &Design, seen: &Seen, step: &Step) -> Vec<(Vec<String>, Vec<&'s
             let pool = step.at().and_then(|at| seen.guests.iter().find(|g| g.vmid == at.vmid)?.pool.as_ref());
             let vmid = step.at().map(|at| at.vmid);
             all.push((guests(vmid, pool.or(design.pool.as_ref())), guest_role()));
+            if let Step::Renew { at, .. } = step
+                && let Ok(from) = crate::template::existing(design, seen, &at.node)
+            {
+                let template = format!("/vms/{}", from.vmid);
+                let inside = from.pool.map(|p| format!("/pool/{p}"));
+                all.push((std::iter::once(template).chain(inside).collect(), vec!["VM.Clone"]));
+                all.push(storage(&design.storage));
+            }
             all
         }
     }

@@ -167,6 +167,15 @@ pub enum Step {
         /// The seed's file there.
         file: String,
     },
+    /// Gives a machine that is off another system disk, a copy of the template's; its other disks stay where they are.
+    Renew {
+        /// The machine.
+        at: At,
+        /// The option that holds the disk, and the volume that goes if it is there, as `scsi0=VOLUME`.
+        lost: String,
+        /// The drive that takes its place, with the volume that it is copied from.
+        drive: String,
+    },
     /// Switches a machine on.
     Start {
         /// The machine.
@@ -243,11 +252,30 @@ impl Step {
             | Step::Resize { at, .. }
             | Step::Seed { at, .. }
             | Step::Seal { at, .. }
+            | Step::Renew { at, .. }
             | Step::Start { at }
             | Step::Ready { at, .. }
             | Step::Restart { at }
             | Step::Stop { at }
             | Step::Destroy { at } => Some(at),
+        }
+    }
+}
+
+impl Step {
+    /// The Proxmox nodes that it cannot be done without.
+    pub fn nodes(&self) -> Vec<&str> {
+        match self {
+            Step::MakePool { .. } | Step::DropPool { .. } | Step::MakeJob { .. } | Step::DropJob { .. } => {
+                Vec::new()
+            }
+            Step::Download { node, .. }
+            | Step::Upload { node, .. }
+            | Step::MakeTemplate { node, .. }
+            | Step::DropSeed { node, .. }
+            | Step::DropTemplate { node, .. } => vec![node],
+            Step::Clone { at, source, .. } => vec![&at.node, source],
+            step => step.at().map(|at| at.node.as_str()).into_iter().collect(),
         }
     }
 }
@@ -279,6 +307,9 @@ impl fmt::Display for Step {
             }
             Step::Resize { at, disk, gib } => write!(f, "grow {disk} of {at} to {gib}G"),
             Step::Start { at } => write!(f, "start {at}"),
+            Step::Renew { at, lost, .. } => {
+                write!(f, "make {} of {at} anew", lost.split('=').next().unwrap_or_default())
+            }
             Step::Seed { at, storage, .. } => write!(f, "seed the first boot of {at} from {storage}"),
             Step::Seal { at, .. } => write!(f, "end the first boot of {at}"),
             Step::DropSeed { node, storage, file } => {

@@ -6,8 +6,9 @@ use cluster_doc::spec::Role;
 use stage::{HeldKind, Plan, StepId};
 
 use crate::mark::{Mark, pool_mark};
-use crate::options::{boot_disk, disks, on};
+use crate::options::{disks, on};
 use crate::privileges;
+use crate::renew::system_disk;
 use crate::roster::{Roster, State};
 use crate::seed;
 use crate::seen::{Guest, Owner, Seen};
@@ -121,7 +122,7 @@ fn protected(design: &Design, guest: &Guest, mark: &Mark, leaving: bool) -> Opti
         let hint = format!("on node {}: qm set {} --protection 0", guest.node, guest.vmid);
         return Some(("somebody switched its protection on".to_owned(), hint));
     }
-    let boot = boot_disk(config);
+    let boot = system_disk(config, mark);
     let data: Vec<String> =
         disks(config).into_iter().filter(|d| Some(&d.slot) != boot.as_ref()).map(|d| d.slot).collect();
     if !data.is_empty() && !design.delete_data.contains(&mark.machine) {

@@ -1,15 +1,27 @@
-//! Open connections, and what must not run side by side.
+//! Open connections, what must not run side by side, and an eye on the Proxmox nodes.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
-use crate::pve::Client;
+use crate::pve::{Client, Request, list, text};
 
 /// How many calls that block a daemon may run on a node: it has three workers, for the web interface too
 /// (pve-manager, pvedaemon.pm: `max_workers => 3`).
 const BLOCKING: usize = 2;
+/// How many tasks beside clones run on a node, as many as Proxmox itself starts at once for all its guests
+/// (pve-cluster, DataCenterConfig.pm: `max_workers`, 4).
+const TASKS: usize = 4;
+/// How many machines are asked over SSH at the same time.
+const DIALS: usize = 128;
+/// How often the nodes are looked at while something is waited for.
+const LOOK: Duration = Duration::from_secs(2);
+/// How often in succession a node must be seen off.
+const CERTAIN: u32 = 2;
 
 /// The connection to Proxmox.
 pub struct World {
@@ -17,21 +29,82 @@ pub struct World {
     pub client: Client,
     /// Where it asks, for messages.
     pub endpoints: Vec<String>,
-    slots: Mutex<BTreeMap<String, Arc<Semaphore>>>,
+    slots: Mutex<BTreeMap<(String, usize), Arc<Semaphore>>>,
+    dials: Semaphore,
+    nodes: tokio::sync::Mutex<Nodes>,
+}
+
+/// What the last looks at the nodes showed.
+struct Nodes {
+    at: Instant,
+    /// How often in succession each node was off.
+    off: BTreeMap<String, u32>,
 }
 
 impl World {
     /// A world behind this client.
     pub fn new(client: Client, endpoints: Vec<String>) -> World {
-        World { client, endpoints, slots: Mutex::new(BTreeMap::new()) }
+        let nodes = tokio::sync::Mutex::new(Nodes { at: Instant::now(), off: BTreeMap::new() });
+        World { client, endpoints, slots: Mutex::new(BTreeMap::new()), dials: Semaphore::new(DIALS), nodes }
     }
 
     /// A turn for a call that blocks one of a node's daemons.
     pub async fn turn(&self, node: &str) -> Option<OwnedSemaphorePermit> {
+        self.slot(node, BLOCKING).await
+    }
+
+    /// Room for a task on a node.
+    pub async fn room(&self, node: &str) -> Option<OwnedSemaphorePermit> {
+        self.slot(node, TASKS).await
+    }
+
+    /// A turn for a connection over SSH.
+    pub async fn dial(&self) -> Option<tokio::sync::SemaphorePermit<'_>> {
+        self.dials.acquire().await.ok()
+    }
+
+    async fn slot(&self, node: &str, width: usize) -> Option<OwnedSemaphorePermit> {
         let slot = {
             let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-            slots.entry(node.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(BLOCKING))).clone()
+            let slot = slots.entry((node.to_owned(), width));
+            slot.or_insert_with(|| Arc::new(Semaphore::new(width))).clone()
         };
         slot.acquire_owned().await.ok()
+    }
+
+    /// Resolves once one of these nodes has gone off, and names it. All who wait share one look in two seconds.
+    pub async fn lost(&self, nodes: &[&str]) -> String {
+        if nodes.is_empty() {
+            return std::future::pending().await;
+        }
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let mut seen = self.nodes.lock().await;
+            if seen.at.elapsed() >= LOOK {
+                self.look(&mut seen).await;
+            }
+            if let Some(node) =
+                nodes.iter().find(|n| seen.off.get(**n).is_some_and(|times| *times >= CERTAIN))
+            {
+                return (*node).to_owned();
+            }
+        }
+    }
+
+    /// The first of these nodes that is off now.
+    pub async fn off(&self, nodes: &[&str]) -> Option<String> {
+        let mut seen = self.nodes.lock().await;
+        self.look(&mut seen).await;
+        nodes.iter().find(|n| seen.off.contains_key(**n)).map(|n| (*n).to_owned())
+    }
+
+    /// Asks the cluster, whose members know soonest. What cannot be asked is not off.
+    async fn look(&self, seen: &mut Nodes) {
+        let answer = tokio::time::timeout(5 * LOOK, self.client.send(&Request::get("/nodes"))).await;
+        seen.at = Instant::now();
+        let Ok(Ok(nodes)) = answer else { return };
+        let is_off = |node: &&Value| text(node, "status").as_deref() == Some("offline");
+        let off = list(&nodes).iter().filter(is_off).filter_map(|n| text(n, "node"));
+        seen.off = off.map(|n| (n.clone(), seen.off.get(&n).map_or(1, |times| times + 1))).collect();
     }
 }

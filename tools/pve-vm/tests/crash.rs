@@ -129,3 +129,30 @@ async fn a_grow_and_a_shrink() {
     let up = Leg { name: "grow", args: &[], doc: grown };
     sweep(&site, up, Leg { name: "shrink", args: PRUNE, doc }).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replacement_that_keeps_a_data_disk() {
+    let site = site().await;
+    let doc = site.small();
+    site.run(&[], &doc).await.doc(Exit::Done);
+    let world = site.world();
+    let leg = Leg { name: "replace", args: &["replace", "demo-nfs-1", "--yes"], doc };
+    let counts = requests(&site, &leg).await;
+    let all: usize = counts.iter().map(|(_, count)| count).sum();
+    let boundaries = boundaries(&counts);
+    for (window, after) in &boundaries {
+        killed(&site, &leg, *window, *after).await;
+        let what = format!("replace, killed at {after} of {window:?}");
+        let disk =
+            site.guests().into_iter().find(|g| g.name == "demo-nfs-1").unwrap().config["scsi1"].clone();
+        assert!(disk.contains("serial=data") && disk.contains("size=500G"), "{what}: {disk}");
+        let again = site.run(leg.args, &leg.doc).await;
+        assert_eq!(again.exit, Exit::Done, "{what}: {}", again.stderr);
+        assert_eq!(site.world(), world, "{what}");
+        let mark = site.lab.world.journal.len();
+        let third = site.run(&[], &leg.doc).await;
+        assert_eq!((third.exit, site.changes(mark).len()), (Exit::Done, 0), "{what}: {}", third.stderr);
+    }
+    site.nothing_unknown();
+    println!("replace: {} boundaries, {} converged, of {all} requests", boundaries.len(), boundaries.len());
+}

@@ -15,38 +15,11 @@ use std::time::Duration;
 
 use lab::{Action, Fault, Window};
 use stage::Exit;
-use support::{Site, site};
+use support::{Site, helps, requests, site};
 
 const DESTROY: &[&str] = &["destroy", "--yes", "--delete-data", "demo-nfs-1"];
 /// Every how many pairs of a request and a fault one is tried by default.
 const STEP: usize = 23;
-
-/// The requests of a build, one for each kind: a part of the line that names it, and whether it changes something.
-async fn requests(site: &Site) -> Vec<(String, bool)> {
-    let mark = site.lab.world.journal.len();
-    site.run(&[], &site.small()).await.doc(Exit::Done);
-    let mut kinds: BTreeMap<String, (String, bool)> = BTreeMap::new();
-    for entry in site.lab.world.journal.since(mark) {
-        if entry.window != Window::Pve {
-            continue;
-        }
-        let kind: Vec<&str> = entry
-            .request
-            .split('/')
-            .map(|part| match part {
-                _ if part.starts_with("UPID") => "UPID",
-                _ if part.starts_with("pve") => "NODE",
-                _ if part.parse::<u32>().is_ok() => "ID",
-                _ if part.contains("%3A") || part.contains(':') => "VOLUME",
-                part => part,
-            })
-            .collect();
-        // A task's name is another one in each run.
-        let matching = entry.request.split("UPID").next().unwrap().to_owned();
-        kinds.entry(kind.join("/")).or_insert((matching, entry.changing));
-    }
-    kinds.into_values().collect()
-}
 
 fn actions(changing: bool) -> Vec<Action> {
     let status = |code, text: &str| Action::Status(code, text.to_owned());
@@ -78,12 +51,6 @@ fn actions(changing: bool) -> Vec<Action> {
         all.extend(["WARNINGS: 1", "VANISH"].map(|end| Action::TaskEndAfter(end.to_owned())));
     }
     all
-}
-
-/// Names a machine or node, or else who was asked, and what to do next.
-fn helps(stderr: &str) -> bool {
-    let names = ["demo-", "node pve", "on pve", "https://", "pool k8s-prod"];
-    names.iter().any(|n| stderr.contains(n)) && stderr.contains("hint: ")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

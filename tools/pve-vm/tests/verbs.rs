@@ -125,12 +125,46 @@ async fn a_lost_machine_is_made_anew() {
         k += 1;
     }
     println!("replace: {} boundaries, {} converged", k - 1, k - 1);
-    let held = site.run(&["replace", "demo-nfs-1", "--yes"], &doc).await;
-    assert_eq!(held.exit, Exit::Precondition, "{}", held.stderr);
-    assert!(held.stderr.contains("data disks (scsi1)"), "{}", held.stderr);
     let nobody = site.run(&["replace", "demo-lb-9", "--yes"], &doc).await;
     assert_eq!(nobody.exit, Exit::Refused, "{}", nobody.stderr);
     assert_eq!(site.run(&["plan"], &doc).await.stdout, "pve-vm: nothing to do\n");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_made_anew_keeps_its_data_disks() {
+    let site = site().await;
+    let doc = site.small();
+    site.run(&[], &doc).await.doc(Exit::Done);
+    let data = |g: &lab::pve::GuestView| (g.vmid, g.node.clone(), g.config["scsi1"].clone());
+    let nfs = machine(&site, "demo-nfs-1").await;
+    let (kept, before) = (data(&nfs), site.world());
+    let volume = nfs.config["scsi1"].split(',').next().unwrap().to_owned();
+    let args = ["replace", "demo-nfs-1", "--yes"];
+    let mut k = 1;
+    loop {
+        let key = site.lab.hosts.host_key("demo-nfs-1").unwrap();
+        let killed = site.run_until(&args, &doc.to_string(), Some(k)).await;
+        assert_eq!(data(&machine(&site, "demo-nfs-1").await), kept, "k = {k}: never gone, never elsewhere");
+        // Killed anywhere, nobody destroys it with its data.
+        let held = site.run(&["destroy", "--plan"], &doc).await;
+        assert!(held.stdout.contains("--delete-data demo-nfs-1"), "k = {k}: {}", held.stdout);
+        // Either the same again, or a plain run, brings it to its end.
+        let again = if k % 2 == 0 { site.run(&args, &doc).await } else { site.run(&[], &doc).await };
+        assert_eq!(again.exit, Exit::Done, "k = {k}: {}", again.stderr);
+        assert_eq!(data(&machine(&site, "demo-nfs-1").await), kept, "k = {k}");
+        assert_eq!(site.world(), before, "k = {k}: the same world, and no volume too many");
+        if k > 1 || !killed.crashed {
+            assert_ne!(site.lab.hosts.host_key("demo-nfs-1").unwrap(), key, "k = {k}");
+        }
+        if !killed.crashed {
+            break;
+        }
+        k += 1;
+    }
+    println!("replace with a data disk: {} boundaries, {} converged", k - 1, k - 1);
+    assert_eq!(site.lab.pve.volumes(&kept.1).iter().filter(|v| **v == volume).count(), 1);
+    assert_eq!(site.run(&["plan"], &doc).await.stdout, "pve-vm: nothing to do\n");
+    site.nothing_unknown();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -233,16 +233,22 @@ impl Hosts {
         lock(&self.inner.hosts).get(&vmid).cloned()
     }
 
-    /// A blank machine, or the one whose disks these are.
+    /// A blank machine, or the one whose disks these are. One with another system disk keeps the file systems on its
+    /// other disks; what lies in them the lab does not play.
     fn machine_for(&self, boot: &Boot) -> Arc<Host> {
         let mut hosts = lock(&self.inner.hosts);
         let known = hosts.get(&boot.vmid).cloned();
-        if let Some(host) = known
-            && host.machine().boot.generation == boot.generation
-        {
-            return host;
+        let mut machine = Machine::fresh(boot);
+        if let Some(host) = known {
+            let before = host.machine();
+            if before.boot.generation == boot.generation {
+                drop(before);
+                return host;
+            }
+            let kept = before.formats.iter().filter(|(device, _)| *device != "/dev/sda");
+            machine.formats = kept.map(|(device, format)| (device.clone(), format.clone())).collect();
         }
-        let host = Arc::new(Host { vmid: boot.vmid, machine: Mutex::new(Machine::fresh(boot)) });
+        let host = Arc::new(Host { vmid: boot.vmid, machine: Mutex::new(machine) });
         hosts.insert(boot.vmid, host.clone());
         host
     }

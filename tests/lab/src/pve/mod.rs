@@ -301,6 +301,51 @@ impl Proxmox {
         }
     }
 
+    /// Whether somebody could migrate the guest now: nothing has it in hand, and no local image is in its drives
+    /// (`can't migrate local cdrom`, qemu-server, QemuMigrate.pm).
+    pub fn can_move(&self, vmid: u32) -> bool {
+        let state = self.hub.state();
+        let Some(guest) = state.guests.get(&vmid) else { return false };
+        let busy = state.tasks.values().any(|t| t.exit.is_none() && t.id == vmid.to_string());
+        !busy && !guest.config.contains_key("lock") && !guest.config.values().any(|v| v.contains(":iso/"))
+    }
+
+    /// Cuts the nodes off from each other, or joins them again: without quorum nothing can be changed.
+    pub fn cut_off(&self, cut: bool) {
+        self.hub.state().cut = cut;
+    }
+
+    /// Somebody puts a machine under the care of the HA manager.
+    pub fn put_under_ha(&self, vmid: u32) {
+        let sid = format!("vm:{vmid}");
+        let resource = serde_json::json!({ "sid": sid, "type": "vm", "state": "started" });
+        if let serde_json::Value::Object(resource) = resource {
+            self.hub.state().ha.resources.insert(sid, resource);
+        }
+    }
+
+    /// Somebody pulls a machine's plug.
+    pub async fn switched_off(&self, vmid: u32) {
+        let Some(node) = self.hub.state().guests.get(&vmid).map(|g| g.node.clone()) else { return };
+        if let Err(why) = qemu::power::off(&self.hub, &node, vmid).await {
+            tracing::warn!(vmid, why, "not switched off");
+        }
+    }
+
+    /// Root unlocks a guest and destroys it by hand, with its volumes.
+    pub fn destroyed_by_root(&self, vmid: u32) {
+        let gone = {
+            let mut state = self.hub.state();
+            let Some(guest) = state.guests.remove(&vmid) else { return };
+            qemu::drives::free_all(&mut state, &guest.node, vmid);
+            guest.running.is_some()
+        };
+        if gone {
+            self.hub.machines.power_off(vmid);
+        }
+        self.hub.machines.erased(vmid);
+    }
+
     /// Somebody, or the HA manager, switches a machine off and on again.
     pub async fn restarted(&self, vmid: u32) {
         let Some(node) = self.hub.state().guests.get(&vmid).map(|g| g.node.clone()) else { return };

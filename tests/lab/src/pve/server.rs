@@ -124,6 +124,7 @@ async fn respond(hub: &Arc<Hub>, node: &str, request: Request<Incoming>) -> Resu
         Some(Action::DropBefore) => return Err(Cut),
         Some(Action::Hang) => pending::<()>().await,
         Some(Action::Delay(nominal)) => hub.world.clock.wait(*nominal).await,
+        Some(Action::Meanwhile(event)) => event.happens(),
         Some(Action::TaskEnd(exit)) => task_end = Some(exit.clone()),
         Some(Action::TaskEndAfter(exit)) => task_end_after = Some(exit.clone()),
         _ => {}

@@ -201,6 +201,8 @@ pub(super) struct State {
     pub tasks: BTreeMap<String, Task>,
     pub ha: Ha,
     pub jobs: BTreeMap<String, Map<String, Json>>,
+    /// True while the nodes do not see each other, although they are on.
+    pub cut: bool,
     /// Counts creations, processes and MAC addresses.
     pub counter: u64,
 }
@@ -225,8 +227,11 @@ impl State {
         format!("BC:24:11:{:02X}:{:02X}:{:02X}", low >> 16, (low >> 8) & 0xff, low & 0xff)
     }
 
-    /// More than half of the nodes are on.
+    /// More than half of the nodes are on, and see each other.
     pub fn quorate(&self) -> bool {
+        if self.cut {
+            return false;
+        }
         let on = self.nodes.values().filter(|n| n.online).count();
         self.nodes.len() == 1 || on * 2 > self.nodes.len()
     }

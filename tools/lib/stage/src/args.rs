@@ -28,9 +28,9 @@ pub struct Common {
     /// Give up after this time, such as 90s, 30m or 2h
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = span, global = true, help_heading = "Common options")]
     pub timeout: std::time::Duration,
-    /// How much runs side by side
-    #[arg(short, long, value_name = "N", default_value = "8", value_parser = clap::value_parser!(u16).range(1..=256), global = true, help_heading = "Common options")]
-    pub jobs: u16,
+    /// How much runs side by side; 8, or where the work is done elsewhere, as much as is sound there
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256), global = true, help_heading = "Common options")]
+    pub jobs: Option<u16>,
     /// Append a line of JSON to FILE for each step started, done or failed
     #[arg(long, value_name = "FILE", global = true, help_heading = "Common options")]
     pub events: Option<PathBuf>,

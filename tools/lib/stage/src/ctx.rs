@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::progress::Progress;
-use crate::{Failure, Site};
+use crate::{Failure, Site, Slot};
+
+/// How much runs side by side where nothing is said.
+const JOBS: usize = 8;
 
 /// The surroundings of one run: the site, progress, bounds. Cheap to clone.
 #[derive(Clone)]
@@ -16,7 +19,7 @@ pub(crate) struct Inner {
     pub(crate) tool: &'static str,
     pub(crate) verb: String,
     pub(crate) site: Site,
-    pub(crate) jobs: usize,
+    pub(crate) jobs: Option<usize>,
     pub(crate) progress: Progress,
     pub(crate) accept_new_host_keys: bool,
 }
@@ -47,7 +50,21 @@ impl Ctx {
 
     /// How much may run side by side.
     pub fn jobs(&self) -> usize {
-        self.inner.jobs
+        self.inner.jobs.unwrap_or(JOBS)
+    }
+
+    /// True when a step of this kind may start beside so many that hold a job.
+    pub(crate) fn has_room(&self, slot: Slot, busy: usize) -> bool {
+        match slot {
+            Slot::Job => busy < self.jobs(),
+            Slot::Elsewhere => self.inner.jobs.is_none_or(|jobs| busy < jobs),
+            Slot::Wait => true,
+        }
+    }
+
+    /// True when a step of this kind holds a job.
+    pub(crate) fn holds_job(&self, slot: Slot) -> bool {
+        slot == Slot::Job || (slot == Slot::Elsewhere && self.inner.jobs.is_some())
     }
 
     /// True when an unknown SSH host key is accepted and recorded.

@@ -11,27 +11,31 @@ use crate::plan::Plan;
 use crate::run::Frame;
 use crate::{Ctx, Exit, Failure, Tool};
 
-/// Runs the plan. After a failure no new step starts; those in hand are finished, and all that failed is told.
+/// Runs the plan. After a failure no new step starts; those in hand are finished, and all that failed is told. What
+/// is confined to one machine stops only what comes after it, and is given back.
 pub(crate) async fn execute<T: Tool>(
     plan: &Plan<T::Step>,
     world: &T::World,
     want: &T::Want,
     ctx: &Ctx,
     frame: &Frame,
-) -> Result<(), Failure> {
+) -> Result<Vec<Failure>, Failure> {
+    let mut order = Order::of(plan);
     let mut done: BTreeSet<usize> = BTreeSet::new();
     let mut started: BTreeSet<usize> = BTreeSet::new();
-    let mut failures: Vec<Failure> = Vec::new();
+    let (mut failures, mut confined): (Vec<Failure>, Vec<Failure>) = Default::default();
+    let mut busy = 0;
     let mut running = FuturesUnordered::new();
     let mut interrupts = frame.interrupts.clone();
     loop {
         let interrupted = *interrupts.borrow() > 0;
-        while failures.is_empty() && !interrupted && running.len() < ctx.jobs() {
-            let ready = plan.steps.iter().enumerate().find(|(n, planned)| {
-                !started.contains(n) && planned.after.iter().all(|id| done.contains(&id.0))
-            });
-            let Some((n, planned)) = ready else { break };
+        while failures.is_empty() && !interrupted {
+            let room = |n: &usize| ctx.has_room(T::slot(&plan.steps[*n].step), busy);
+            let Some(n) = order.ready.iter().copied().find(room) else { break };
+            let planned = &plan.steps[n];
+            order.ready.remove(&n);
             started.insert(n);
+            busy += usize::from(ctx.holds_job(T::slot(&planned.step)));
             let events = &frame.events;
             running.push(async move {
                 let line = planned.step.to_string();
@@ -54,8 +58,16 @@ pub(crate) async fn execute<T: Tool>(
         tokio::select! {
             finished = running.next() => {
                 let Some((n, result)) = finished else { break };
+                busy -= usize::from(ctx.holds_job(T::slot(&plan.steps[n].step)));
                 match result {
-                    Ok(()) => drop(done.insert(n)),
+                    Ok(()) => {
+                        done.insert(n);
+                        order.done(n);
+                    }
+                    Err(failure) if failure.confined => {
+                        tell(ctx, &failure);
+                        confined.push(failure);
+                    }
                     Err(failure) => failures.push(failure),
                 }
                 if frame.crash_after.is_some_and(|k| done.len() >= k) {
@@ -72,13 +84,55 @@ pub(crate) async fn execute<T: Tool>(
             }
         }
     }
+    if !failures.is_empty() {
+        failures.append(&mut confined);
+    }
     if let Some(failure) = merged(failures) {
         return Err(failure);
     }
-    if done.len() < plan.steps.len() {
+    if done.len() < plan.steps.len() && confined.is_empty() {
         return Err(stopped(plan, &started, &done, "run again to go on"));
     }
-    Ok(())
+    Ok(confined)
+}
+
+/// Which steps may start, as others are done.
+struct Order {
+    /// Those whose predecessors are done, in the plan's order.
+    ready: BTreeSet<usize>,
+    /// How many predecessors each has that are not done.
+    before: Vec<usize>,
+    /// What comes after each.
+    after: Vec<Vec<usize>>,
+}
+
+impl Order {
+    fn of<S>(plan: &Plan<S>) -> Order {
+        let mut after = vec![Vec::new(); plan.steps.len()];
+        let mut before = Vec::new();
+        for (n, planned) in plan.steps.iter().enumerate() {
+            let first: BTreeSet<usize> = planned.after.iter().map(|id| id.0).collect();
+            before.push(first.len());
+            first.iter().for_each(|id| after[*id].push(n));
+        }
+        let ready = before.iter().enumerate().filter(|(_, count)| **count == 0).map(|(n, _)| n).collect();
+        Order { ready, before, after }
+    }
+
+    fn done(&mut self, step: usize) {
+        for next in std::mem::take(&mut self.after[step]) {
+            self.before[next] -= 1;
+            if self.before[next] == 0 {
+                self.ready.insert(next);
+            }
+        }
+    }
+}
+
+/// Says at once what went wrong with one machine while the others go on.
+fn tell(ctx: &Ctx, failure: &Failure) {
+    ctx.say(&std::iter::once(&failure.doing).chain(&failure.causes).cloned().collect::<Vec<_>>().join(": "));
+    failure.hints.iter().for_each(|hint| ctx.say(&format!("hint: {hint}")));
 }
 
 /// Resolves when Ctrl-C was pressed this often; never, when nobody can press it any more.
@@ -113,7 +167,7 @@ fn stopped<S: std::fmt::Display>(
 }
 
 /// Several failures as one: the gravest exit leads, the others are told as causes.
-fn merged(failures: Vec<Failure>) -> Option<Failure> {
+pub(crate) fn merged(failures: Vec<Failure>) -> Option<Failure> {
     let rank = |exit: Exit| match exit {
         Exit::Internal => 0,
         Exit::Precondition => 1,

@@ -15,12 +15,14 @@ pub struct Failure {
     pub causes: Vec<String>,
     /// What helps, best a command.
     pub hints: Vec<String>,
+    /// True when it concerns one machine alone; see [`Failure::confined`].
+    pub confined: bool,
 }
 
 impl Failure {
     /// A failure of this class.
     pub fn new(exit: Exit, doing: impl Into<String>) -> Failure {
-        Failure { exit, doing: doing.into(), causes: Vec::new(), hints: Vec::new() }
+        Failure { exit, doing: doing.into(), causes: Vec::new(), hints: Vec::new(), confined: false }
     }
 
     /// The operator must act first.
@@ -63,6 +65,14 @@ impl Failure {
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Failure {
         self.hints.push(hint.into());
+        self
+    }
+
+    /// Of a step whose world has moved on, such as by a node that went off: only what comes after that step is left
+    /// out. The others go on, and the run looks and plans again.
+    #[must_use]
+    pub fn confined(mut self) -> Failure {
+        self.confined = true;
         self
     }
 

@@ -37,7 +37,7 @@ pub use plan::{Held, HeldKind, Plan, StepId};
 pub use run::{command, run};
 pub use site::Site;
 pub use start::start;
-pub use tool::{Guard, Rendered, Tool};
+pub use tool::{Guard, Rendered, Slot, Tool};
 pub use wait::Waiting;
 
 pub use cluster_doc::Exit;

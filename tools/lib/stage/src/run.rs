@@ -97,7 +97,7 @@ pub async fn run<T: Tool>(args: Vec<std::ffi::OsString>, edges: Edges) -> Exit {
                 tool: T::NAME,
                 verb: name.clone(),
                 site,
-                jobs: usize::from(common.jobs),
+                jobs: common.jobs.map(usize::from),
                 progress: progress.clone(),
                 accept_new_host_keys: common.accept_new_host_keys,
             }),

@@ -4,7 +4,7 @@ use cluster_doc::{Document, Exit};
 use serde_json::Value;
 
 use crate::ctx::Ctx;
-use crate::executor::{execute, pressed};
+use crate::executor::{execute, merged, pressed};
 use crate::output::Output;
 use crate::own::{Consent, Own};
 use crate::plan::{Held, HeldKind, Plan};
@@ -116,7 +116,8 @@ impl<T: Tool> Scene<'_, T> {
         const PASSES: usize = 3;
         let Scene { world, want, ctx, frame, .. } = *self;
         let mut plan = first;
-        for _ in 0..PASSES {
+        let mut confined = Vec::new();
+        for pass in 0.. {
             if plan.is_empty() {
                 for held in plan.held() {
                     ctx.say(&format!("held {}: {}", held.what, held.why));
@@ -126,9 +127,15 @@ impl<T: Tool> Scene<'_, T> {
                 }
                 return Ok((plan.held, seen));
             }
-            execute::<T>(&plan, world, want, ctx, frame).await?;
+            if pass == PASSES {
+                break;
+            }
+            confined = execute::<T>(&plan, world, want, ctx, frame).await?;
             seen = T::observe(world, want, ctx).await?;
             plan = planner(want, &seen);
+        }
+        if let Some(failure) = merged(confined) {
+            return Err(failure);
         }
         let mut failure = Failure::transient(format!(
             "did not settle: {} steps are due again after {PASSES} passes",

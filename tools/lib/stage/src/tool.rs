@@ -9,6 +9,17 @@ use serde_json::Value;
 
 use crate::{Ctx, Failure, Finding, Own, Plan, Site};
 
+/// What a step takes of the room that `--jobs` gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slot {
+    /// One of the jobs.
+    Job,
+    /// The work is done elsewhere, which the tool knows the bounds of: one of the jobs only where `--jobs` is given.
+    Elsewhere,
+    /// None: it does nothing but wait.
+    Wait,
+}
+
 /// Locks that are held until the value goes.
 pub type Guard = Box<dyn std::any::Any + Send>;
 
@@ -77,6 +88,11 @@ pub trait Tool: Sized + Send + Sync + 'static {
         want: &Self::Want,
         ctx: &Ctx,
     ) -> impl Future<Output = Result<Self::Seen, Failure>> + Send;
+
+    /// What a step takes of the room that `--jobs` gives.
+    fn slot(_step: &Self::Step) -> Slot {
+        Slot::Job
+    }
 
     /// What is to be done, and why; pure.
     fn plan(want: &Self::Want, seen: &Self::Seen) -> Plan<Self::Step>;

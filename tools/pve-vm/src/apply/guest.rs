@@ -16,7 +16,7 @@ use crate::world::World;
 
 /// How long a clone that is being made by a task that we lost sight of may take.
 const CLONING: Duration = Duration::from_secs(3600);
-/// How long a started machine may take to run; with HA, its manager starts it (10 to 20 s).
+/// How long a machine may take to run or to be off; with HA, its manager sees to it (10 to 20 s).
 const STARTING: Duration = Duration::from_secs(120);
 
 /// The path of a guest's power switch.
@@ -203,13 +203,49 @@ pub async fn start(world: &World, ctx: &Ctx, at: &At, doing: &str) -> Result<(),
     .await
 }
 
-/// The addresses that the guest agent tells, without those of the loopback.
-pub fn addresses(interfaces: &serde_json::Value) -> Vec<String> {
-    let empty = serde_json::Value::Null;
-    let all = list(interfaces.get("result").unwrap_or(&empty)).iter();
-    let of = |i: &serde_json::Value| -> Vec<String> {
-        let all = i.get("ip-addresses").map(list).unwrap_or_default();
-        all.iter().filter_map(|a| text(a, "ip-address")).collect()
-    };
-    all.flat_map(of).filter(|a| !a.starts_with("127.") && a != "::1" && !a.starts_with("fe80")).collect()
+/// Switches it off and waits until it is: where the HA manager has it, the task only tells the manager.
+pub async fn stop(world: &World, ctx: &Ctx, at: &At, doing: &str) -> Result<(), Failure> {
+    let request = Request::post(status(at, "stop"));
+    let look = || runs(world, at, Look::NotYet, Look::Done);
+    persist(world, ctx, doing, || world.client.run(ctx, &request), look).await?;
+    ctx.wait_for(&format!("{at} to be off"), STARTING, || async {
+        match look().await {
+            Ok(Look::Done) => Ok(Waiting::Seen(())),
+            Ok(_) => Ok(Waiting::NotYet("it runs".to_owned())),
+            Err(error) if crate::pve::passing(&error) => Ok(Waiting::NotYet(error.to_string())),
+            Err(error) => Err(error.failure(doing, &world.client.grantee())),
+        }
+    })
+    .await
+}
+
+/// The IPv4 addresses that the guest agent tells of the card with this MAC address. The first interface may be any:
+/// docker0, cni0; and an interface may lack each of these fields.
+pub fn addresses(interfaces: &serde_json::Value, mac: &str) -> Vec<String> {
+    let all = interfaces.get("result").map(list).unwrap_or_default().iter();
+    let card = all.filter(|i| text(i, "hardware-address").is_some_and(|m| m.eq_ignore_ascii_case(mac)));
+    let addresses = card.flat_map(|i| i.get("ip-addresses").map(list).unwrap_or_default());
+    let of_four = addresses.filter(|a| text(a, "ip-address-type").as_deref() != Some("ipv6"));
+    of_four.filter_map(|a| text(a, "ip-address")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::addresses;
+
+    #[test]
+    fn the_card_is_known_by_its_mac_address() {
+        let told = serde_json::json!({ "result": [
+            { "name": "docker0", "hardware-address": "02:42:00:00:00:01",
+              "ip-addresses": [{ "ip-address": "172.17.0.1", "ip-address-type": "ipv4", "prefix": 16 }] },
+            { "name": "cilium_net" },
+            { "name": "tun0", "ip-addresses": [{ "ip-address": "10.8.0.2", "ip-address-type": "ipv4" }] },
+            { "name": "eth0", "hardware-address": "bc:24:11:aa:bb:cc", "ip-addresses": [
+                { "ip-address": "fe80::1", "ip-address-type": "ipv6", "prefix": 64 },
+                { "ip-address": "10.30.0.11", "ip-address-type": "ipv4", "prefix": 24 } ] },
+        ] });
+        assert_eq!(addresses(&told, "BC:24:11:AA:BB:CC"), ["10.30.0.11"]);
+        assert_eq!(addresses(&told, "BC:24:11:00:00:00"), Vec::<String>::new());
+        assert_eq!(addresses(&serde_json::json!({}), "BC:24:11:AA:BB:CC"), Vec::<String>::new());
+    }
 }

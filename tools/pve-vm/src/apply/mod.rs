@@ -3,12 +3,14 @@
 mod guest;
 mod persist;
 mod ready;
+mod renew;
 mod seed;
 mod template;
 
-use stage::{Ctx, Failure};
-
 use std::collections::BTreeMap;
+
+use futures::future::{Either, select};
+use stage::{Ctx, Exit, Failure};
 
 use crate::pve::{Content, Request, Upload, list, text};
 use crate::step::{At, Step};
@@ -18,12 +20,43 @@ use crate::world::World;
 pub(crate) use guest::status;
 pub(crate) use persist::{Look, persist};
 
-/// Does the step.
+/// Does the step. When its Proxmox node goes off meanwhile, nobody waits for what cannot come.
 ///
 /// # Errors
 /// What went wrong, with the exit that it means.
 pub async fn apply(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result<(), Failure> {
+    let nodes = step.nodes();
+    let (work, lost) = (std::pin::pin!(work(step, world, want, ctx)), std::pin::pin!(world.lost(&nodes)));
+    let (failure, node) = match select(work, lost).await {
+        Either::Left((Ok(()), _)) => return Ok(()),
+        Either::Left((Err(failure), _)) if failure.exit != Exit::Transient || nodes.is_empty() => {
+            return Err(failure);
+        }
+        Either::Left((Err(failure), _)) => match world.off(&nodes).await {
+            None => return Err(failure),
+            Some(node) => (failure, node),
+        },
+        Either::Right((node, _)) => (Failure::transient(format!("cannot {step}")), node),
+    };
+    let mut failure = failure.because(format!("the Proxmox node {node} went off meanwhile")).confined();
+    failure.hints = vec![format!("switch {node} on, then run again")];
+    Err(failure)
+}
+
+async fn work(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result<(), Failure> {
     let doing = format!("cannot {step}");
+    let _room = match step {
+        Step::Configure { at, .. }
+        | Step::Resize { at, .. }
+        | Step::Renew { at, .. }
+        | Step::Seed { at, .. }
+        | Step::Start { at }
+        | Step::Restart { at }
+        | Step::Stop { at }
+        | Step::Destroy { at } => world.room(&at.node).await,
+        Step::DropSeed { node, .. } | Step::DropTemplate { node, .. } => world.room(node).await,
+        _ => None,
+    };
     match step {
         Step::MakePool { pool, comment } => {
             let request = Request::post("/pools").with("poolid", pool).with("comment", comment);
@@ -111,6 +144,10 @@ pub async fn apply(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result
             let look = || guest::sized(world, at, disk, *gib);
             persist(world, ctx, &doing, || world.client.run(ctx, &request), look).await
         }
+        Step::Renew { at, lost, drive } => {
+            guest::own(world, at, &want.design.cluster, &doing).await?;
+            renew::renew(world, ctx, at, lost, drive, &doing).await
+        }
         Step::Start { at } => guest::start(world, ctx, at, &doing).await,
         Step::Seed { at, address, storage, file, slot, boot } => {
             guest::own(world, at, &want.design.cluster, &doing).await?;
@@ -121,6 +158,7 @@ pub async fn apply(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result
         Step::Seal { at, address, slot, storage, file } => {
             guest::own(world, at, &want.design.cluster, &doing).await?;
             seed::finished(world, want, ctx, at, *address, &doing).await?;
+            let _room = world.room(&at.node).await;
             let place = seed::Place { at, address: None, storage, file, slot };
             seed::eject(world, ctx, &place, &doing).await?;
             seed::delete(world, ctx, &at.node, storage, file, &doing).await
@@ -137,9 +175,7 @@ pub async fn apply(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result
         }
         Step::Stop { at } => {
             guest::own(world, at, &want.design.cluster, &doing).await?;
-            let request = Request::post(guest::status(at, "stop"));
-            let look = || guest::runs(world, at, Look::NotYet, Look::Done);
-            persist(world, ctx, &doing, || world.client.run(ctx, &request), look).await
+            guest::stop(world, ctx, at, &doing).await
         }
         Step::DropTemplate { name, vmid, node } => {
             let at = At { machine: name.clone(), vmid: *vmid, node: node.clone() };

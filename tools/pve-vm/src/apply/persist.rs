@@ -61,7 +61,7 @@ where
             Err(_) => {}
         }
         if class == Class::Moved {
-            return Err(failure(&error).hint("somebody moved or removed it meanwhile; run again"));
+            return Err(failure(&error));
         }
         Ok(Waiting::NotYet(error.to_string()))
     });

@@ -185,6 +185,9 @@ impl Error {
             _ => failure,
         };
         match (self, exit) {
+            _ if self.class() == Class::Moved => {
+                failure.hint("somebody moved or removed it meanwhile; run again").confined()
+            }
             _ if !failure.hints.is_empty() => failure,
             (_, Exit::Transient) => failure.hint("run again: it goes on where it stopped"),
             (Error::Task { node, .. }, _) => {

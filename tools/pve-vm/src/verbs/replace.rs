@@ -1,10 +1,9 @@
-//! A lost machine made anew, at the same name, address and id; pure.
+//! A lost machine made anew, at the same name, address and id; data disks stay where they are; pure.
 
 use std::sync::OnceLock;
 
 use stage::{HeldKind, Plan};
 
-use crate::options::{boot_disk, disks};
 use crate::plan::rebuild;
 use crate::roster::{Roster, State};
 use crate::seen::Seen;
@@ -24,7 +23,11 @@ pub(super) fn plan(design: &Design, seen: &Seen, name: &str, before: &OnceLock<V
             let was = before.get_or_init(|| mark.host_keys.clone());
             let other = !mark.host_keys.is_empty() && !mark.host_keys.iter().any(|k| was.contains(k));
             let options = guest.config.clone().unwrap_or_default();
-            if other && crate::seed::attached(&design.cluster, &options).is_none() && guest.running {
+            if other
+                && mark.renew.is_none()
+                && crate::seed::attached(&design.cluster, &options).is_none()
+                && guest.running
+            {
                 return Plan::new();
             }
             if other {
@@ -39,30 +42,7 @@ pub(super) fn plan(design: &Design, seen: &Seen, name: &str, before: &OnceLock<V
                 hold(format!("it is locked ({lock})"), hint);
                 return plan;
             }
-            let boot = boot_disk(&options);
-            let data: Vec<String> = disks(&options)
-                .into_iter()
-                .filter(|d| Some(&d.slot) != boot.as_ref())
-                .map(|d| d.slot)
-                .collect();
-            if !data.is_empty() {
-                let hint = format!(
-                    "keep them by hand on node {}: qm disk move {} {} --target-vmid ID; or give them up: pve-vm \
-                     destroy --delete-data {name}",
-                    guest.node,
-                    guest.vmid,
-                    data.join(" ")
-                );
-                hold(
-                    format!(
-                        "it has data disks ({}), which this version does not carry over",
-                        data.join(", ")
-                    ),
-                    hint,
-                );
-                return plan;
-            }
-            rebuild(design, seen, machine, Some(guest))
+            rebuild(design, seen, machine, Some((guest, mark)))
         }
         State::Silent(guest) => {
             let hint = format!(

@@ -145,3 +145,36 @@ impl Site {
         self.lab.pve.view().into_iter().filter(|g| g.tags.iter().any(|t| t == "pve-vm")).collect()
     }
 }
+
+/// The requests of a build, one for each kind: a part of the line that names it, and whether it changes something.
+pub async fn requests(site: &Site) -> Vec<(String, bool)> {
+    let mark = site.lab.world.journal.len();
+    site.run(&[], &site.small()).await.doc(Exit::Done);
+    let mut kinds: BTreeMap<String, (String, bool)> = BTreeMap::new();
+    for entry in site.lab.world.journal.since(mark) {
+        if entry.window != Window::Pve {
+            continue;
+        }
+        let kind: Vec<&str> = entry
+            .request
+            .split('/')
+            .map(|part| match part {
+                _ if part.starts_with("UPID") => "UPID",
+                _ if part.starts_with("pve") => "NODE",
+                _ if part.parse::<u32>().is_ok() => "ID",
+                _ if part.contains("%3A") || part.contains(':') => "VOLUME",
+                part => part,
+            })
+            .collect();
+        // A task's name is another one in each run.
+        let matching = entry.request.split("UPID").next().unwrap().to_owned();
+        kinds.entry(kind.join("/")).or_insert((matching, entry.changing));
+    }
+    kinds.into_values().collect()
+}
+
+/// Names a machine or node, or else who was asked, and what to do next.
+pub fn helps(stderr: &str) -> bool {
+    let names = ["demo-", "node pve", "on pve", "https://", "pool k8s-prod"];
+    names.iter().any(|n| stderr.contains(n)) && stderr.contains("hint: ")
+}

@@ -23,6 +23,8 @@ struct Change {
     set: BTreeMap<String, String>,
     drives: BTreeMap<String, Drive>,
     delete: Vec<String>,
+    /// Removed volumes are freed rather than kept as unused ones.
+    force: bool,
     revert: Vec<String>,
 }
 
@@ -123,12 +125,13 @@ fn understand(call: &Call) -> Result<Change, Fail> {
         set,
         drives: wanted,
         delete,
+        force: call.flag("force"),
         revert,
     })
 }
 
 async fn carry_out(hub: &Arc<Hub>, change: Change) -> Result<(), Fail> {
-    let Change { node, vmid, digest, mut set, drives: wanted, delete, revert } = change;
+    let Change { node, vmid, digest, mut set, drives: wanted, delete, force, revert } = change;
     let _held = hub.locks.guest("qemu", &node, vmid, locks::CONFIG).await.map_err(Fail::die)?;
     {
         let state = hub.state();
@@ -139,13 +142,23 @@ async fn carry_out(hub: &Arc<Hub>, change: Change) -> Result<(), Fail> {
         guest.unlocked()?;
     }
     for (option, drive) in wanted {
+        let imported = drive.options.contains_key("import-from");
         let drive = make_drive(hub, &node, vmid, &option, drive, None).await.map_err(Fail::die)?;
+        let boots = set
+            .get("boot")
+            .is_some_and(|b| b.trim_start_matches("order=").split(';').next() == Some(&option));
+        if imported && boots {
+            // With another system disk it is another machine inside.
+            let mut state = hub.state();
+            let generation = state.count();
+            state.guest_mut(Kind::Qemu, &node, vmid)?.generation = generation;
+        }
         set.insert(option, drive.print());
     }
     let mut state = hub.state();
     let running = state.guest(Kind::Qemu, &node, vmid)?.running.is_some();
     for option in delete {
-        remove(&mut state, &node, vmid, &option, running)?;
+        remove(&mut state, &node, vmid, &option, running, force)?;
     }
     let guest = state.guest_mut(Kind::Qemu, &node, vmid)?;
     for option in revert {
@@ -194,6 +207,7 @@ fn remove(
     vmid: u32,
     option: &str,
     running: bool,
+    force: bool,
 ) -> Result<(), Fail> {
     let guest = state.guest_mut(Kind::Qemu, node, vmid)?;
     let Some(value) = guest.config.get(option).cloned() else {
@@ -208,7 +222,17 @@ fn remove(
     if options::stem(option) == "unused" {
         freed = Some(drive.file);
     } else if drives::table(option).is_some() {
-        if drive.cloudinit() {
+        // A disk of a running machine is unplugged only where the guest lets it go, which the lab does not play.
+        if running && !drive.cdrom() {
+            return Err(Fail::die(format!("error unplugging {option} in the lab: the machine runs")));
+        }
+        let order = guest.config.get("boot").and_then(|b| b.strip_prefix("order=")).map(str::to_owned);
+        if let Some(order) = order.filter(|o| o.split(';').any(|d| d == option)) {
+            let left: Vec<&str> = order.split(';').filter(|d| *d != option).collect();
+            let boot = if left.is_empty() { String::new() } else { format!("order={}", left.join(";")) };
+            guest.config.insert("boot".into(), boot);
+        }
+        if drive.cloudinit() || (force && !drive.cdrom()) {
             freed = Some(drive.file);
         } else if !drive.cdrom() {
             let free = (0..256).map(|n| format!("unused{n}")).find(|k| !guest.config.contains_key(k));

@@ -184,9 +184,23 @@ fn import_allowed(call: &Call, node: &str, option: &str, drive: &Drive) -> Resul
         ));
     }
     let storage = source.split(':').next().unwrap_or_default();
-    call.need_any(&format!("/storage/{storage}"), &["Datastore.AllocateSpace", "Datastore.Audit"])?;
     let state = call.hub.state();
     state.storage(storage, node)?;
+    let owner = state.volume(node, source).filter(|v| v.content == "images").and_then(|v| v.vmid);
+    if let Some(owner) = owner {
+        // A machine's disk is copied as a clone would (qemu-server, API2/Qemu.pm: `check_storage_access` and
+        // `import_from_volid`).
+        let there = state.guests.get(&owner).map(|g| g.node.clone());
+        drop(state);
+        call.need(&format!("/vms/{owner}"), &["VM.Clone"])?;
+        return match there.is_none_or(|n| n == node) {
+            true => Ok(()),
+            false => Err(Fail::die(format!("owner VM {owner} not on local node"))),
+        };
+    }
+    drop(state);
+    call.need_any(&format!("/storage/{storage}"), &["Datastore.AllocateSpace", "Datastore.Audit"])?;
+    let state = call.hub.state();
     match state.volume(node, source) {
         None => Err(Fail::die(format!("volume '{source}' does not exist"))),
         Some(volume) if !matches!(volume.content, "images" | "import") => {

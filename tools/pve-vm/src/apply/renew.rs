@@ -1,0 +1,93 @@
+//! A system disk made anew below data disks that stay. The mark names the one volume that may go, before it goes.
+
+use std::collections::BTreeMap;
+
+use stage::{Ctx, Failure};
+
+use super::guest::{config, config_path, marked};
+use super::persist::{Look, persist};
+use crate::mark::Mark;
+use crate::options::{Options, Properties};
+use crate::pve::{Error, Request};
+use crate::step::At;
+use crate::world::World;
+
+/// Notes what goes and that the host key is no more, removes the lost disk, imports the new one, and ends the note.
+/// Each part is skipped where it is done already.
+pub(super) async fn renew(
+    world: &World,
+    ctx: &Ctx,
+    at: &At,
+    lost: &str,
+    drive: &str,
+    doing: &str,
+) -> Result<(), Failure> {
+    let (slot, volume) = lost.split_once('=').unwrap_or((lost, ""));
+    let noted = |m: &Mark| m.renew.as_deref() == Some(lost) && m.host_keys.is_empty();
+    note(world, ctx, at, doing, &noted, |m| Mark {
+        host_keys: Vec::new(),
+        renew: Some(lost.to_owned()),
+        ..m
+    })
+    .await?;
+
+    let there = |have: &Options| have.get(slot).and_then(|d| Properties::parse(d).head);
+    let gone = || async {
+        let have = config(world, at).await?;
+        Ok(if there(&have).as_deref() == Some(volume) { Look::NotYet } else { Look::Done })
+    };
+    let remove = || async {
+        if gone().await? == Look::Done {
+            return Ok(());
+        }
+        // With `force` the volume goes too, rather than becoming an unused one.
+        let request = Request::post(config_path(at)).with("delete", slot).with("force", 1);
+        world.client.run(ctx, &request).await
+    };
+    persist(world, ctx, doing, remove, gone).await?;
+
+    let made = || async {
+        let have = config(world, at).await?;
+        Ok(if there(&have).is_some() { Look::Done } else { Look::NotYet })
+    };
+    let import = || async {
+        if made().await? == Look::Done {
+            return Ok(());
+        }
+        let set: BTreeMap<String, String> = [(slot, drive.to_owned()), ("boot", format!("order={slot}"))]
+            .map(|(k, v)| (k.to_owned(), v))
+            .into();
+        world.client.run(ctx, &Request::post(config_path(at)).with_all(&set)).await
+    };
+    persist(world, ctx, doing, import, made).await?;
+    note(world, ctx, at, doing, &|m: &Mark| m.renew.is_none(), |m| Mark { renew: None, ..m }).await
+}
+
+/// Writes another mark, unless it says so already.
+async fn note(
+    world: &World,
+    ctx: &Ctx,
+    at: &At,
+    doing: &str,
+    right: &(impl Fn(&Mark) -> bool + Sync),
+    other: impl Fn(Mark) -> Mark + Sync,
+) -> Result<(), Failure> {
+    let look = || async {
+        let have = config(world, at).await?;
+        Ok(if marked(&have).is_some_and(|m| right(&m)) { Look::Done } else { Look::NotYet })
+    };
+    let write = || async {
+        let have = config(world, at).await?;
+        let description = have.get("description").map(String::as_str).unwrap_or_default();
+        let Some(mark) = Mark::read(description) else {
+            let request = format!("GET {}", config_path(at));
+            return Err(Error::Strange { request, why: "our mark is gone from it".to_owned() });
+        };
+        if right(&mark) {
+            return Ok(());
+        }
+        let request = Request::post(config_path(at)).with("description", other(mark).write(description));
+        world.client.run(ctx, &request).await
+    };
+    persist(world, ctx, doing, write, look).await
+}
