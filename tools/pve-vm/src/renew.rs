@@ -20,10 +20,14 @@ pub(crate) fn system_disk(options: &Options, mark: &Mark) -> Option<String> {
     }
 }
 
-/// The disks of a machine that hold data.
+/// The disks of a machine that hold data; one that somebody has only taken out of its drive is among them.
 pub(crate) fn data_disks(options: &Options, mark: &Mark) -> Vec<String> {
     let system = system_disk(options, mark);
-    disks(options).into_iter().map(|d| d.slot).filter(|slot| Some(slot) != system.as_ref()).collect()
+    let drives = disks(options).into_iter().map(|d| d.slot).filter(|slot| Some(slot) != system.as_ref());
+    let unused = options
+        .keys()
+        .filter(|option| option.strip_prefix("unused").is_some_and(|n| n.parse::<u8>().is_ok()));
+    drives.chain(unused.cloned()).collect()
 }
 
 /// What is lost, what takes its place, and the options as they are then.

@@ -40,6 +40,8 @@ pub struct Roster<'s> {
     pub machines: Vec<(&'s Machine, State<'s>)>,
     /// Our guests that the document does not have, by id.
     pub leaving: Vec<(&'s Guest, Mark)>,
+    /// Those of them whose Proxmox node is off, so that only their tags tell whose they are.
+    pub dark: Vec<&'s Guest>,
     /// What stands in the way.
     pub conflicts: Vec<Conflict>,
 }
@@ -51,7 +53,7 @@ impl<'s> Roster<'s> {
         let mut ours: BTreeMap<&str, (&Guest, Mark)> = BTreeMap::new();
         let mut silent: BTreeMap<&str, &Guest> = BTreeMap::new();
         let mut unknown: Vec<&Guest> = Vec::new();
-        let mut leaving = Vec::new();
+        let (mut leaving, mut dark) = (Vec::new(), Vec::new());
         let mut others: Vec<&Guest> = Vec::new();
         for guest in &seen.guests {
             match guest.owner(&design.cluster) {
@@ -61,14 +63,13 @@ impl<'s> Roster<'s> {
                 },
                 Owner::Silent(true) => match named(design, guest).map(|name| wanted.get(name)) {
                     Some(Some(machine)) => drop(silent.insert(&machine.name, guest)),
-                    // It left the document: nothing can be done about it now.
-                    Some(None) => {}
+                    Some(None) => dark.push(guest),
                     None => unknown.push(guest),
                 },
                 Owner::Silent(false) | Owner::Foreign | Owner::Half(_) => others.push(guest),
             }
         }
-        let mut roster = Roster { machines: Vec::new(), leaving, conflicts: Vec::new() };
+        let mut roster = Roster { machines: Vec::new(), leaving, dark, conflicts: Vec::new() };
         let taken: BTreeSet<u32> = seen.guests.iter().filter(|g| uses(design, g)).map(|g| g.vmid).collect();
         let mut free =
             (0..).map_while(|n| design.vmids.nth(n)).map(|id| id.get()).filter(|id| !taken.contains(id));

@@ -6,15 +6,15 @@ use cluster_doc::spec::Role;
 use stage::{HeldKind, Plan, StepId};
 
 use crate::mark::{Mark, pool_mark};
-use crate::options::{disks, on};
+use crate::options::on;
 use crate::privileges;
-use crate::renew::system_disk;
+use crate::renew::data_disks;
 use crate::roster::{Roster, State};
 use crate::seed;
 use crate::seen::{Guest, Owner, Seen};
 use crate::step::{At, Step};
 use crate::template;
-use crate::want::Design;
+use crate::want::{Design, Members};
 
 /// Our machines go, and nothing else; with `--prune` only those that the document no longer has.
 pub fn teardown(design: &Design, seen: &Seen) -> Plan<Step> {
@@ -60,6 +60,17 @@ pub fn teardown(design: &Design, seen: &Seen) -> Plan<Step> {
                 Some(format!("switch {} on, then run again", guest.node)),
             );
         }
+    }
+    for guest in &roster.dark {
+        let what = guest.name.clone().unwrap_or_else(|| format!("guest {}", guest.vmid));
+        let why =
+            format!("the document does not have it any more, and its Proxmox node {} is off", guest.node);
+        plan.hold(
+            HeldKind::Unreachable,
+            what,
+            why,
+            Some(format!("switch {} on, then run again", guest.node)),
+        );
     }
     if seen.job.as_ref().is_some_and(|job| job.ours) && !design.prune {
         plan.step(Step::DropJob { id: crate::job::id(&design.cluster) }, "the cluster goes");
@@ -122,20 +133,22 @@ fn protected(design: &Design, guest: &Guest, mark: &Mark, leaving: bool) -> Opti
         let hint = format!("on node {}: qm set {} --protection 0", guest.node, guest.vmid);
         return Some(("somebody switched its protection on".to_owned(), hint));
     }
-    let boot = system_disk(config, mark);
-    let data: Vec<String> =
-        disks(config).into_iter().filter(|d| Some(&d.slot) != boot.as_ref()).map(|d| d.slot).collect();
+    let data = data_disks(config, mark);
     if !data.is_empty() && !design.delete_data.contains(&mark.machine) {
         let why = format!("it has data disks ({})", data.join(", "));
         let prune = if design.prune { " --prune" } else { "" };
         return Some((why, format!("pve-vm destroy{prune} --delete-data {}", mark.machine)));
     }
-    let member = matches!(mark.role, Role::ControlPlane | Role::Worker)
-        && design.members.as_ref().is_some_and(|all| all.contains(&mark.machine));
-    (leaving && design.prune && member).then(|| {
-        (
-            "it is still a node of the Kubernetes cluster".to_owned(),
-            "kadm-bootstrap, which drains and removes it".to_owned(),
-        )
-    })
+    let node = matches!(mark.role, Role::ControlPlane | Role::Worker) && leaving && design.prune;
+    let (why, hint) = match &design.members {
+        Members::Known(all) if all.contains(&mark.machine) => {
+            ("it is still a node of the Kubernetes cluster", "kadm-bootstrap, which drains and removes it")
+        }
+        Members::Unknown => (
+            "nothing says that it has left the Kubernetes cluster: the document has no status of kadm-bootstrap",
+            "kadm-bootstrap -f FILE | pve-vm destroy --prune --yes",
+        ),
+        Members::Known(_) | Members::NoCluster => return None,
+    };
+    node.then(|| (why.to_owned(), hint.to_owned()))
 }

@@ -80,10 +80,21 @@ pub struct Design {
     pub prune: bool,
     /// Machines whose data may go with them.
     pub delete_data: BTreeSet<String>,
-    /// Machines that are still members of the Kubernetes cluster, as far as its stage said.
-    pub members: Option<BTreeSet<String>>,
+    /// Machines that are still members of the Kubernetes cluster.
+    pub members: Members,
     /// Whom a privilege is given to, as options of `pveum acl modify`.
     pub grantee: String,
+}
+
+/// What is known of the members of the Kubernetes cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Members {
+    /// The document asks for no Kubernetes.
+    NoCluster,
+    /// Its stage has not said yet.
+    Unknown,
+    /// As its stage said.
+    Known(BTreeSet<String>),
 }
 
 /// A machine that shall be.
@@ -251,11 +262,18 @@ pub fn design(flags: &Flags, doc: &Document, spec: &Spec) -> Result<Design, Fail
 }
 
 /// The nodes that the stage for Kubernetes said to be in the cluster.
-fn members(doc: &Document) -> Option<BTreeSet<String>> {
-    let status: serde_json::Value = doc.status("kadm-bootstrap")?;
-    let names = |key: &str| status.get(key)?.as_array().cloned();
-    let all = names("controlPlanes")?.into_iter().chain(names("workers")?);
-    Some(all.filter_map(|n| n.as_str().map(str::to_owned)).collect())
+fn members(doc: &Document) -> Members {
+    let told = || {
+        let status: serde_json::Value = doc.status("kadm-bootstrap")?;
+        let names = |key: &str| status.get(key)?.as_array().cloned();
+        let all = names("controlPlanes")?.into_iter().chain(names("workers")?);
+        Some(all.filter_map(|n| n.as_str().map(str::to_owned)).collect())
+    };
+    match told() {
+        Some(all) => Members::Known(all),
+        None if doc.at("/spec/kubernetes").is_some() => Members::Unknown,
+        None => Members::NoCluster,
+    }
 }
 
 fn refuse(n: usize, pool: &Pool, wrong: &mut Refusals) {

@@ -338,3 +338,34 @@ async fn an_image_with_an_agent_is_no_worse() {
     assert_eq!(site.run(&[], &site.small()).await.machines(Exit::Done).len(), 4);
     site.nothing_unknown();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_destroy_takes_only_what_is_proven_to_be_ours_to_take() {
+    let site = site().await;
+    let mut doc = site.small();
+    doc["spec"]["kubernetes"] = site.whole()["spec"]["kubernetes"].clone();
+    site.run(&[], &doc).await.doc(Exit::Done);
+    doc["spec"]["pools"][1]["count"] = json!(0);
+    let prune = ["destroy", "--prune", "--yes"];
+    // A worker may still run pods, as far as anybody has said.
+    let held = site.run(&prune, &doc).await;
+    assert_eq!((held.exit, site.guests().len()), (Exit::Precondition, 4), "{}", held.stderr);
+    assert!(held.stderr.contains("demo-prod-1: nothing says that it has left"), "{}", held.stderr);
+    doc["status"] = json!({ "kadm-bootstrap": { "controlPlanes": [], "workers": ["demo-prod-1"] } });
+    let held = site.run(&prune, &doc).await;
+    assert!(held.stderr.contains("still a node of the Kubernetes cluster"), "{}", held.stderr);
+    doc["status"]["kadm-bootstrap"]["workers"] = json!([]);
+    assert_eq!(site.run(&prune, &doc).await.exit, Exit::Done);
+    assert_eq!(site.guests().len(), 3);
+    // A disk that somebody took out of its drive is a disk with data still.
+    let nfs = site.guests().into_iter().find(|g| g.name == "demo-nfs-1").unwrap();
+    let volume = nfs.config["scsi1"].split(',').next().unwrap().to_owned();
+    site.lab.pve.taken_out(nfs.vmid, "scsi1");
+    let leftover = site.lab.pve.leave_volume("pve1", "local-lvm", 3000);
+    let held = site.run(&["destroy", "--yes"], &doc).await;
+    assert_eq!(held.exit, Exit::Precondition, "{}", held.stderr);
+    assert!(held.stderr.contains("data disks (unused0)"), "{}", held.stderr);
+    assert!(site.lab.pve.volumes(&nfs.node).contains(&volume));
+    // What bears an id of ours and is in no machine of ours was made by somebody else.
+    assert!(site.lab.pve.volumes("pve1").contains(&leftover));
+}

@@ -324,6 +324,36 @@ impl Proxmox {
         }
     }
 
+    /// Somebody takes a disk out of its drive: it becomes an unused one.
+    pub fn taken_out(&self, vmid: u32, slot: &str) {
+        let mut state = self.hub.state();
+        let Some(guest) = state.guests.get_mut(&vmid) else { return };
+        if let Some(drive) = guest.config.remove(slot) {
+            let volume = drive.split(',').next().unwrap_or_default().to_owned();
+            guest.config.insert("unused0".into(), volume);
+        }
+    }
+
+    /// A volume that bears a guest's id and is in no configuration; gives its name.
+    pub fn leave_volume(&self, node: &str, storage: &str, vmid: u32) -> String {
+        let volid = format!("{storage}:vm-{vmid}-disk-90");
+        let volume = Volume {
+            volid: volid.clone(),
+            storage: storage.into(),
+            content: "images",
+            format: "raw",
+            size: 1 << 30,
+            virtual_size: None,
+            vmid: Some(vmid),
+            parent: None,
+            ctime: tasks::now(),
+            digests: BTreeMap::new(),
+            bytes: Vec::new(),
+        };
+        self.hub.state().put_volume(node, volume);
+        volid
+    }
+
     /// Somebody pulls a machine's plug.
     pub async fn switched_off(&self, vmid: u32) {
         let Some(node) = self.hub.state().guests.get(&vmid).map(|g| g.node.clone()) else { return };

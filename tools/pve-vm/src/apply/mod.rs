@@ -183,9 +183,8 @@ async fn work(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result<(), 
         }
         Step::Destroy { at } => {
             guest::own(world, at, &want.design.cluster, &doing).await?;
-            let request = Request::delete(format!("/nodes/{}/qemu/{}", at.node, at.vmid))
-                .with("purge", 1)
-                .with("destroy-unreferenced-disks", 1);
+            // Volumes that bear its id and stand in no option of it are somebody else's: they stay.
+            let request = Request::delete(format!("/nodes/{}/qemu/{}", at.node, at.vmid)).with("purge", 1);
             let look = || guest::absent(world, at);
             persist(world, ctx, &doing, || world.client.run(ctx, &request), look).await
         }

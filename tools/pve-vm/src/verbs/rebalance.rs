@@ -92,7 +92,7 @@ fn next(
         }
         let open = nodes.iter().filter(|to| {
             ***to != *at
-                && room(seen, to, all, machine)
+                && room(seen, to, &design.storage, all, machine)
                 && (machine.spread != Spread::Hard || of(&in_pool, to) == 0)
         });
         if let Some(to) = open.min_by_key(|to| of(&in_pool, to)) {
@@ -115,7 +115,7 @@ fn next(
             continue;
         }
         let there = all.iter().enumerate().filter(|(_, (m, _, at))| {
-            role(m) && m.spread == Spread::Soft && at == *most && room(seen, least, all, m)
+            role(m) && m.spread == Spread::Soft && at == *most && room(seen, least, &design.storage, all, m)
         });
         // Of the pool that is most crowded there.
         let crowd = |m: &Machine| of(&|other: &Machine| other.pool == m.pool, most);
@@ -127,12 +127,74 @@ fn next(
     None
 }
 
-/// True when a node has the memory for one more, with all moves so far.
-fn room(seen: &Seen, node: &str, all: &Standing<'_>, machine: &Machine) -> bool {
+/// True when a node has room for one more, with all moves so far: memory as configured and as in use, whichever is
+/// more; processors; and the disks, where they are not on a storage that all nodes share.
+fn room(seen: &Seen, node: &str, storage: &str, all: &Standing<'_>, machine: &Machine) -> bool {
     let Some(found) = seen.nodes.get(node) else { return false };
-    let Some(memory) = found.memory else { return true };
-    let came = all.iter().filter(|(_, g, at)| at == node && g.node != node).map(|(m, ..)| m.memory_mib << 20);
-    let left = all.iter().filter(|(_, g, at)| at != node && g.node == node).map(|(m, ..)| m.memory_mib << 20);
-    let claimed = (found.claimed + came.sum::<u64>()).saturating_sub(left.sum());
-    claimed + (machine.memory_mib << 20) <= memory
+    if found.cores.is_some_and(|cores| u64::from(machine.cores) > cores) {
+        return false;
+    }
+    let came = || all.iter().filter(|(_, g, at)| at == node && g.node != node);
+    let left = || all.iter().filter(|(_, g, at)| at != node && g.node == node);
+    let bytes = |one: &(&Machine, &Guest, String)| one.0.memory_mib << 20;
+    let running = |one: &(&Machine, &Guest, String)| if one.1.running { bytes(one) } else { 0 };
+    let claimed = (found.claimed + came().map(bytes).sum::<u64>()).saturating_sub(left().map(bytes).sum());
+    let used = (found.used + came().map(running).sum::<u64>()).saturating_sub(left().map(running).sum());
+    if found.memory.is_some_and(|memory| claimed.max(used) + (machine.memory_mib << 20) > memory) {
+        return false;
+    }
+    let disks = |m: &Machine| m.disk + m.disks.iter().map(|(_, bytes)| bytes).sum::<u64>();
+    let storage = found.storages.get(storage).filter(|s| !s.shared);
+    let taken: u64 = came().map(|(m, ..)| disks(m)).sum();
+    storage.and_then(|s| s.free).is_none_or(|free| taken + disks(machine) <= free)
+}
+
+#[cfg(test)]
+mod tests {
+    use cluster_doc::spec::Role;
+
+    use super::*;
+    use crate::seen::{Node, Storage};
+
+    #[test]
+    fn room_is_what_is_configured_and_what_is_in_use() {
+        let machine = Machine {
+            name: "c-w-1".into(),
+            role: Role::Worker,
+            pool: "w".into(),
+            spread: Spread::Soft,
+            cores: 4,
+            memory_mib: 8 << 10,
+            disk: 40 << 30,
+            disks: vec![("data".into(), 10 << 30)],
+            address: [10, 0, 0, 1].into(),
+            prefix: 24,
+            gateway: None,
+            labels: BTreeMap::new(),
+            taints: Vec::new(),
+        };
+        let storage = Storage { free: Some(60 << 30), ..Storage::default() };
+        let node = Node {
+            memory: Some(16 << 30),
+            cores: Some(8),
+            storages: [("local-lvm".to_owned(), storage)].into(),
+            ..Node::default()
+        };
+        let fits = |change: fn(&mut Node), standing: &Standing<'_>| {
+            let mut node = node.clone();
+            change(&mut node);
+            let seen = Seen { nodes: [("pve1".to_owned(), node)].into(), ..Seen::default() };
+            room(&seen, "pve1", "local-lvm", standing, &machine)
+        };
+        assert!(fits(|_| (), &[]));
+        assert!(!fits(|n| n.claimed = 9 << 30, &[]), "configured, though off");
+        assert!(!fits(|n| n.used = 9 << 30, &[]), "in use, though nobody configured it");
+        assert!(!fits(|n| n.cores = Some(2), &[]));
+        assert!(!fits(|n| n.storages.values_mut().for_each(|s| s.free = Some(49 << 30)), &[]));
+        let other = Guest { node: "pve2".into(), running: true, ..Guest::default() };
+        assert!(
+            !fits(|n| n.claimed = 1 << 30, &[(&machine, &other, "pve1".into())]),
+            "one that comes counts"
+        );
+    }
 }

@@ -16,6 +16,7 @@ pub fn destroy(call: &Call, kind: Kind) -> Answer {
     }
     let (node, vmid) = (call.node().to_owned(), call.vmid());
     let (short, purge) = (kind.short(), call.flag("purge"));
+    let all = call.flag("destroy-unreferenced-disks");
     let sid = format!("{}:{vmid}", if kind == Kind::Qemu { "vm" } else { "ct" });
     {
         let state = call.hub.state();
@@ -50,7 +51,10 @@ pub fn destroy(call: &Call, kind: Kind) -> Answer {
         hub.world.clock.wait(Duration::from_secs(1)).await;
         let running = {
             let mut state = hub.state();
-            drives::free_all(&mut state, &node, vmid);
+            match all {
+                true => drives::free_all(&mut state, &node, vmid),
+                false => drives::free_own(&mut state, &node, vmid),
+            }
             if purge {
                 log.line(format!("purging {short} {vmid} from related configurations.."));
                 purge_from(&mut state, vmid, &sid);

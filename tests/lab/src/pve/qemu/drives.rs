@@ -213,3 +213,18 @@ pub fn free_all(state: &mut State, node: &str, vmid: u32) {
         state.volumes.remove(&key);
     }
 }
+
+/// Frees the volumes of a guest that stand in its configuration or its snapshots.
+pub fn free_own(state: &mut State, node: &str, vmid: u32) {
+    let Some(guest) = state.guests.get(&vmid) else { return };
+    let configs = std::iter::once(&guest.config).chain(guest.snapshots.values().map(|s| &s.config));
+    let named: Vec<String> = configs
+        .flat_map(|config| config.values())
+        .filter_map(|value| Some(value.split(',').next()?.to_owned()))
+        .collect();
+    for volid in named {
+        if state.volume(node, &volid).is_some_and(|v| v.vmid == Some(vmid) && v.content != "backup") {
+            state.remove_volume(node, &volid);
+        }
+    }
+}
