@@ -13,6 +13,7 @@
 mod apply;
 pub mod args;
 pub mod change;
+pub mod container;
 mod homes;
 pub mod image;
 pub mod job;
@@ -89,7 +90,7 @@ impl Tool for PveVmTool {
 
     fn slot(step: &Self::Step) -> Slot {
         match step {
-            step::Step::Ready { .. } => Slot::Wait,
+            step::Step::Ready { .. } | step::Step::Pin { .. } => Slot::Wait,
             // Proxmox does the work; its own bounds are in the plan's lanes and in `World::room`.
             _ => Slot::Elsewhere,
         }

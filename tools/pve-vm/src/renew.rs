@@ -7,7 +7,7 @@ use crate::mark::Mark;
 use crate::options::{Options, Properties, boot_disk, disks};
 use crate::seen::{Guest, Seen};
 use crate::template::existing;
-use crate::want::Design;
+use crate::want::{Design, Machine};
 
 /// The disk that a machine of ours boots from; none while it is made anew and not there yet.
 pub(crate) fn system_disk(options: &Options, mark: &Mark) -> Option<String> {
@@ -49,9 +49,16 @@ pub(crate) struct Renewal {
 pub(crate) fn renewal(
     design: &Design,
     seen: &Seen,
+    machine: &Machine,
     guest: &Guest,
     mark: &Mark,
 ) -> Result<Renewal, (String, String)> {
+    if guest.is_container() || !machine.kind.is_vm() {
+        return Err((
+            "a container's volumes go with it, and another kind of guest cannot take them over".to_owned(),
+            format!("keep what they hold elsewhere; then pve-vm destroy --delete-data {}", machine.name),
+        ));
+    }
     let mut options = guest.config.clone().unwrap_or_default();
     let node = &guest.node;
     let source = existing(design, seen, node).map_err(|why| {

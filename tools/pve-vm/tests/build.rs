@@ -345,7 +345,7 @@ async fn a_destroy_takes_only_what_is_proven_to_be_ours_to_take() {
     let mut doc = site.small();
     doc["spec"]["kubernetes"] = site.whole()["spec"]["kubernetes"].clone();
     site.run(&[], &doc).await.doc(Exit::Done);
-    doc["spec"]["pools"][1]["count"] = json!(0);
+    doc["spec"]["pools"].as_array_mut().unwrap().remove(1);
     let prune = ["destroy", "--prune", "--yes"];
     // A worker may still run pods, as far as anybody has said.
     let held = site.run(&prune, &doc).await;

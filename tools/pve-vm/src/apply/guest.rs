@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use stage::{Ctx, Failure, Waiting};
 
+use super::off::{Grace, switched_off};
 use super::persist::{Look, persist};
 use crate::mark::Mark;
 use crate::observe::options;
@@ -21,12 +22,12 @@ const STARTING: Duration = Duration::from_secs(120);
 
 /// The path of a guest's power switch.
 pub fn status(at: &At, what: &str) -> String {
-    format!("/nodes/{}/qemu/{}/status/{what}", at.node, at.vmid)
+    format!("{}/status/{what}", at.path())
 }
 
 /// The path of a guest's configuration.
 pub fn config_path(at: &At) -> String {
-    format!("/nodes/{}/qemu/{}/config", at.node, at.vmid)
+    format!("{}/config", at.path())
 }
 
 /// The guest's options.
@@ -103,7 +104,7 @@ pub async fn cloned(world: &World, ctx: &Ctx, at: &At, cluster: &str) -> Result<
 async fn cloning(world: &World, node: &str) -> bool {
     let request = Request::get(format!("/nodes/{node}/tasks")).with("source", "active").with("limit", 500);
     let tasks = world.client.read(request).await.unwrap_or_default();
-    list(&tasks).iter().any(|t| text(t, "type").as_deref() == Some("qmclone"))
+    list(&tasks).iter().any(|t| matches!(text(t, "type").as_deref(), Some("qmclone" | "vzcreate")))
 }
 
 /// Whether no guest has the id. To a login whose rights come from the pool, one that is not there and one that
@@ -149,7 +150,9 @@ pub async fn configure(
 ) -> Result<(), Error> {
     let have = config(world, at).await?;
     let due = |(option, _): &(&String, &String)| !(is_drive(option) && have.contains_key(*option));
-    let mut request = Request::post(config_path(at)).with_all(set.iter().filter(due));
+    // A machine's change may take a worker; a container's is done at once, and PUT alone.
+    let request = if at.kind.is_vm() { Request::post } else { Request::put };
+    let mut request = request(config_path(at)).with_all(set.iter().filter(due));
     if let Some(net) = net {
         request =
             request.with("net0", net_moved(have.get("net0").map(String::as_str), &net.bridge, net.vlan));
@@ -192,10 +195,14 @@ pub async fn start(world: &World, ctx: &Ctx, at: &At, doing: &str) -> Result<(),
     let request = Request::post(status(at, "start"));
     let look = || runs(world, at, Look::Done, Look::NotYet);
     persist(world, ctx, doing, || world.client.run(ctx, &request), look).await?;
-    ctx.wait_for(&format!("{at} to run"), STARTING, || async {
-        match look().await {
-            Ok(Look::Done) => Ok(Waiting::Seen(())),
-            Ok(_) => Ok(Waiting::NotYet("it is off".to_owned())),
+    let off = &Grace::default();
+    ctx.wait_for(&format!("{at} to run"), STARTING, || async move {
+        match world.client.read(Request::get(status(at, "current"))).await {
+            Ok(state) if text(&state, "status").as_deref() == Some("running") => Ok(Waiting::Seen(())),
+            Ok(state) => match switched_off(world, at, &state, off).await {
+                Ok(missing) => Ok(Waiting::NotYet(missing)),
+                Err((why, hint)) => Err(Failure::transient(doing).because(why).hint(hint).confined()),
+            },
             Err(error) if crate::pve::passing(&error) => Ok(Waiting::NotYet(error.to_string())),
             Err(error) => Err(error.failure(doing, &world.client.grantee())),
         }

@@ -1,6 +1,8 @@
 //! Does one step and waits until it is seen. No choice is made here: a step carries all it needs.
 
+mod container;
 mod guest;
+mod off;
 mod persist;
 mod ready;
 mod renew;
@@ -9,6 +11,7 @@ mod template;
 
 use std::collections::BTreeMap;
 
+use cluster_doc::spec::GuestKind;
 use futures::future::{Either, select};
 use stage::{Ctx, Exit, Failure};
 
@@ -68,10 +71,10 @@ async fn work(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result<(), 
             let look = || pool_is(world, pool, Look::NotYet, Look::Done);
             persist(world, ctx, &doing, || world.client.run(ctx, &request), look).await
         }
-        Step::Download { node, storage, url, file, algorithm, digest } => {
+        Step::Download { node, storage, content, url, file, algorithm, digest } => {
             // With a digest, a file that is there already and right is no error (pve-common, Tools.pm).
             let request = Request::post(format!("/nodes/{node}/storage/{storage}/download-url"))
-                .with("content", "import")
+                .with("content", content)
                 .with("url", url)
                 .with("filename", file)
                 .with("checksum-algorithm", algorithm)
@@ -125,6 +128,17 @@ async fn work(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result<(), 
             let look = || guest::cloned(world, ctx, at, &want.design.cluster);
             persist(world, ctx, &doing, || world.client.run(ctx, &request), look).await
         }
+        Step::MakeContainer { at, options, pool } => {
+            container::make(world, want, ctx, at, options, pool.as_ref(), &doing).await
+        }
+        Step::Note { at, tags } => {
+            guest::own(world, at, &want.design.cluster, &doing).await?;
+            container::note(world, ctx, at, tags, &doing).await
+        }
+        Step::Pin { at, address } => {
+            guest::own(world, at, &want.design.cluster, &doing).await?;
+            container::pin(world, want, ctx, at, *address, &doing).await
+        }
         Step::Join { at, pool } => {
             let request =
                 Request::put("/pools").with("poolid", pool).with("vms", at.vmid).with("allow-move", 1);
@@ -138,7 +152,7 @@ async fn work(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result<(), 
             persist(world, ctx, &doing, attempt, look).await
         }
         Step::Resize { at, disk, gib } => {
-            let request = Request::put(format!("/nodes/{}/qemu/{}/resize", at.node, at.vmid))
+            let request = Request::put(format!("{}/resize", at.path()))
                 .with("disk", disk)
                 .with("size", format!("{gib}G"));
             let look = || guest::sized(world, at, disk, *gib);
@@ -178,13 +192,13 @@ async fn work(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result<(), 
             guest::stop(world, ctx, at, &doing).await
         }
         Step::DropTemplate { name, vmid, node } => {
-            let at = At { machine: name.clone(), vmid: *vmid, node: node.clone() };
+            let at = At { machine: name.clone(), vmid: *vmid, node: node.clone(), kind: GuestKind::Vm };
             template::drop(world, ctx, &want.design, &at, &doing).await
         }
         Step::Destroy { at } => {
             guest::own(world, at, &want.design.cluster, &doing).await?;
             // Volumes that bear its id and stand in no option of it are somebody else's: they stay.
-            let request = Request::delete(format!("/nodes/{}/qemu/{}", at.node, at.vmid)).with("purge", 1);
+            let request = Request::delete(at.path()).with("purge", 1);
             let look = || guest::absent(world, at);
             persist(world, ctx, &doing, || world.client.run(ctx, &request), look).await
         }

@@ -2,16 +2,15 @@
 //! meanwhile is asked side by side: it ends a wait that is in vain, and says what is missing.
 
 use std::net::Ipv4Addr;
-use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::future::{Either, select};
-use serde_json::Value;
 use stage::{Ctx, Failure, Waiting};
 
 use super::guest::{addresses, config, marked, status};
+use super::off::{Grace, switched_off};
 use crate::options::mac;
-use crate::pve::{Request, flag, list, text};
+use crate::pve::{Request, text};
 use crate::ssh::{self, Answer};
 use crate::step::At;
 use crate::want::Want;
@@ -22,28 +21,6 @@ const BOOT: Duration = Duration::from_secs(900);
 /// How long a machine that answers may refuse us, or show the key of its image: cloud-init makes the account after
 /// the SSH server is up.
 const ACCOUNT: Duration = Duration::from_secs(120);
-/// How long a machine may be off that nobody is known to start again: `qm reboot` has it off for a moment.
-const OFF: Duration = Duration::from_secs(5);
-/// The same where the HA manager starts it, which takes its rounds of 10 s (pve-ha-manager, HA/CRM.pm).
-const RECOVERED: Duration = Duration::from_secs(120);
-
-/// Since when a machine has not been as it should.
-#[derive(Default)]
-struct Grace(Mutex<Option<Instant>>);
-
-impl Grace {
-    fn over(&self, length: Duration) -> bool {
-        self.since().get_or_insert_with(Instant::now).elapsed() > length
-    }
-
-    fn begin_anew(&self) {
-        *self.since() = None;
-    }
-
-    fn since(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-}
 
 /// Waits for the proof: SSH with the key in its mark.
 pub async fn ready(
@@ -67,7 +44,7 @@ pub async fn ready(
     let probe = || async move {
         let ssh = std::pin::pin!(async {
             let _turn = world.dial().await;
-            ssh::ask(want, &at.machine, address, keys).await
+            ssh::ask(want, at, address, keys).await
         });
         let sight = std::pin::pin!(sight(world, at, address, card, off));
         // Whichever is first; only SSH is the proof.
@@ -118,7 +95,10 @@ enum Sight {
 async fn sight(world: &World, at: &At, address: Ipv4Addr, card: &str, off: &Grace) -> Sight {
     match world.client.read(Request::get(status(at, "current"))).await {
         Ok(state) if text(&state, "status").is_some_and(|s| s != "running") => {
-            return switched_off(world, at, &state, off).await;
+            return match switched_off(world, at, &state, off).await {
+                Ok(missing) => Sight::Tells(missing),
+                Err((why, hint)) => Sight::Elsewhere(why, hint),
+            };
         }
         Ok(_) => off.begin_anew(),
         Err(error) if error.is_absent() => {
@@ -141,24 +121,6 @@ async fn sight(world: &World, at: &At, address: Ipv4Addr, card: &str, off: &Grac
     }
 }
 
-/// It may be that a task or the HA manager is about to start it again.
-async fn switched_off(world: &World, at: &At, state: &Value, off: &Grace) -> Sight {
-    let managed = state.get("ha").is_some_and(|ha| flag(ha, "managed"));
-    let tells = |why: &str| Sight::Tells(format!("Proxmox says that it is off; {why}"));
-    if !off.over(if managed { RECOVERED } else { OFF }) {
-        return tells(if managed { "the HA manager is to start it" } else { "it was switched off" });
-    }
-    let request = Request::get(format!("/nodes/{}/tasks", at.node));
-    let tasks = world.client.read(request.with("source", "active").with("vmid", at.vmid)).await;
-    if tasks.is_ok_and(|t| !list(&t).is_empty()) {
-        return tells("a task has it in hand");
-    }
-    Sight::Elsewhere(
-        format!("it was switched off while it was waited for, and nothing on node {} starts it", at.node),
-        format!("pvenode task list --vmid {}, on node {}, tells who did; then run again", at.vmid, at.node),
-    )
-}
-
 fn refusal(doing: &str, why: String, hint: Option<String>) -> Failure {
     let failure = Failure::precondition(doing).because(why);
     match hint {
@@ -168,7 +130,11 @@ fn refusal(doing: &str, why: String, hint: Option<String>) -> Failure {
 }
 
 async fn agent_addresses(world: &World, at: &At, card: &str) -> Option<Vec<String>> {
-    let path = format!("/nodes/{}/qemu/{}/agent/network-get-interfaces", at.node, at.vmid);
+    // A container has no agent.
+    if !at.kind.is_vm() {
+        return None;
+    }
+    let path = format!("{}/agent/network-get-interfaces", at.path());
     let turn = world.turn(&at.node).await;
     let value = world.client.send(&Request::get(path)).await.ok();
     drop(turn);

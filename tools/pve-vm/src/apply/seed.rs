@@ -7,7 +7,7 @@ use bytes::Bytes;
 use remote::{Host, NewHostKey, RemoteFile};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use stage::{Ctx, Failure, Waiting};
+use stage::{Ctx, Exit, Failure, Waiting};
 
 use super::guest::{config, config_path, marked, noted_keys};
 use super::persist::{Look, persist};
@@ -23,6 +23,8 @@ use crate::world::World;
 
 /// How long cloud-init may go on after the machine answers.
 const FINISHING: Duration = Duration::from_secs(600);
+/// How long a machine that has answered may refuse us.
+const ACCOUNT: Duration = Duration::from_secs(120);
 /// The file that switches cloud-init off for all later boots (cloud-init's documentation, "Disable cloud-init").
 const DISABLED: &str = "/etc/cloud/cloud-init.disabled";
 /// What cloud-init leaves when it has ended, in boots that it runs in.
@@ -108,9 +110,21 @@ pub(super) async fn finished(
     address: Ipv4Addr,
     doing: &str,
 ) -> Result<(), Failure> {
-    let failed = |e: remote::Error| fleet::failure(doing, &e);
-    let keys = noted_keys(world, at, doing).await?;
-    let host = Host::connect(ssh::target(want, &at.machine, address, &keys)).await.map_err(failed)?;
+    // One that has gone silent since it was proven was moved, or switched off: another look tells.
+    let failed = |e: remote::Error| match fleet::failure(doing, &e) {
+        failure if failure.exit == Exit::Transient => failure.confined(),
+        failure => failure,
+    };
+    let keys = &noted_keys(world, at, doing).await?;
+    // While cloud-init sets up its instance anew it takes the account away for a moment.
+    let connect = || async move {
+        match Host::connect(ssh::target(want, &at.machine, at.kind, address, keys)).await {
+            Ok(host) => Ok(Waiting::Seen(Ok(host))),
+            Err(error @ remote::Error::Auth { .. }) => Ok(Waiting::NotYet(error.to_string())),
+            Err(error) => Ok(Waiting::Seen(Err(error))),
+        }
+    };
+    let host = ctx.wait_for(&format!("{at} to let us in"), ACCOUNT, connect).await?.map_err(failed)?;
     if host.read(DISABLED).await.map_err(failed)?.is_none() {
         let (host, what) = (&host, format!("cloud-init on {at}"));
         let result = ctx.wait_for(&what, FINISHING, || async move {
