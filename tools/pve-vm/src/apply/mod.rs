@@ -29,7 +29,9 @@ pub(crate) use persist::{Look, persist};
 /// What went wrong, with the exit that it means.
 pub async fn apply(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result<(), Failure> {
     let nodes = step.nodes();
-    let (work, lost) = (std::pin::pin!(work(step, world, want, ctx)), std::pin::pin!(world.lost(&nodes)));
+    // On the heap: without optimisation a stack of two megabytes would not hold it several times over.
+    let work = Box::pin(work(step, world, want, ctx));
+    let lost = std::pin::pin!(world.lost(&nodes));
     let (failure, node) = match select(work, lost).await {
         Either::Left((Ok(()), _)) => return Ok(()),
         Either::Left((Err(failure), _)) if failure.exit != Exit::Transient || nodes.is_empty() => {
