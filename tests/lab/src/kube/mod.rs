@@ -18,6 +18,7 @@ mod api;
 mod apply;
 mod auth;
 mod bootstrap;
+mod claims;
 mod cluster;
 mod columns;
 mod controllers;
