@@ -10,6 +10,7 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
 use crate::command::{Command, Output};
 use crate::error::Error;
+use crate::hostkeys::plain;
 use crate::link::{self, Link, Tunnel};
 use crate::lock::Held;
 use crate::session::Session;
@@ -73,6 +74,15 @@ impl Host {
     /// The machine's name.
     pub fn name(&self) -> &str {
         &self.0.target.name
+    }
+
+    /// The host key that the machine proved to have, as `ssh-ed25519 AAAA...` without a comment: what was only known
+    /// by its fingerprint is known whole after the first connection.
+    ///
+    /// # Errors
+    /// Those of [`Host::connect`] when the connection had to be made anew.
+    pub async fn host_key(&self) -> Result<String, Error> {
+        Ok(self.link().await?.shown.get().map(plain).unwrap_or_default())
     }
 
     /// Runs a command to its end; an exit code that is not 0 is a value.
