@@ -3,32 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests fail loudly")]
 
 use lab::world::Machines as _;
-use lab::{Action, Clock, Fault, Window};
+use lab::{Action, Clock, Fault};
+use laws::balancers::{offline, spec, ssh, trouble, troubles};
 use laws::ssh::Site;
-use laws::{Case, Trouble, run};
+use laws::{Case, run};
 use lb_render::LbRender;
 use serde_json::{Value, json};
 use stage::Exit;
-
-/// Three load balancers in the lab; control planes and workers are addresses that nobody listens at.
-async fn spec(site: &Site) -> Value {
-    let mut machines = Vec::new();
-    for n in 1..=3 {
-        machines.push(site.machine(&format!("lb-{n}"), "load-balancer", 10 + n).await.unwrap());
-    }
-    for n in 1..=3 {
-        machines.push(site.entry(&format!("cp-{n}"), "control-plane", 20 + n));
-        machines.push(site.entry(&format!("w-{n}"), "worker", 30 + n));
-    }
-    json!({
-        "vip": { "address": site.address(10), "routerId": 30, "ports": { "http": 7080, "https": 7443, "api": 7643 } },
-        "ssh": site.ssh(),
-        "machines": machines,
-        "kubernetes": {
-            "version": "1.36.2", "podCidr": "10.244.0.0/16", "serviceCidr": "10.96.0.0/12", "kubeconfig": "kubeconfig",
-        },
-    })
-}
 
 async fn case() -> Case {
     let site = Site::new(Clock::ZERO).unwrap();
@@ -36,43 +17,14 @@ async fn case() -> Case {
     site.case(spec)
 }
 
-fn ssh(matching: &str, action: Action) -> Fault {
-    Fault { window: Window::Ssh, matching: matching.into(), skip: 0, times: 1, action }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keeps_the_seven_laws() {
-    let trouble = |name, fault, exits: &[Exit]| Trouble { name, fault, exits: exits.to_vec() };
-    let transient = [Exit::Transient];
-    let troubles = [
-        trouble(
-            "apt fails twice",
-            Fault {
-                times: 2,
-                ..ssh(
-                    "lb-1 env DEBIAN_FRONTEND=noninteractive apt-get install",
-                    Action::Exit(100, "E: no".into()),
-                )
-            },
-            &[Exit::Precondition],
-        ),
-        trouble(
-            "haproxy -c refuses",
-            ssh("lb-2 /usr/sbin/haproxy -c", Action::Exit(1, "[ALERT] no".into())),
-            &[Exit::Precondition],
-        ),
-        trouble(
-            "a reload fails",
-            ssh(
-                "lb-2 systemctl reload-or-restart",
-                Action::Exit(1, "Job for haproxy.service failed.".into()),
-            ),
-            &[Exit::Precondition],
-        ),
-        trouble("cut before a write", ssh("lb-3 write v1", Action::DropBefore), &transient),
-        trouble("cut after a reload", ssh("lb-1 systemctl reload-or-restart", Action::DropAfter), &transient),
-        trouble("a host hangs", ssh("lb-1 systemctl reload-or-restart", Action::Hang), &transient),
-    ];
+    let apt = "lb-1 env DEBIAN_FRONTEND=noninteractive apt-get install";
+    let apt = Fault { times: 2, ..ssh(apt, Action::Exit(100, "E: no".into())) };
+    let refused = ssh("lb-2 /usr/sbin/haproxy -c", Action::Exit(1, "[ALERT] no".into()));
+    let mut troubles = troubles();
+    troubles.push(trouble("apt fails twice", apt, Exit::Precondition));
+    troubles.push(trouble("haproxy -c refuses", refused, Exit::Precondition));
     let summary = laws::check::<LbRender>(&[], &troubles, case).await.unwrap_or_else(|e| panic!("{e}"));
     println!("{summary}");
 }
@@ -170,7 +122,7 @@ async fn check_names_what_is_down_and_destroy_removes_what_is_ours() {
 
 #[tokio::test]
 async fn renders_without_ssh_and_refuses_to_apply() {
-    let case = Site::new(Clock::ZERO).unwrap().case(json!({
+    let case = offline(json!({
         "vip": { "address": "192.0.2.10", "routerId": 7 },
         "machines": [
             { "name": "a", "role": "load-balancer", "address": "192.0.2.11" },
@@ -208,7 +160,7 @@ async fn a_cluster_that_comes_to_be_is_verified() {
     assert_eq!(said.exit, Exit::Done, "{said}");
     assert_eq!(said.done.len(), 6, "tested and loaded on each of three: {:?}", said.done);
     let picture = (case.picture)();
-    assert_eq!(picture.matches("verify required ca-file /etc/haproxy/kubeline-ca.pem").count(), 9);
+    assert_eq!(picture.matches("verify required ca-file /etc/haproxy/kubeline/").count(), 9);
     assert_eq!(picture.matches(ca.as_str()).count(), 3);
     let document: Value = serde_json::from_str(&said.stdout).unwrap();
     assert_eq!(document["status"]["lb-render"]["apiVerified"], true);
@@ -220,13 +172,13 @@ async fn a_cluster_that_comes_to_be_is_verified() {
     std::fs::remove_file(&file).unwrap();
     let said = run::<LbRender>(&case, &["apply"], &[], &case.document, None).await;
     assert_eq!(said.exit, Exit::Done, "{said}");
-    assert!(!(case.picture)().contains("kubeline-ca.pem"));
+    assert!(!(case.picture)().contains("/etc/haproxy/kubeline/"));
 }
 
 #[tokio::test]
 async fn refuses_listeners_that_lead_nowhere() {
     let case = |listener: Value| {
-        Site::new(Clock::ZERO).unwrap().case(json!({
+        offline(json!({
             "vip": { "address": "192.0.2.10", "routerId": 7 },
             "machines": [
                 { "name": "a", "role": "load-balancer", "address": "192.0.2.11" },
