@@ -29,6 +29,54 @@ async fn keeps_the_seven_laws() {
     println!("{summary}");
 }
 
+/// Load balancers that serve one certificate and are to serve another; both are the same in every world.
+async fn renewed() -> Case {
+    use std::os::unix::fs::PermissionsExt as _;
+    static PEMS: std::sync::LazyLock<[String; 2]> = std::sync::LazyLock::new(|| {
+        [(); 2].map(|()| {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let names = vec!["site.example".to_owned()];
+            let made = rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
+            made.pem() + &key.serialize_pem()
+        })
+    });
+    let site = Site::new(Clock::ZERO).unwrap();
+    let mut spec = spec(&site).await;
+    for (name, pem) in ["old.pem", "new.pem"].iter().zip(PEMS.iter()) {
+        std::fs::write(site.dir.join(name), pem).unwrap();
+        std::fs::set_permissions(site.dir.join(name), std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    spec["loadBalancer"] = json!({ "mode": "terminate", "certificates": ["old.pem"] });
+    let mut case = site.case(spec);
+    let said = run::<LbRender>(&case, &["apply"], &[], &case.document, None).await;
+    assert_eq!(said.exit, Exit::Done, "{said}");
+    case.document = case.document.replace("old.pem", "new.pem");
+    let key = PEMS[1].lines().skip_while(|line| !line.contains("PRIVATE KEY")).nth(1);
+    case.secrets.extend(key.map(str::to_owned));
+    case
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keeps_the_seven_laws_while_a_certificate_changes() {
+    let refused = ssh("lb-2 /usr/sbin/haproxy -c", Action::Exit(1, "[ALERT] no".into()));
+    let refused = trouble("haproxy -c refuses", refused, Exit::Precondition);
+    let lost = trouble(
+        "cut after it was cleared",
+        ssh("lb-1 lb-render-tidy v1", Action::DropAfter),
+        Exit::Transient,
+    );
+    let summary =
+        laws::check::<LbRender>(&[], &[refused, lost], renewed).await.unwrap_or_else(|e| panic!("{e}"));
+    println!("{summary}");
+    let case = renewed().await;
+    assert!((case.picture)().contains("/certs/old.pem"), "it begins with the old one");
+    let said = run::<LbRender>(&case, &["apply"], &[], &case.document, None).await;
+    assert_eq!(said.exit, Exit::Done, "{said}");
+    let picture = (case.picture)();
+    assert_eq!(picture.matches("/certs/new.pem 600 root:root").count(), 3, "{picture}");
+    assert!(!picture.contains("/certs/old.pem"), "{picture}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refused_configuration_touches_nothing_live() {
     let case = case().await;
