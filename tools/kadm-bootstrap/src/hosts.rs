@@ -77,7 +77,7 @@ exit 1
 /// Exit 5 when it does not end.
 pub async fn idle(host: &Host, ctx: &Ctx) -> Result<(), Failure> {
     let what = format!("the end of a kubeadm on {} that this run did not start", host.name());
-    let look = Command::sh(BUSY).title("look for a kubeadm that runs");
+    let look = Command::sh(BUSY).sudo().title("look for a kubeadm that runs");
     ctx.wait_for(&what, KUBEADM, || async {
         let output = host.run(&look).await.map_err(|e| fleet::failure(&what, &e))?;
         Ok(match output.exit {

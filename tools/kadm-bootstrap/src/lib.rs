@@ -29,6 +29,7 @@ pub mod faults;
 pub mod files;
 pub mod hosts;
 pub mod kubeconfig;
+pub mod label;
 pub mod look;
 pub mod observe;
 pub mod plan;

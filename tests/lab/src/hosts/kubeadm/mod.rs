@@ -16,6 +16,8 @@ use super::{Host, Machine, etcd};
 pub mod certs;
 pub mod cluster;
 pub mod config;
+pub mod credentials;
+pub mod discovery;
 pub mod images;
 pub mod init;
 pub mod join;
