@@ -42,7 +42,10 @@ async fn requests(site: &Site) -> Vec<(String, bool)> {
             })
             .collect();
         // A task's name is another one in each run.
-        let matching = entry.request.split("UPID").next().unwrap().to_owned();
+        let matching = entry.request.split("UPID").next().unwrap();
+        // So is a seed's, which ends in the digest of its key.
+        let seed = matching.contains("kubeline-seed.").then(|| matching.rsplitn(3, '.').nth(2)).flatten();
+        let matching = seed.unwrap_or(matching).to_owned();
         kinds.entry(kind.join("/")).or_insert((matching, entry.changing));
     }
     kinds.into_values().collect()

@@ -104,7 +104,7 @@ impl Site {
         edges.crash_after = crash_after;
         let crashed = edges.crashed.clone();
         let args = std::iter::once("pve-vm").chain(args.iter().copied()).map(OsString::from).collect();
-        let exit = stage::run::<PveVmTool>(args, edges).await;
+        let exit = Box::pin(stage::run::<PveVmTool>(args, edges)).await;
         Run { exit, stdout: stdout.text(), stderr: stderr.text(), crashed: crashed.load(Ordering::SeqCst) }
     }
 
