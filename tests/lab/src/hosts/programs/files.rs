@@ -104,6 +104,7 @@ fn tee(ctx: &mut Ctx, args: &[String]) -> Output {
 }
 
 fn test(ctx: &mut Ctx, args: &[String]) -> Output {
+    crate::hosts::kubeadm::cluster::keep_serving(&ctx.hosts, &ctx.host);
     let machine = ctx.machine();
     let (negate, args) = match args {
         [bang, rest @ ..] if bang == "!" => (true, rest),
