@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::{Result, Site, image};
+use crate::{Result, Site, groups, image};
 
 /// Set to 1 where these tests are meant to run: they want root and minutes.
 pub const OPT_IN: &str = "KUBELINE_HOSTS";
@@ -89,6 +89,7 @@ fn outside(seconds: u64, name: &str) -> Result<()> {
     let me = std::env::current_exe()?;
     // What is put over it inside is not seen here: it stays empty.
     let folder = tempfile::tempdir()?;
+    let group = format!("kubeline-hosts-{:08x}", rand::random::<u32>());
     let status = Command::new("timeout")
         .args(["--kill-after=5", &seconds.to_string(), "unshare"])
         .args([
@@ -104,15 +105,18 @@ fn outside(seconds: u64, name: &str) -> Result<()> {
         .args([name, "--exact", "--nocapture", "--test-threads=1"])
         .env(INSIDE, &base)
         .env(FOLDER, folder.path())
+        .env(groups::RUN, &group)
         // The futures of whole runs of the tools are large without optimisation.
         .env("RUST_MIN_STACK", (64 << 20).to_string())
         .status()?;
+    groups::remove(&group);
     if status.success() { Ok(()) } else { Err(format!("it ended with {status} inside").into()) }
 }
 
 fn inside(base: &Path, folder: &Path, balancers: u8, body: impl AsyncFnOnce(Site)) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
+        groups::mount().await?;
         let site = Site::new(base, folder, balancers).await?;
         body(site).await;
         Ok::<(), crate::Error>(())

@@ -17,6 +17,7 @@
 
 pub mod arp;
 pub mod gap;
+mod groups;
 pub mod image;
 pub mod isolate;
 pub mod machine;

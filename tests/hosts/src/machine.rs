@@ -14,10 +14,13 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
+use crate::groups::{GROUPS, run};
 use crate::{Result, until};
 
 /// A boot takes a second; with all the others at once, on a busy machine, some.
-const BOOTING: Duration = Duration::from_secs(30);
+const BOOTING: Duration = Duration::from_secs(90);
+/// How much of its console and of nspawn's own words is told of a machine that does not answer, in bytes.
+const TOLD: usize = 3000;
 
 /// A machine that runs, or is switched off.
 pub struct Machine {
@@ -50,9 +53,19 @@ fn slot(nspawn: &Mutex<Option<u32>>) -> MutexGuard<'_, Option<u32>> {
     nspawn.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Joins the control group given first, then becomes the rest.
+const JOIN: &str = r#"echo $$ >"$1/cgroup.procs" && shift && exec "$@""#;
+
 fn boot(name: &str, root: &Path) -> std::io::Result<Child> {
     let log = std::fs::File::create(root.with_file_name("console"))?;
-    Command::new("systemd-nspawn")
+    // With --keep-unit nspawn makes its groups below the one that it runs in: machines that share one take each
+    // other's away in the middle of a boot (status=219/CGROUP). A new one for each boot: an old one may not be empty yet.
+    let group = Path::new(GROUPS).join(run()).join(format!("{name}-{:08x}", random::<u32>()));
+    std::fs::create_dir_all(&group)?;
+    Command::new("sh")
+        .args(["-c", JOIN, "sh"])
+        .arg(&group)
+        .arg("systemd-nspawn")
         .args(["--quiet", "--register=no", "--keep-unit", "--boot", "--console=pipe", "--network-bridge=br0"])
         .arg(format!("--machine={name}"))
         .arg(format!("--directory={}", root.display()))
@@ -60,7 +73,7 @@ fn boot(name: &str, root: &Path) -> std::io::Result<Child> {
         .env("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1")
         .stdin(Stdio::null())
         .stdout(log)
-        .stderr(Stdio::null())
+        .stderr(std::fs::File::create(root.with_file_name("nspawn"))?)
         .spawn()
 }
 
@@ -113,7 +126,7 @@ impl Machine {
     /// Switches it on and waits until its SSH server answers.
     ///
     /// # Errors
-    /// It does not within half a minute.
+    /// It does not within a minute and a half; what is known of it then.
     pub async fn power_on(&self) -> Result<()> {
         self.press();
         self.answers().await
@@ -137,13 +150,47 @@ impl Machine {
     /// Waits until its SSH server lets people in: it answers a little before the boot is done with (pam_nologin).
     ///
     /// # Errors
-    /// It does not within half a minute.
+    /// It does not within a minute and a half; what is known of it then.
     pub async fn answers(&self) -> Result<()> {
-        until(&format!("{} answers", self.name), BOOTING, async || {
+        let what = format!("{} answers", self.name);
+        let answered = until(&what, BOOTING, async || {
             self.greets().await
                 && self.run(&["test", "!", "-e", "/run/nologin"]).await.is_ok_and(|r| r.status.success())
-        })
-        .await
+        });
+        match answered.await {
+            Ok(()) => Ok(()),
+            Err(e) => Err(format!("{e}; {}", self.why_not().await).into()),
+        }
+    }
+
+    /// What can be known of a machine that does not answer: whether it runs, what it works at, its last words.
+    async fn why_not(&self) -> String {
+        let Some(nspawn) = self.nspawn() else {
+            return format!("it ended. nspawn: {}; console: {}", self.tail("nspawn"), self.tail("console"));
+        };
+        let mut told = format!("nspawn is {nspawn}, its PID 1 {:?}", self.leader());
+        for argv in [
+            &["systemctl", "list-jobs"][..],
+            &["systemctl", "status", "--failed", "--no-pager", "--lines=20"],
+            &["ip", "address"],
+        ] {
+            let asked = tokio::time::timeout(Duration::from_secs(5), self.run(argv)).await;
+            let said = asked.map_or_else(
+                |_| "no answer in 5 s".to_owned(),
+                |ran| match ran {
+                    Ok(ran) => String::from_utf8_lossy(&[ran.stdout, ran.stderr].concat()).into_owned(),
+                    Err(e) => e.to_string(),
+                },
+            );
+            told.push_str(&format!("\n$ {}\n{said}", argv.join(" ")));
+        }
+        format!("{told}\nnspawn: {}\nconsole: {}", self.tail("nspawn"), self.tail("console"))
+    }
+
+    fn tail(&self, log: &str) -> String {
+        let whole = std::fs::read(self.root.with_file_name(log)).unwrap_or_default();
+        String::from_utf8_lossy(whole.get(whole.len().saturating_sub(TOLD)..).unwrap_or_default())
+            .into_owned()
     }
 
     async fn greets(&self) -> bool {

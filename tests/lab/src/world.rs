@@ -37,8 +37,10 @@ pub struct Boot {
     pub address: Option<Ipv4Addr>,
     /// The MAC address of `net0`.
     pub mac: String,
-    /// The account that cloud-init makes, with sudo without a password.
+    /// The account that cloud-init makes, with sudo without a password; a container's is root.
     pub user: String,
+    /// True for a container: who has a key is let in as root, whom the SSH server of a cloud image refuses.
+    pub container: bool,
     /// Public keys that may log in as `user`.
     pub authorized_keys: Vec<String>,
     /// Private host keys in OpenSSH form handed over in a seed; empty: the machine makes its own.

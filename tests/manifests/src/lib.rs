@@ -13,6 +13,7 @@ use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1 as registration
 
 mod cases;
 mod installers;
+mod kustomize;
 
 pub use cases::cases;
 pub use installers::installer;

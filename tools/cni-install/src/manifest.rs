@@ -48,15 +48,20 @@ pub(crate) fn adapt(addon: &mut Addon, settings: &Settings) -> Result<(), Failur
     })
 }
 
-/// calico-node's variables (docs.tigera.io, reference, configuring calico/node); those of the pool count at its first start alone.
-fn variables(settings: &Settings) -> Vec<(&'static str, String)> {
-    let (ipip, vxlan) = match settings.encapsulation {
+/// A pool's ipipMode and vxlanMode for an encapsulation in the operator's word.
+pub(crate) fn modes(encapsulation: &str) -> (&'static str, &'static str) {
+    match encapsulation {
         "IPIP" => ("Always", "Never"),
         "IPIPCrossSubnet" => ("CrossSubnet", "Never"),
         "VXLAN" => ("Never", "Always"),
         "VXLANCrossSubnet" => ("Never", "CrossSubnet"),
         _ => ("Never", "Never"),
-    };
+    }
+}
+
+/// calico-node's variables (docs.tigera.io, reference, configuring calico/node); those of the pool count at its first start alone.
+fn variables(settings: &Settings) -> Vec<(&'static str, String)> {
+    let (ipip, vxlan) = modes(settings.encapsulation);
     let method = match &settings.autodetect {
         Autodetect::NodeIp => "kubernetes-internal-ip".to_owned(),
         Autodetect::Interface(value) => format!("interface={value}"),

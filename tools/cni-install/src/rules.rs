@@ -90,6 +90,10 @@ pub(crate) fn check(
                 "ebpf needs the operator, which turns kube-proxy off; write \"install\": \"operator\"";
             wrong.add(at("dataplane"), message);
         }
+        if matches!(cni.encapsulation, Encapsulation::Ipip | Encapsulation::IpipCrossSubnet) {
+            let message = "IP-in-IP does not work with ebpf; write vxlan-cross-subnet, vxlan or none";
+            wrong.add(at("encapsulation"), message);
+        }
         if vip.is_none() {
             let message =
                 "ebpf replaces kube-proxy, so that Calico must know the API's own address; write spec.vip";

@@ -24,6 +24,10 @@ pub struct Found {
     pub pool: Option<Pool>,
     /// True when the Tigera operator has an Installation to care for.
     pub installation: bool,
+    /// How kube-proxy works, in its own word (`iptables`, `ipvs`, `nftables`).
+    pub kube_proxy: Option<String>,
+    /// True when the Tigera operator has turned kube-proxy off.
+    pub kube_proxy_off: bool,
     /// What is left of Calico on each node; looked at for `destroy` alone.
     pub remains: BTreeMap<String, Vec<String>>,
     /// What pods reach; for `check --probe` alone.
@@ -34,14 +38,20 @@ pub struct Found {
     pub unreachable: BTreeMap<String, String>,
 }
 
-/// A pool of addresses: neither of these can be changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+/// A pool of addresses: network and block size can never be changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Pool {
     /// Its network.
     pub cidr: String,
     /// The size of its blocks, as a prefix length.
     pub block_size: u64,
+    /// When packets travel in IP-in-IP: `Always`, `CrossSubnet` or `Never`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ipip_mode: Option<String>,
+    /// When packets travel in VXLAN: `Always`, `CrossSubnet` or `Never`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vxlan_mode: Option<String>,
 }
 
 pub(crate) async fn look(
@@ -68,12 +78,14 @@ pub(crate) async fn look(
 }
 
 async fn of_cluster(cluster: &addon::Cluster) -> Result<Found, Failure> {
-    let (version, config, pool, installation, left) = futures::try_join!(
+    let (version, config, pool, installation, left, proxy, proxies) = futures::try_join!(
         cluster.version(),
         cluster.get("v1", "ConfigMap", Some("kube-system"), "kubeadm-config"),
         cluster.get("crd.projectcalico.org/v1", "IPPool", None, "default-ipv4-ippool"),
         cluster.get("operator.tigera.io/v1", "Installation", None, "default"),
         cluster.get("v1", "Namespace", None, probe::NAME),
+        cluster.get("v1", "ConfigMap", Some("kube-system"), "kube-proxy"),
+        cluster.get("apps/v1", "DaemonSet", Some("kube-system"), "kube-proxy"),
     )
     .map_err(|error| addon::failure("cannot ask the cluster for its settings", &error))?;
     let config =
@@ -83,12 +95,38 @@ async fn of_cluster(cluster: &addon::Cluster) -> Result<Found, Failure> {
         version: Some(version),
         pod_subnet: config.and_then(pod_subnet),
         pool: pool.and_then(|pool| {
-            Some(Pool { cidr: pool["cidr"].as_str()?.to_owned(), block_size: pool["blockSize"].as_u64()? })
+            Some(Pool {
+                cidr: pool["cidr"].as_str()?.to_owned(),
+                block_size: pool["blockSize"].as_u64()?,
+                ipip_mode: pool["ipipMode"].as_str().map(str::to_owned),
+                vxlan_mode: pool["vxlanMode"].as_str().map(str::to_owned),
+            })
         }),
         installation: installation.is_some(),
+        kube_proxy: proxy
+            .as_ref()
+            .and_then(|map| map.pointer("/data/config.conf"))
+            .and_then(Value::as_str)
+            .map(proxy_mode),
+        kube_proxy_off: proxies
+            .as_ref()
+            .and_then(|set| set.pointer("/spec/template/spec/nodeSelector"))
+            .is_some_and(|selector| selector.get(PROXY_OFF).is_some()),
         probe_left: left.is_some(),
         ..Found::default()
     })
+}
+
+/// The key of the node selector with which the Tigera operator turns kube-proxy off (tigera/operator, pkg/render/node.go).
+pub(crate) const PROXY_OFF: &str = "operator.tigera.io/disable-kube-proxy";
+
+/// `mode` of a KubeProxyConfiguration; where it is empty kube-proxy takes iptables (kubeproxy.config.k8s.io/v1alpha1).
+fn proxy_mode(config: &str) -> String {
+    let line = config.lines().find_map(|line| line.strip_prefix("mode:")).unwrap_or_default();
+    match line.trim().trim_matches(['"', '\'']) {
+        "" => "iptables".to_owned(),
+        mode => mode.to_owned(),
+    }
 }
 
 /// What the probe found to be unreached, a finding for each node.
@@ -128,5 +166,13 @@ mod tests {
         let config = "kind: ClusterConfiguration\nnetworking:\n  dnsDomain: cluster.local\n  podSubnet: 10.244.0.0/16\n";
         assert_eq!(pod_subnet(config).as_deref(), Some("10.244.0.0/16"));
         assert_eq!(pod_subnet("networking: {}\n"), None);
+    }
+
+    #[test]
+    fn the_mode_of_kube_proxy_is_read() {
+        let config = "kind: KubeProxyConfiguration\nlogging:\n  mode: text\nmode: nftables\n";
+        assert_eq!(proxy_mode(config), "nftables");
+        assert_eq!(proxy_mode("mode: \"\"\n"), "iptables");
+        assert_eq!(proxy_mode("kind: KubeProxyConfiguration\n"), "iptables");
     }
 }

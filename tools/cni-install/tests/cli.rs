@@ -70,7 +70,17 @@ async fn installs_and_says_what_is_off() {
     kube.put("law", changed);
     let said = run::<CniInstall>(&case, &["check"], &[], &case.document, None).await;
     assert_eq!(said.exit, Exit::Differs, "{said}");
-    assert!(said.stdout.contains("KUBERNETES_SERVICE_PORT"), "{said}");
+    assert!(
+        said.stdout.contains(".data.KUBERNETES_SERVICE_PORT belongs to ")
+            && said.stdout.contains("--force-conflicts"),
+        "{said}"
+    );
+    let said = run::<CniInstall>(&case, &["check"], &["--force-conflicts"], &case.document, None).await;
+    assert!(
+        said.stdout.contains(".data.KUBERNETES_SERVICE_PORT: \"1\" -> \"")
+            && said.stdout.contains("(set by "),
+        "{said}"
+    );
 
     let gone = run::<CniInstall>(&case, &["destroy", "--yes"], &["--prune-data"], &case.document, None).await;
     assert_eq!(gone.exit, Exit::Done, "{gone}");
@@ -123,7 +133,9 @@ async fn another_clusters_kubeconfig_and_a_wrong_digest_are_refused() {
     let case = cluster.case(site, spec);
     let said = run::<CniInstall>(&case, &["apply"], &[], &case.document, None).await;
     assert_eq!(said.exit, Exit::Precondition, "{said}");
-    assert!(said.stderr.contains(&"0".repeat(64)), "{said}");
+    let pinned = format!("pinned is {}", "0".repeat(64));
+    assert!(said.stderr.contains("has the SHA-256 ") && said.stderr.contains(&pinned), "{said}");
+    assert!(!said.stderr.contains(&format!("has the SHA-256 {}", "0".repeat(64))), "{said}");
     assert!(case.journal.changing_since(0).is_empty());
 }
 
@@ -187,6 +199,51 @@ async fn the_publishers_manifest_is_adapted_and_what_cannot_change_is_held() {
     assert_eq!(said.exit, Exit::Precondition, "{said}");
     assert!(said.stderr.contains("blocks of /25") && said.stderr.contains("\"blockSize\": 25"), "{said}");
     assert!(case.journal.changing_since(mark).is_empty());
+}
+
+/// The data planes beside a kube-proxy that fits, and one that does not: the operator takes what it is given.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn data_planes_are_installed_beside_the_kube_proxy_that_they_need() {
+    use lab::world::Kubernetes as _;
+    let (site, cluster, mut spec) = start().await;
+    spec["cni"] = json!({"dataplane": "ebpf", "wireguard": true});
+    let kube = cluster.kube.clone();
+    let case = cluster.case(site, spec);
+    let said = run::<CniInstall>(&case, &["apply"], &[], &case.document, None).await;
+    assert_eq!(said.exit, Exit::Done, "{said}");
+    let felix = kube.get("law", "crd.projectcalico.org/v1", "FelixConfiguration", None, "default").unwrap();
+    assert_eq!(felix["spec"]["wireguardEnabled"], true);
+    let proxy = kube.get("law", "apps/v1", "DaemonSet", Some("kube-system"), "kube-proxy").unwrap();
+    let selector = &proxy["spec"]["template"]["spec"]["nodeSelector"];
+    assert_eq!(selector["operator.tigera.io/disable-kube-proxy"], "true");
+    let said = run::<CniInstall>(&case, &["destroy", "--plan"], &[], &case.document, None).await;
+    assert!(said.stdout.contains("held  kube-proxy: ") && said.stdout.contains("nodeSelector"), "{said}");
+
+    // Not in this mode of kube-proxy: nothing is sent, and the way to the right mode is shown.
+    let mark = case.journal.len();
+    let other = case.document.replace("\"ebpf\"", "\"nftables\"");
+    let said = run::<CniInstall>(&case, &["apply"], &[], &other, None).await;
+    assert_eq!(said.exit, Exit::Precondition, "{said}");
+    assert!(
+        said.stderr.contains("kube-proxy works in iptables mode") && said.stderr.contains("mode: nftables"),
+        "{said}"
+    );
+    assert!(case.journal.changing_since(mark).is_empty());
+    let mut map = kube.get("law", "v1", "ConfigMap", Some("kube-system"), "kube-proxy").unwrap();
+    map["data"]["config.conf"] = "kind: KubeProxyConfiguration\nmode: nftables\n".into();
+    kube.put("law", map);
+    // Calico is switched over, and that the operator leaves kube-proxy off is no success.
+    let said = run::<CniInstall>(&case, &["apply"], &[], &other, None).await;
+    assert_eq!(said.exit, Exit::Precondition, "{said}");
+    assert!(said.stderr.contains("it was turned off for eBPF"), "{said}");
+    let installation = kube.get("law", "operator.tigera.io/v1", "Installation", None, "default").unwrap();
+    assert_eq!(installation["spec"]["calicoNetwork"]["linuxDataplane"], "Nftables");
+    let mut proxy = kube.get("law", "apps/v1", "DaemonSet", Some("kube-system"), "kube-proxy").unwrap();
+    let selector = proxy["spec"]["template"]["spec"]["nodeSelector"].as_object_mut().unwrap();
+    selector.remove("operator.tigera.io/disable-kube-proxy").unwrap();
+    kube.put("law", proxy);
+    let said = run::<CniInstall>(&case, &["apply"], &[], &other, None).await;
+    assert_eq!((said.exit, said.done.len()), (Exit::Done, 0), "{said}");
 }
 
 /// What Calico leaves on a node, and what somebody else has there.

@@ -28,5 +28,5 @@ fn golden() {
     ];
     let count = manifests::installer::<Calico>(env!("CARGO_MANIFEST_DIR"), &customs, complete)
         .unwrap_or_else(|e| panic!("{e}"));
-    assert!(count >= 14, "{count}");
+    assert!(count >= 21, "{count}");
 }

@@ -60,7 +60,11 @@ Files:
     }
 
     fn complete(mut want: Want, texts: &Texts, ctx: &Ctx) -> Result<Want, Failure> {
-        let secret = want.secret_id(ctx.site())?;
+        // Lists and manifests do not show it, and what is deleted needs none: they are to be had without the file.
+        let secret = match ctx.verb() {
+            "images" | "artifacts" | "render" | "destroy" => want.secret_unread(),
+            _ => want.secret_id(ctx.site())?,
+        };
         want.complete(texts, secret.as_deref())?;
         Ok(want)
     }

@@ -56,6 +56,11 @@ impl Want {
         self.secret_id_file.as_ref().map(read).transpose()
     }
 
+    /// What stands for the AppRole's secret id where nobody will see it.
+    pub fn secret_unread(&self) -> Option<String> {
+        self.secret_id_file.as_ref().map(|_| "(hidden)".to_owned())
+    }
+
     /// Makes the objects, now that artefacts and secret are known.
     ///
     /// # Errors

@@ -91,3 +91,26 @@ async fn a_readable_secret_is_refused_and_what_left_is_pruned() {
     assert_eq!(said.exit, Exit::Precondition, "{said}");
     assert!(said.stderr.contains("chmod 600 secret-id"), "{said}");
 }
+
+/// Lists and manifests show no secret: they are to be had where the file is not, as in CI.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lists_and_manifests_need_no_secret() {
+    let (site, cluster, spec) = start().await;
+    let file = site.dir.join("secret-id");
+    let case = cluster.case(site, spec);
+    let with = run::<IngressInstall>(&case, &["render"], &[], &case.document, None).await;
+    std::fs::remove_file(file).unwrap();
+    let said = run::<IngressInstall>(&case, &["render"], &[], &case.document, None).await;
+    assert_eq!((said.exit, &said.stdout), (Exit::Done, &with.stdout), "{said}");
+    assert!(said.stdout.contains("name: vault-approle"), "{said}");
+    for verb in ["images", "artifacts"] {
+        let said = run::<IngressInstall>(&case, &[verb], &[], &case.document, None).await;
+        assert!(said.exit == Exit::Done && !said.stdout.is_empty(), "{said}");
+    }
+    // What would be sent must be known.
+    for verb in ["plan", "apply"] {
+        let said = run::<IngressInstall>(&case, &[verb], &[], &case.document, None).await;
+        assert_eq!(said.exit, Exit::Precondition, "{said}");
+    }
+    assert!(case.journal.changing_since(0).is_empty());
+}

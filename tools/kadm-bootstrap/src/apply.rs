@@ -10,6 +10,7 @@ use stage::{Ctx, Failure, Waiting};
 
 use crate::api::{Api, ApiError};
 use crate::drain::{self, Drain};
+use crate::existing::{self, Existing};
 use crate::files::Etcd;
 use crate::look::INTENT;
 use crate::observe::{self, TAINTS};
@@ -41,6 +42,11 @@ pub async fn apply(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result
         Step::Reset { host } => hosts::reset(on(host)?).await,
         Step::Start { host, unit } => hosts::start(on(host)?, unit).await,
         Step::Init { host, .. } => Box::pin(init(on(host)?, world, want, ctx)).await,
+        Step::Existing { host, via, version, tag, stored, manifest } => {
+            let (node, api) = (node_of(want, host)?, world.api(via, want).await?);
+            let what = Existing { version, tag: tag.as_deref(), stored: *stored, manifest: *manifest };
+            Box::pin(existing::keep(node, on(host)?, &what, &api, want, ctx)).await
+        }
         Step::Join { host, control_plane, via, .. } => {
             let node = node_of(want, host)?;
             Box::pin(join(node, on(host)?, *control_plane, via, world, want, ctx)).await
@@ -113,7 +119,7 @@ fn token() -> (String, String) {
 }
 
 /// Runs kubeadm with a configuration that is there only while it runs, for root alone.
-async fn with_config(
+pub(crate) async fn with_config(
     host: &Host,
     name: &str,
     config: String,
@@ -177,7 +183,7 @@ async fn answers_through_vip(
     Ok(api)
 }
 
-async fn wait_for_api(api: &Api, what: &str, ctx: &Ctx) -> Result<(), Failure> {
+pub(crate) async fn wait_for_api(api: &Api, what: &str, ctx: &Ctx) -> Result<(), Failure> {
     ctx.wait_for(what, EVIDENCE, || async {
         Ok(match observe::reads(api).await {
             Ok(()) => Waiting::Seen(()),

@@ -93,7 +93,7 @@ pub async fn observe(api: &Api, set: &ManifestSet) -> Result<ApproverSeen, ApiEr
             Vec::new()
         }
     };
-    for Difference { id, what } in differences {
+    for Difference { id, what, .. } in differences {
         let name = format!("{} {}", id.kind, id.name);
         match what {
             What::Same => {}

@@ -91,8 +91,7 @@ impl<'a> Build<'a> {
             Course::Stay => return,
             Course::Join(via) => via.clone(),
             Course::Init(first) => {
-                let Some(id) = self.init(first, states) else { return };
-                self.chain = vec![id];
+                let Some(()) = self.init(first, states) else { return };
                 first.name.clone()
             }
         };
@@ -108,6 +107,7 @@ impl<'a> Build<'a> {
             states.get(n.name.as_str()).is_some_and(|s| *s != State::Done)
                 && self.ready.contains_key(n.name.as_str())
         });
+        self.members_stay(&via, states);
         self.shrink(|ill| ill || !planes_join);
         if matches!(stand, Stand::Due) && !self.upgrade(&via, states) {
             return;
@@ -155,7 +155,7 @@ impl<'a> Build<'a> {
         }
     }
 
-    fn init(&mut self, first: &'a Node, states: &States<'_>) -> Option<StepId> {
+    fn init(&mut self, first: &'a Node, states: &States<'_>) -> Option<()> {
         let mut after = self.ready.get(first.name.as_str())?.clone();
         // Every machine that was told to be reset is, before there is a cluster that it could disturb.
         for (name, state) in states {
@@ -178,8 +178,12 @@ impl<'a> Build<'a> {
             version: self.want.version.to_string(),
         };
         let id = self.plan.step_after(&after, step, "no control plane knows a cluster");
-        self.labels(first, &first.name, &[id], None);
-        Some(id)
+        self.chain = vec![id];
+        // What is asked of the API waits until the only etcd has come back.
+        self.begun(first);
+        let chain = self.chain.clone();
+        self.labels(first, &first.name, &chain, None);
+        Some(())
     }
 
     /// Joins a machine, or keeps it as the document says.

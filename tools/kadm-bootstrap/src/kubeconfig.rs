@@ -52,7 +52,7 @@ pub fn with_server(text: &str, server: &str) -> Option<String> {
         return Some(text.to_owned());
     }
     for one in root["clusters"].as_array_mut()? {
-        one["cluster"]["server"] = server.into();
+        one.get_mut("cluster")?.as_object_mut()?.insert("server".to_owned(), server.into());
     }
     serde_saphyr::to_string(&root).ok()
 }
@@ -73,5 +73,6 @@ mod tests {
         assert_eq!(read(&moved, true).server.as_deref(), Some("https://10.0.0.9:6443"));
         assert_eq!(with_server(FILE, "https://10.0.0.1:6443").as_deref(), Some(FILE));
         assert_eq!(read("no: [yaml", false), KubeconfigSeen::default());
+        assert_eq!(with_server(&FILE.replace("clusters:", "clusters:\n- name"), "https://x"), None);
     }
 }

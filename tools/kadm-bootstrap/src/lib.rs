@@ -25,6 +25,7 @@ pub mod check;
 mod course;
 pub mod drain;
 pub mod etcd;
+pub mod existing;
 pub mod faults;
 pub mod files;
 pub mod hosts;
@@ -46,10 +47,11 @@ pub mod step;
 pub mod upgrade;
 pub mod want;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cluster_doc::{Document, Section};
 use fleet::Fleet;
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use serde_json::{Value, json};
 use stage::{Ctx, Failure, Finding, Guard, Own, Plan, Rendered, Site, Tool};
 use tokio::sync::Mutex;
@@ -145,11 +147,21 @@ impl Tool for KadmBootstrap {
     async fn guard(
         plan: &Plan<Step>,
         world: &World,
-        _want: &Want,
+        want: &Want,
         ctx: &Ctx,
     ) -> Result<Option<Guard>, Failure> {
-        let hosts: Vec<&str> = plan.steps().filter_map(Step::host).collect();
-        Ok(Some(world.fleet.lock(hosts, ctx).await?))
+        // Every control plane, whichever machines change: two runs on different machines would both change etcd's members.
+        // Unlike a Lease these locks are there before the cluster, while its API is away, and gone with a killed run.
+        let reached = |n: &&want::Node| world.fleet.get(&n.name).is_some();
+        let planes = want.control_planes().filter(reached).map(|n| n.name.as_str());
+        let hosts: Vec<&str> = planes.chain(plan.steps().filter_map(Step::host)).collect();
+        let guard = world.fleet.lock(&hosts, ctx).await?;
+        let mut idle = Vec::new();
+        for name in hosts.into_iter().collect::<BTreeSet<_>>() {
+            idle.push(hosts::idle(world.fleet.host(name)?, ctx).boxed());
+        }
+        futures::stream::iter(idle).buffer_unordered(ctx.jobs()).try_collect::<()>().await?;
+        Ok(Some(guard))
     }
 
     async fn apply(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result<(), Failure> {

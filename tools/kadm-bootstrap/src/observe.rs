@@ -12,7 +12,7 @@ use crate::api::{Api, ApiError};
 use crate::files::TOKEN_DESCRIPTION;
 use crate::seen::{ClusterSeen, HostSeen, NodeSeen, Seen};
 use crate::want::Want;
-use crate::{MANAGER, World, approver, etcd, kubeconfig, look, probe, serving};
+use crate::{MANAGER, World, approver, etcd, existing, kubeconfig, look, probe, serving};
 
 /// The annotation that notes the taints that are ours: a list of taints has no owner for each.
 pub const TAINTS: &str = "kubeline/taints";
@@ -154,7 +154,7 @@ async fn ask(api: &Api, lead: &str, seen: &Seen, want: &Want) -> Result<ClusterS
         api.get("/api/v1/nodes"),
         api.get(tokens),
         missing(api, unfinished),
-        api.find("/api/v1/namespaces/kube-system/configmaps/kubeadm-config"),
+        api.find(existing::STORED),
         api.find("/apis/apps/v1/namespaces/kube-system/daemonsets/kube-proxy"),
         api.find(crate::restore::MARK),
         api.get(serving::REQUESTS),
@@ -162,7 +162,8 @@ async fn ask(api: &Api, lead: &str, seen: &Seen, want: &Want) -> Result<ClusterS
     );
     let (version, stored) = (version?, stored?);
     let version = version["gitVersion"].as_str().unwrap_or_default().to_owned();
-    let stored = stored.as_ref().and_then(stored_version);
+    let configuration = stored.as_ref().and_then(|m| m["data"]["ClusterConfiguration"].as_str());
+    let stored = configuration.and_then(stored_version);
     // Only an upgrade has to know it, and only that of a minor.
     let upgrade = version != want.version.tag() || stored.as_ref().is_some_and(|v| *v != want.version.tag());
     let nodes = nodes?;
@@ -179,6 +180,7 @@ async fn ask(api: &Api, lead: &str, seen: &Seen, want: &Want) -> Result<ClusterS
         nodes,
         etcd: Vec::new(),
         etcd_fault: None,
+        begins_anew: configuration.is_some_and(existing::begins_anew),
         stored,
         restored: restored?.and_then(|m| m["data"]["sha256"].as_str().map(str::to_owned)),
         proxy: proxy?.as_ref().and_then(image_tag),
@@ -190,8 +192,7 @@ async fn ask(api: &Api, lead: &str, seen: &Seen, want: &Want) -> Result<ClusterS
 }
 
 /// `kubernetesVersion` of the configuration that kubeadm stored.
-fn stored_version(map: &Value) -> Option<String> {
-    let text = map["data"]["ClusterConfiguration"].as_str()?;
+fn stored_version(text: &str) -> Option<String> {
     let config: Value = serde_saphyr::from_str(text).ok()?;
     config["kubernetesVersion"].as_str().map(str::to_owned)
 }

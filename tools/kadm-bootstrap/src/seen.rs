@@ -80,6 +80,8 @@ pub struct HostSeen {
     pub static_pods: BTreeMap<String, String>,
     /// Components whose metrics can be had from other machines.
     pub metrics: BTreeSet<String>,
+    /// True when etcd's manifest lets it begin a cluster once its data is gone.
+    pub begins_anew: bool,
     /// True when the kubelet asks the cluster for its serving certificate.
     pub serving: bool,
     /// The serving certificate that the cluster gave to the kubelet.
@@ -155,6 +157,8 @@ pub struct ClusterSeen {
     pub tokens: BTreeSet<String>,
     /// `kubernetesVersion` of kubeadm's stored configuration; `None` when there is none.
     pub stored: Option<String>,
+    /// True when that configuration lets etcd begin a cluster once its data is gone.
+    pub begins_anew: bool,
     /// The tag of kube-proxy's image; `None` when it does not run here.
     pub proxy: Option<String>,
     /// SHA-256 of the backup that the cluster was made from, when it was.

@@ -63,6 +63,21 @@ pub enum Step {
         /// The version.
         version: String,
     },
+    /// Sees to it that etcd never begins another cluster.
+    Existing {
+        /// The machine whose etcd it is.
+        host: String,
+        /// The control plane whose admin.conf is used.
+        via: String,
+        /// The version of the control plane on the machine, as a tag.
+        version: String,
+        /// The tag of etcd's image, which stays; `None` right after an init.
+        tag: Option<String>,
+        /// True when kubeadm's stored configuration is to be changed.
+        stored: bool,
+        /// True when the machine's manifest is to be written anew, which restarts etcd.
+        manifest: bool,
+    },
     /// Adds a machine to the cluster.
     Join {
         /// The machine.
@@ -262,6 +277,7 @@ impl Step {
             | Step::Sweep { host, .. }
             | Step::Reset { host }
             | Step::Init { host, .. }
+            | Step::Existing { host, .. }
             | Step::Join { host, .. }
             | Step::Snapshot { host, .. }
             | Step::ControlPlane { host, .. }
@@ -318,6 +334,9 @@ impl fmt::Display for Step {
             Step::Reset { host } => write!(f, "reset {host}"),
             Step::Init { host, endpoint, version, .. } => {
                 write!(f, "initialise Kubernetes {version} on {host} behind {endpoint}")
+            }
+            Step::Existing { host, .. } => {
+                write!(f, "keep etcd on {host} from ever beginning another cluster")
             }
             Step::Join { host, control_plane: true, .. } => write!(f, "join {host} as a control plane"),
             Step::Join { host, .. } => write!(f, "join {host} as a worker"),

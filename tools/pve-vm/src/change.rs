@@ -34,7 +34,7 @@ impl Change {
         !self.set.is_empty() || self.net.is_some() || !self.delete.is_empty()
     }
 
-    fn set(&mut self, option: &str, value: impl Into<String>) {
+    pub(crate) fn set(&mut self, option: &str, value: impl Into<String>) {
         self.set.insert(option.to_owned(), value.into());
     }
 }
@@ -151,7 +151,7 @@ fn data_disks(design: &Design, machine: &Machine, have: &Options, change: &mut C
     }
 }
 
-fn grow(slot: &str, size: Option<u64>, wanted: u64, change: &mut Change) {
+pub(crate) fn grow(slot: &str, size: Option<u64>, wanted: u64, change: &mut Change) {
     match size {
         Some(size) if size < wanted => change.grow.push((slot.to_owned(), wanted.div_ceil(1 << 30))),
         Some(size) if size > wanted => change.larger.push(slot.to_owned()),

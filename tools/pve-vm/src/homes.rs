@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::container;
 use crate::options::disks;
 use crate::place::{Homeless, Placed, Spot, place};
 use crate::roster::{Roster, State};
@@ -63,6 +64,10 @@ fn spot(design: &Design, seen: &Seen, name: &str, whose: Claims) -> Spot {
         true => source(design, seen, name).err().or_else(|| seed::storage(design, seen, name).err()),
         false => Some("is off".to_owned()),
     };
+    let closed_to_containers = match online {
+        true => container::closed(design, seen, name),
+        false => Some("is off".to_owned()),
+    };
     let left_out = seen.guests.iter().filter(|g| {
         let ours = whose == Claims::Others && matches!(g.owner(&design.cluster), Owner::Ours(_));
         g.node == name && (ours || crate::template::unfinished(design, g))
@@ -84,6 +89,7 @@ fn spot(design: &Design, seen: &Seen, name: &str, whose: Claims) -> Spot {
     Spot {
         name: name.to_owned(),
         closed,
+        closed_to_containers,
         offline: !online,
         memory: node.and_then(|n| n.memory),
         // What is configured, or what is really in use where that is more.

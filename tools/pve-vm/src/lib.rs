@@ -13,6 +13,7 @@
 mod apply;
 pub mod args;
 pub mod change;
+pub mod container;
 mod homes;
 pub mod image;
 pub mod job;

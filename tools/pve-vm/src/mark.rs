@@ -21,12 +21,17 @@ pub struct Mark {
     pub role: Role,
     /// Its pool in the document.
     pub pool: String,
-    /// Its public SSH host keys, once they are known.
+    /// Its public SSH host keys, once they are known; of a container that has not answered yet, their fingerprints.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub host_keys: Vec<String>,
 }
 
 impl Mark {
+    /// True when its host keys are known whole, not by their fingerprints alone.
+    pub fn pinned(&self) -> bool {
+        !self.host_keys.is_empty() && !self.host_keys.iter().any(|k| k.starts_with("SHA256:"))
+    }
+
     /// The mark in a description, if there is one that can be read.
     pub fn read(description: &str) -> Option<Mark> {
         let rest = description.split_once(OPEN)?.1;

@@ -14,6 +14,7 @@ use crate::pve::{Class, Error, Request, flag, list, number, text};
 use crate::roster::{Roster, State};
 use crate::seen::{Guest, Node, Owner, PoolSeen, Seen, SshSeen, Storage};
 use crate::ssh;
+use crate::step::At;
 use crate::want::{Design, Want};
 use crate::world::World;
 
@@ -225,7 +226,7 @@ async fn node(world: &World, design: &Design, name: &str) -> Result<(Node, Live)
         let content = content.split(',').filter(|c| !c.is_empty()).map(str::to_owned).collect();
         let kind = text(storage, "type").unwrap_or_default();
         let (shared, free) = (flag(storage, "shared"), number(storage, "avail"));
-        node.storages.insert(id, Storage { kind, shared, content, free, seeds: Vec::new() });
+        node.storages.insert(id, Storage { kind, shared, content, free, ..Storage::default() });
     }
     let seen = Seen { nodes: [(name.to_owned(), node.clone())].into(), ..Seen::default() };
     if let Ok(storage) = crate::seed::storage(design, &seen, name) {
@@ -242,6 +243,19 @@ async fn node(world: &World, design: &Design, name: &str) -> Result<(Node, Live)
         if let Some(found) = node.storages.get_mut(&storage) {
             found.seeds = files;
         }
+    }
+    let containers = design.machines.iter().any(|m| !m.kind.is_vm());
+    if let Some(storage) = design.container.as_ref().filter(|_| containers).map(|o| o.storage().to_owned())
+        && let Some(found) = node.storages.get_mut(&storage)
+    {
+        let request = Request::get(path(&format!("storage/{storage}/content"))).with("content", "vztmpl");
+        let volumes = match world.client.read(request).await {
+            Ok(volumes) => volumes,
+            Err(error) if error.status() == Some(403) => Value::Null,
+            Err(error) => return Err(error),
+        };
+        let file = |v: &Value| Some(text(v, "volid")?.split_once(":vztmpl/")?.1.to_owned());
+        found.archives = list(&volumes).iter().filter_map(file).collect();
     }
     // Who may not see bridges can still use one; a software network's are not in this list at all.
     let bridges = bridges.ok().map(|b| list(&b).iter().filter_map(|b| text(b, "iface")).collect::<Vec<_>>());
@@ -288,7 +302,7 @@ async fn fill(
         Err(error) if error.is_transport() => return Ok(Ok(guest)),
         Err(error) => return Err(failure(world, &error, format!("cannot look at guest {}", guest.vmid))),
     };
-    if config.get("lock").is_some_and(|l| l == "clone" || l == "create") && guest.kind == "qemu" {
+    if config.get("lock").is_some_and(|l| l == "clone" || l == "create") {
         let what = format!("the clone to {} on node {}", guest.vmid, guest.node);
         let ended = ctx.wait_for(&what, CLONING, || async {
             if !cloning(world, &guest.node).await {
@@ -384,7 +398,9 @@ async fn hidden(
 async fn cloning(world: &World, node: &str) -> bool {
     let request = Request::get(format!("/nodes/{node}/tasks")).with("source", "active").with("limit", 500);
     let tasks = world.client.read(request).await.unwrap_or_default();
-    list(&tasks).iter().any(|t| matches!(text(t, "type").as_deref(), Some("qmclone" | "qmcreate")))
+    list(&tasks)
+        .iter()
+        .any(|t| matches!(text(t, "type").as_deref(), Some("qmclone" | "qmcreate" | "vzcreate")))
 }
 
 async fn pool(world: &World, design: &Design, version: (u32, u32)) -> Result<Option<PoolSeen>, Failure> {
@@ -421,11 +437,12 @@ async fn answers(world: &World, want: &Want, ctx: &Ctx, seen: &mut Seen) {
     let asked = seen.guests.iter().enumerate().filter_map(|(n, guest)| {
         let Owner::Ours(mark) = guest.owner(&want.design.cluster) else { return None };
         let address = ssh::address(guest)?;
-        (guest.running && !mark.host_keys.is_empty()).then_some((n, mark, address))
+        let at = At::of(&mark.machine, guest);
+        (guest.running && !mark.host_keys.is_empty()).then_some((n, at, mark, address))
     });
-    let asked: Vec<(usize, Mark, std::net::Ipv4Addr)> = asked.collect();
-    let asking = asked.into_iter().map(|(n, mark, address)| async move {
-        let answer = ssh::ask(want, &mark.machine, address, &mark.host_keys).await;
+    let asked: Vec<(usize, At, Mark, std::net::Ipv4Addr)> = asked.collect();
+    let asking = asked.into_iter().map(|(n, at, mark, address)| async move {
+        let answer = ssh::ask(want, &at, address, &mark.host_keys).await;
         (
             n,
             match answer {

@@ -53,7 +53,9 @@ impl std::fmt::Display for Properties {
 }
 
 /// The network card models, each of which is also the key of its MAC address (qemu-server, Network.pm).
-const MODELS: [&str; 5] = ["virtio", "e1000", "e1000e", "vmxnet3", "rtl8139"];
+const MODELS: [&str; 6] = ["virtio", "e1000", "e1000e", "vmxnet3", "rtl8139", CONTAINER_CARD];
+/// The key of a container's MAC address.
+const CONTAINER_CARD: &str = "hwaddr";
 
 /// Model and MAC address of a network card.
 pub fn mac(net: &str) -> Option<(String, String)> {
@@ -112,9 +114,19 @@ pub fn is_drive(option: &str) -> bool {
     bus.len() < option.len() && matches!(bus, "scsi" | "virtio" | "sata" | "ide")
 }
 
-/// The disks, without CD-ROMs and the cloud-init drive.
+/// The option of a container's root file system.
+const ROOT: &str = "rootfs";
+
+/// True for the options that hold a container's volumes; what is bound from the node's own files begins with `/`.
+fn is_volume(option: &str, value: &str) -> bool {
+    let number = option.strip_prefix("mp").unwrap_or_default();
+    let mount = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+    option == ROOT || (mount && !value.starts_with('/'))
+}
+
+/// The disks of a machine, without CD-ROMs and the cloud-init drive, and the volumes of a container.
 pub fn disks(options: &Options) -> Vec<Disk> {
-    let drives = options.iter().filter(|(option, _)| is_drive(option));
+    let drives = options.iter().filter(|(option, value)| is_drive(option) || is_volume(option, value));
     drives
         .filter_map(|(option, value)| {
             let drive = Properties::parse(value);
@@ -144,6 +156,9 @@ pub fn cloud_init(options: &Options) -> Option<&str> {
 /// The disk that the guest boots from: the first of the boot order that is a disk, else the first disk.
 pub fn boot_disk(options: &Options) -> Option<String> {
     let disks = disks(options);
+    if options.contains_key(ROOT) {
+        return Some(ROOT.to_owned());
+    }
     let order = options.get("boot").and_then(|b| Properties::parse(b).get("order").map(str::to_owned));
     let order = order.unwrap_or_default();
     let named = order.split(';').find(|slot| disks.iter().any(|d| d.slot == *slot)).map(str::to_owned);
@@ -226,6 +241,22 @@ mod tests {
         assert_eq!((found[0].size, found[1].serial.as_deref()), (Some(40 << 30), Some("data")));
         assert_eq!((boot_disk(&all).as_deref(), cloud_init(&all)), (Some("scsi0"), Some("ide2")));
         assert_eq!(boot_disk(&options(&[("bootdisk", "scsi0"), ("scsi0", "a:b")])).as_deref(), Some("scsi0"));
+    }
+
+    #[test]
+    fn a_container_has_a_root_and_volumes() {
+        let all = options(&[
+            ("mp0", "local-lvm:vm-301-disk-1,mp=/srv,size=4G"),
+            ("mp1", "/etc/ssl,mp=/etc/ssl"),
+            ("net0", "name=eth0,bridge=vmbr0,hwaddr=BC:24:11:01:02:03,ip=10.0.0.5/24,type=veth"),
+            ("rootfs", "local-lvm:vm-301-disk-0,size=8G"),
+        ]);
+        let found = disks(&all);
+        assert_eq!(found.iter().map(|d| d.slot.as_str()).collect::<Vec<_>>(), ["mp0", "rootfs"]);
+        assert_eq!(boot_disk(&all).as_deref(), Some("rootfs"));
+        assert_eq!(mac(&all["net0"]).unwrap().1, "BC:24:11:01:02:03");
+        let moved = net_moved(Some(&all["net0"]), "vmbr1", Some(20));
+        assert_eq!(moved, "name=eth0,bridge=vmbr1,hwaddr=BC:24:11:01:02:03,ip=10.0.0.5/24,type=veth,tag=20");
     }
 
     #[test]

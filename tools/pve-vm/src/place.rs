@@ -13,6 +13,8 @@ pub struct Spot {
     pub name: String,
     /// Why nothing can be placed on it now, if so.
     pub closed: Option<String>,
+    /// Why no container can be placed on it now, if so.
+    pub closed_to_containers: Option<String>,
     /// True when it is closed because it is off.
     pub offline: bool,
     /// Its memory in bytes, when known.
@@ -116,7 +118,8 @@ fn disks(machine: &Machine) -> u64 {
 }
 
 fn refusal(machine: &Machine, spot: &Spot, of_pool: usize, bytes: u64, disks: u64) -> Option<String> {
-    if let Some(why) = &spot.closed {
+    let closed = if machine.kind.is_vm() { &spot.closed } else { &spot.closed_to_containers };
+    if let Some(why) = closed {
         return Some(why.clone());
     }
     if machine.spread == Spread::Hard && of_pool > 0 {
@@ -142,12 +145,15 @@ fn refusal(machine: &Machine, spot: &Spot, of_pool: usize, bytes: u64, disks: u6
 
 #[cfg(test)]
 mod tests {
+    use cluster_doc::spec::GuestKind;
+
     use super::*;
 
     fn machines(pool: &str, role: Role, spread: Spread, count: usize) -> Vec<Machine> {
         let one = |n: usize| Machine {
             name: format!("c-{pool}-{n}"),
             role,
+            kind: GuestKind::Vm,
             pool: pool.into(),
             spread,
             cores: 1,
@@ -167,6 +173,7 @@ mod tests {
         let one = |n: usize| Spot {
             name: format!("pve{n}"),
             closed: None,
+            closed_to_containers: None,
             offline: false,
             memory: Some(64 << 30),
             claimed: 0,

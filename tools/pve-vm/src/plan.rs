@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use cluster_doc::spec::GuestKind;
 use stage::{HeldKind, Plan, StepId};
 
 use crate::change::{Change, Running, difference};
+use crate::container;
 use crate::homes::settle;
 use crate::job;
 use crate::mark::{Mark, pool_mark};
@@ -20,7 +22,7 @@ use crate::want::{Design, Machine};
 
 /// How many linked clones run side by side on one storage: each holds its lock for seconds, and others wait for
 /// ten (pve-storage); a full clone holds it for long.
-const LINKED_LANES: usize = 4;
+pub(crate) const LINKED_LANES: usize = 4;
 /// How long after its start a machine that does not answer may still be booting, in seconds.
 const BOOTING: u64 = 300;
 
@@ -88,18 +90,20 @@ pub(crate) fn rebuild(design: &Design, seen: &Seen, machine: &Machine, lost: Opt
     privileges::checked(design, seen, planner.plan)
 }
 
-/// A node and a source by machine.
-type Homes = BTreeMap<String, (String, Source)>;
+/// A node by machine, and what a virtual machine is cloned from.
+type Homes = BTreeMap<String, (String, Option<Source>)>;
 
-struct Planner<'d> {
-    design: &'d Design,
-    seen: &'d Seen,
-    plan: Plan<Step>,
+pub(crate) struct Planner<'d> {
+    pub(crate) design: &'d Design,
+    pub(crate) seen: &'d Seen,
+    pub(crate) plan: Plan<Step>,
     /// The clones in hand by node (none for shared storage) and storage.
     lanes: BTreeMap<(String, bool), Vec<StepId>>,
     /// The last restart of each pool: one machine at a time.
     restarts: BTreeMap<String, StepId>,
-    pool: Option<StepId>,
+    pub(crate) pool: Option<StepId>,
+    /// Archives of containers that are being downloaded, by node (none for shared storage).
+    pub(crate) archives: BTreeMap<String, StepId>,
     /// Templates that are being made, by id.
     templates: BTreeMap<u32, StepId>,
     /// Seeds that are being made: node, storage and file.
@@ -115,6 +119,7 @@ impl<'d> Planner<'d> {
             lanes: BTreeMap::new(),
             restarts: BTreeMap::new(),
             pool: None,
+            archives: BTreeMap::new(),
             templates: BTreeMap::new(),
             seeds: BTreeSet::new(),
         }
@@ -138,7 +143,7 @@ impl<'d> Planner<'d> {
                         conflict.hint.clone(),
                     );
                 } else if let Some((node, source)) = homes.get(&machine.name) {
-                    self.build(machine, *vmid, node, source, Vec::new());
+                    self.build(machine, *vmid, node, source.as_ref(), Vec::new());
                 }
             }
             State::NoId => {}
@@ -147,8 +152,13 @@ impl<'d> Planner<'d> {
 
     /// The lost one goes, and another takes its name, id and node.
     fn anew(&mut self, machine: &Machine, lost: &Guest) {
-        let at = At { machine: machine.name.clone(), vmid: lost.vmid, node: lost.node.clone() };
-        let source = match source(self.design, self.seen, &lost.node) {
+        let at = At::of(&machine.name, lost);
+        let source = match (machine.kind, container::closed(self.design, self.seen, &lost.node)) {
+            (GuestKind::Vm, _) => source(self.design, self.seen, &lost.node).map(Some),
+            (GuestKind::Lxc, Some(why)) => Err(why),
+            (GuestKind::Lxc, None) => Ok(None),
+        };
+        let source = match source {
             Ok(source) => source,
             Err(why) => {
                 let why = format!("it cannot be made anew on {}, which {why}", lost.node);
@@ -161,7 +171,7 @@ impl<'d> Planner<'d> {
             after.push(self.plan.step(Step::Stop { at: at.clone() }, why));
         }
         let gone = self.plan.step_after(&after, Step::Destroy { at }, why);
-        self.build(machine, lost.vmid, &lost.node, &source, vec![gone]);
+        self.build(machine, lost.vmid, &lost.node, source.as_ref(), vec![gone]);
     }
 
     fn pool(&mut self) {
@@ -180,28 +190,55 @@ impl<'d> Planner<'d> {
             let hint = Some("switch the node on, then run again".to_owned());
             self.plan.hold(HeldKind::Unreachable, one.machine, one.why, hint);
         }
+        let kinds: BTreeMap<&str, GuestKind> =
+            self.design.machines.iter().map(|m| (m.name.as_str(), m.kind)).collect();
         let with = |(machine, node): (String, String)| {
-            let source = source(self.design, self.seen, &node).ok()?;
+            let source = match kinds.get(machine.as_str())? {
+                GuestKind::Vm => Some(source(self.design, self.seen, &node).ok()?),
+                GuestKind::Lxc => None,
+            };
             Some((machine, (node, source)))
         };
         homes.into_iter().filter_map(with).collect()
     }
 
-    fn build(&mut self, machine: &Machine, vmid: u32, node: &str, source: &Source, mut after: Vec<StepId>) {
-        let design = self.design;
-        let at = At { machine: machine.name.clone(), vmid, node: node.to_owned() };
-        let mark = Mark {
-            cluster: design.cluster.clone(),
+    /// The mark of a machine that is being made.
+    pub(crate) fn mark(&self, machine: &Machine, vmid: u32) -> Mark {
+        Mark {
+            cluster: self.design.cluster.clone(),
             machine: machine.name.clone(),
             vmid,
             role: machine.role,
             pool: machine.pool.clone(),
             host_keys: Vec::new(),
-        };
+        }
+    }
+
+    /// What the next one in a lane of this width waits for.
+    pub(crate) fn lane(&self, node: &str, linked: bool, width: usize) -> Option<StepId> {
+        let lane = self.lanes.get(&(node.to_owned(), linked))?;
+        lane.len().checked_sub(width).and_then(|n| lane.get(n)).copied()
+    }
+
+    pub(crate) fn in_lane(&mut self, node: &str, linked: bool, step: StepId) {
+        self.lanes.entry((node.to_owned(), linked)).or_default().push(step);
+    }
+
+    fn build(
+        &mut self,
+        machine: &Machine,
+        vmid: u32,
+        node: &str,
+        source: Option<&Source>,
+        mut after: Vec<StepId>,
+    ) {
+        let Some(source) = source else { return self.build_container(machine, vmid, node, after) };
+        let design = self.design;
+        let at = At { machine: machine.name.clone(), vmid, node: node.to_owned(), kind: machine.kind };
+        let mark = self.mark(machine, vmid);
         let description = mark.write("");
-        let lane = self.lanes.entry((source.node.clone(), source.linked)).or_default();
         let width = if source.linked { LINKED_LANES } else { 1 };
-        after.extend(lane.len().checked_sub(width).and_then(|n| lane.get(n)));
+        after.extend(self.lane(&source.node, source.linked, width));
         after.extend(self.pool);
         after.extend(self.template(source));
         let step = Step::Clone {
@@ -213,7 +250,7 @@ impl<'d> Planner<'d> {
             description: description.clone(),
         };
         let cloned_by = self.plan.step_after(&after, step, format!("there is no {}", machine.name));
-        self.lanes.entry((source.node.clone(), source.linked)).or_default().push(cloned_by);
+        self.in_lane(&source.node, source.linked, cloned_by);
         let options = cloned(source, &machine.name, &description);
         let change = difference(design, machine, &mark, &options, self.seen.version, None);
         let last = self.changes(Some(cloned_by), &at, &change);
@@ -251,7 +288,10 @@ impl<'d> Planner<'d> {
         let (algorithm, digest) = made.digest.clone();
         let (node, storage, file) = (source.node.clone(), made.storage.clone(), made.file.clone());
         let download = match &made.from {
-            From::Url(url) => Step::Download { node, storage, url: url.clone(), file, algorithm, digest },
+            From::Url(url) => {
+                let (url, content) = (url.clone(), "import".to_owned());
+                Step::Download { node, storage, content, url, file, algorithm, digest }
+            }
             From::File(from) => {
                 let address = self.seen.nodes.get(&node).and_then(|n| n.address.clone());
                 Step::Upload { node, address, storage, from: from.clone(), file, algorithm, digest }
@@ -275,7 +315,7 @@ impl<'d> Planner<'d> {
     }
 
     /// Configure and resize; gives the last step.
-    fn changes(&mut self, after: Option<StepId>, at: &At, change: &Change) -> Option<StepId> {
+    pub(crate) fn changes(&mut self, after: Option<StepId>, at: &At, change: &Change) -> Option<StepId> {
         let mut last = after;
         if change.configures() {
             let step = Step::Configure {
@@ -296,12 +336,11 @@ impl<'d> Planner<'d> {
 
     fn converge(&mut self, machine: &Machine, guest: &Guest, mark: &Mark) {
         let design = self.design;
-        let at = At { machine: machine.name.clone(), vmid: guest.vmid, node: guest.node.clone() };
+        let at = At::of(&machine.name, guest);
         let empty = BTreeMap::new();
         let options = guest.config.as_ref().unwrap_or(&empty);
-        if let Some(lock @ ("clone" | "create" | "migrate" | "rollback")) = guest.option("lock") {
-            let hint =
-                format!("look at the tasks of node {}; when none runs: qm unlock {}", guest.node, guest.vmid);
+        if let Some(lock @ ("clone" | "create" | "disk" | "migrate" | "rollback")) = guest.option("lock") {
+            let hint = unlock(guest);
             self.plan.hold(
                 HeldKind::Unmet,
                 machine.name.as_str(),
@@ -309,6 +348,12 @@ impl<'d> Planner<'d> {
                 Some(hint),
             );
             return;
+        }
+        if at.kind != machine.kind {
+            return self.other_kind(machine, guest);
+        }
+        if !at.kind.is_vm() {
+            return self.converge_container(machine, guest, mark);
         }
         let wanted = Mark { role: machine.role, pool: machine.pool.clone(), ..mark.clone() };
         let seeded = seed::attached(&design.cluster, options);
@@ -330,15 +375,8 @@ impl<'d> Planner<'d> {
         };
         let change = difference(design, machine, &wanted, options, self.seen.version, booted);
         self.hold_frozen(machine, &change);
-        let mut last = self.changes(None, &at, &change);
-        if let Some(pool) = design.pool.as_ref().filter(|p| guest.pool.as_ref() != Some(p)) {
-            let why = match &guest.pool {
-                Some(other) => format!("it is in the pool {other}"),
-                None => "it is in no pool".to_owned(),
-            };
-            let step = Step::Join { at: at.clone(), pool: pool.clone() };
-            last = Some(self.plan.step_after(&list(last.or(self.pool)), step, why));
-        }
+        let last = self.changes(None, &at, &change);
+        let mut last = self.join(guest, &at, last);
         if new {
             self.first_boot(machine, &at, options, list(last), "it is off");
             return;
@@ -355,13 +393,39 @@ impl<'d> Planner<'d> {
             self.plan.step_after(&[ready], seal, "its seed is still in its drive");
             return;
         }
+        self.settle_running(machine, guest, &at, &change, last);
+    }
+
+    /// Puts a guest into the document's pool when it is not there; gives the last step.
+    pub(crate) fn join(&mut self, guest: &Guest, at: &At, last: Option<StepId>) -> Option<StepId> {
+        let Some(pool) = self.design.pool.as_ref().filter(|p| guest.pool.as_ref() != Some(p)) else {
+            return last;
+        };
+        let why = match &guest.pool {
+            Some(other) => format!("it is in the pool {other}"),
+            None => "it is in no pool".to_owned(),
+        };
+        let step = Step::Join { at: at.clone(), pool: pool.clone() };
+        Some(self.plan.step_after(&list(last.or(self.pool)), step, why))
+    }
+
+    /// A machine that runs: restarted where changes wait for it and that is wanted, and asked whether it answers.
+    pub(crate) fn settle_running(
+        &mut self,
+        machine: &Machine,
+        guest: &Guest,
+        at: &At,
+        change: &Change,
+        last: Option<StepId>,
+    ) {
+        let ready = Step::Ready { at: at.clone(), address: machine.address };
         let mut waiting = guest.pending.clone();
         waiting.extend(change.restart.iter().filter(|r| !guest.pending.contains(r)).cloned());
-        if !waiting.is_empty() && design.restart {
+        if !waiting.is_empty() && self.design.restart {
             let mut after = list(last);
             after.extend(self.restarts.get(&machine.pool));
             let why = format!("{} wait for it", waiting.join(", "));
-            let restart = self.plan.step_after(&after, Step::Restart { at }, why);
+            let restart = self.plan.step_after(&after, Step::Restart { at: at.clone() }, why);
             let proven = self.plan.step_after(&[restart], ready, "it was restarted");
             self.restarts.insert(machine.pool.clone(), proven);
             return;
@@ -399,7 +463,7 @@ impl<'d> Planner<'d> {
         }
     }
 
-    fn hold_frozen(&mut self, machine: &Machine, change: &Change) {
+    pub(crate) fn hold_frozen(&mut self, machine: &Machine, change: &Change) {
         if !change.frozen.is_empty() {
             let (address, rest): (Vec<&String>, Vec<&String>) =
                 change.frozen.iter().partition(|o| *o == "ipconfig0");
@@ -432,7 +496,13 @@ impl<'d> Planner<'d> {
     }
 }
 
-fn list(last: Option<StepId>) -> Vec<StepId> {
+/// How a lock that was left behind goes.
+pub(crate) fn unlock(guest: &Guest) -> String {
+    let program = if guest.is_container() { "pct" } else { "qm" };
+    format!("look at the tasks of node {}; when none runs: {program} unlock {}", guest.node, guest.vmid)
+}
+
+pub(crate) fn list(last: Option<StepId>) -> Vec<StepId> {
     last.into_iter().collect()
 }
 

@@ -29,7 +29,9 @@ pub(crate) fn impossible(design: &Design, seen: &Seen, roster: &Roster<'_>) -> P
             ),
             Some(found) if found.online => {
                 let storage = found.storages.get(&design.storage);
-                if !storage.is_some_and(|s| s.content.iter().any(|c| c == "images")) {
+                // Where containers can be made is placement's question: it concerns them alone.
+                let machines = design.machines.iter().any(|m| m.kind.is_vm());
+                if machines && !storage.is_some_and(|s| s.content.iter().any(|c| c == "images")) {
                     plan.hold(
                         HeldKind::Unmet,
                         node.as_str(),
@@ -68,7 +70,10 @@ pub(crate) fn impossible(design: &Design, seen: &Seen, roster: &Roster<'_>) -> P
             }
         }
         for (why, machines) in by_reason {
-            plan.hold(HeldKind::Unmet, machines.join(", "), why, hint_for_template(design, seen));
+            // A container is not cloned, and its reason says what would do.
+            let cloned = design.machines.iter().any(|m| m.kind.is_vm() && machines.contains(&m.name));
+            let hint = hint_for_template(design, seen).filter(|_| cloned);
+            plan.hold(HeldKind::Unmet, machines.join(", "), why, hint);
         }
     }
     plan

@@ -100,6 +100,17 @@ fn needs(design: &Design, seen: &Seen, step: &Step) -> Vec<(Vec<String>, Vec<&'s
             }
             all
         }
+        Step::MakeContainer { pool, .. } => {
+            let mut all = vec![
+                (guests(None, pool.as_ref()), guest_role()),
+                storage(&design.storage),
+                (bridge(seen, &design.bridge, design.vlan), vec!["SDN.Use"]),
+            ];
+            if let Some(origin) = &design.container {
+                all.push((vec![format!("/storage/{}", origin.storage())], vec!["Datastore.Audit"]));
+            }
+            all
+        }
         Step::DropSeed { storage, .. } => {
             vec![(vec![format!("/storage/{storage}")], vec!["Datastore.AllocateTemplate"])]
         }

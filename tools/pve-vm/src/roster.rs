@@ -128,12 +128,13 @@ fn conflict(design: &Design, machine: &Machine, guest: &Guest) -> Conflict {
         None => format!("guest {} on node {}", guest.vmid, guest.node),
     };
     let name = machine.name.clone();
+    let program = if guest.is_container() { "pct" } else { "qm" };
     match guest.owner(&design.cluster) {
         Owner::Half(lock) => Conflict {
             machine: name,
             why: format!("{what} is locked ({lock}) by a clone that never ended"),
             hint: Some(format!(
-                "on node {}: qm unlock {} && qm destroy {}",
+                "on node {}: {program} unlock {} && {program} destroy {}",
                 guest.node, guest.vmid, guest.vmid
             )),
             offline: false,

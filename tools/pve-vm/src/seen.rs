@@ -66,6 +66,8 @@ pub struct Storage {
     pub free: Option<u64>,
     /// Files of seeds of this cluster that are there.
     pub seeds: Vec<String>,
+    /// Archives of containers that are there, where the document has containers.
+    pub archives: Vec<String>,
 }
 
 /// A resource pool.
@@ -154,6 +156,11 @@ impl Guest {
                 _ => Owner::Foreign,
             },
         }
+    }
+
+    /// True for a container.
+    pub fn is_container(&self) -> bool {
+        self.kind == "lxc"
     }
 
     /// True for a template that can be cloned.

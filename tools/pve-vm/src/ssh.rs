@@ -4,10 +4,13 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use cluster_doc::Machine;
+use cluster_doc::spec::GuestKind;
 use remote::{Error, Host, Target};
+use stage::Ctx;
 
 use crate::options::Properties;
 use crate::seen::Guest;
+use crate::step::At;
 use crate::want::Want;
 
 /// How long one attempt may take.
@@ -28,17 +31,19 @@ pub enum Answer {
 
 /// The address that a guest was given for its first network card.
 pub fn address(guest: &Guest) -> Option<Ipv4Addr> {
-    Properties::parse(guest.option("ipconfig0")?).get("ip")?.split('/').next()?.parse().ok()
+    let option = if guest.is_container() { "net0" } else { "ipconfig0" };
+    Properties::parse(guest.option(option)?).get("ip")?.split('/').next()?.parse().ok()
 }
 
 /// A machine as SSH sees it, with these host keys and no others.
-pub fn target(want: &Want, name: &str, address: Ipv4Addr, keys: &[String]) -> Target {
+pub fn target(want: &Want, name: &str, kind: GuestKind, address: Ipv4Addr, keys: &[String]) -> Target {
     let machine = Machine {
         name: name.to_owned(),
         role: cluster_doc::spec::Role::Worker,
         pool: None,
         ordinal: 0,
         address,
+        user: kind.account(),
         labels: Default::default(),
         taints: Vec::new(),
         host_keys: keys.to_vec(),
@@ -53,9 +58,47 @@ pub fn target(want: &Want, name: &str, address: Ipv4Addr, keys: &[String]) -> Ta
     target
 }
 
+/// What came of meeting a machine whose key is not known whole.
+pub enum Met {
+    /// It has a key that is believed, and lets us in: the key in OpenSSH form.
+    Key(String),
+    /// Nobody answers, and why.
+    Silent(String),
+    /// It has a key that nobody vouches for, or does not let us in: why, and what helps.
+    Refused(String, Option<String>),
+}
+
+/// Connects once to a machine that is known by the fingerprints of its keys, or, where there are none, by what the
+/// operator vouches for: `spec.ssh.knownHostsFile`, or any key with `--accept-new-host-keys`, which is recorded there.
+pub async fn meet(want: &Want, ctx: &Ctx, at: &At, address: Ipv4Addr, known: &[String]) -> Met {
+    let mut target = target(want, &at.machine, at.kind, address, known);
+    target.accept_new = ctx.accept_new_host_keys();
+    let error = match Host::connect(target).await {
+        Ok(host) => match host.host_key().await {
+            Ok(key) => {
+                host.close().await;
+                return Met::Key(key);
+            }
+            Err(error) => error,
+        },
+        Err(error) => error,
+    };
+    match error {
+        Error::HostKeyChanged { .. }
+        | Error::HostKeyUnknown { .. }
+        | Error::HostKeyRevoked { .. }
+        | Error::PinnedKey { .. }
+        | Error::Auth { .. }
+        | Error::KeyFile { .. }
+        | Error::KeyFileOpen { .. }
+        | Error::Io { .. } => Met::Refused(told(&error), error.hint()),
+        error => Met::Silent(told(&error)),
+    }
+}
+
 /// Connects once.
-pub async fn ask(want: &Want, name: &str, address: Ipv4Addr, keys: &[String]) -> Answer {
-    match Host::connect(target(want, name, address, keys)).await {
+pub async fn ask(want: &Want, at: &At, address: Ipv4Addr, keys: &[String]) -> Answer {
+    match Host::connect(target(want, &at.machine, at.kind, address, keys)).await {
         Ok(host) => {
             host.close().await;
             Answer::Yes

@@ -7,9 +7,11 @@ use cluster_doc::status::{MachineStatus, PveVm};
 use cluster_doc::{NodeName, VmId};
 use stage::Finding;
 
-use crate::options::{Options, Properties, mac};
+use crate::mark::Mark;
+use crate::options::{Options, mac};
 use crate::roster::{Roster, State};
 use crate::seen::{Guest, Seen, SshSeen};
+use crate::step::At;
 use crate::want::{Design, Machine};
 
 /// The machines in the document's order, then those that left it.
@@ -18,19 +20,19 @@ pub fn status(design: &Design, seen: &Seen) -> PveVm {
     let mut machines: Vec<MachineStatus> =
         roster.machines.iter().map(|(machine, state)| known(design, machine, state)).collect();
     for (guest, mark) in &roster.leaving {
-        let address = guest.option("ipconfig0").map(Properties::parse);
-        let address = address.and_then(|ip| ip.get("ip")?.split('/').next()?.parse().ok());
+        let address = crate::ssh::address(guest);
         let hint = design.hints.get(&mark.machine);
         let Some(address) = address.or(hint.map(|h| h.address)) else { continue };
         machines.push(MachineStatus {
             name: mark.machine.clone(),
             role: mark.role,
             pool: Some(mark.pool.clone()),
+            kind: At::of(&mark.machine, guest).kind,
             node: NodeName::parse(&guest.node).ok(),
             vmid: VmId::new(guest.vmid),
             address,
             macs: macs(guest.config.as_ref()),
-            host_keys: mark.host_keys.clone(),
+            host_keys: whole(mark),
             reachable: answers(guest),
             leaving: true,
             labels: hint.map(|h| h.labels.clone()).unwrap_or_default(),
@@ -43,9 +45,7 @@ pub fn status(design: &Design, seen: &Seen) -> PveVm {
 fn known(design: &Design, machine: &Machine, state: &State<'_>) -> MachineStatus {
     let hint = design.hints.get(&machine.name);
     let (guest, keys, reachable) = match state {
-        State::Ours(guest, mark) => {
-            (Some(*guest), mark.host_keys.clone(), answers(guest) && !mark.host_keys.is_empty())
-        }
+        State::Ours(guest, mark) => (Some(*guest), whole(mark), answers(guest) && mark.pinned()),
         // What cannot be asked now is as the last run saw it.
         State::Silent(guest) => (Some(*guest), hint.map(|h| h.host_keys.clone()).unwrap_or_default(), false),
         State::Missing(_) | State::NoId => (None, Vec::new(), false),
@@ -59,6 +59,7 @@ fn known(design: &Design, machine: &Machine, state: &State<'_>) -> MachineStatus
         name: machine.name.clone(),
         role: machine.role,
         pool: Some(machine.pool.clone()),
+        kind: guest.map_or(machine.kind, |g| At::of(&machine.name, g).kind),
         node: guest.and_then(|g| NodeName::parse(&g.node).ok()),
         vmid: guest.and_then(|g| VmId::new(g.vmid)),
         address: machine.address,
@@ -71,6 +72,11 @@ fn known(design: &Design, machine: &Machine, state: &State<'_>) -> MachineStatus
     }
 }
 
+/// The host keys that are known whole; others are not for other tools yet.
+fn whole(mark: &Mark) -> Vec<String> {
+    if mark.pinned() { mark.host_keys.clone() } else { Vec::new() }
+}
+
 fn answers(guest: &Guest) -> bool {
     guest.running && guest.ssh == Some(SshSeen::Answers)
 }
@@ -80,6 +86,14 @@ fn macs(config: Option<&Options>) -> BTreeMap<String, String> {
         k.strip_prefix("net").is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
     });
     cards.filter_map(|(card, value)| mac(value).map(|(_, mac)| (card.clone(), mac))).collect()
+}
+
+/// The command that moves a guest that is off or may be restarted.
+fn migrate(guest: &Guest, to: &str) -> String {
+    match guest.is_container() {
+        true => format!("pct migrate {} {to} --restart", guest.vmid),
+        false => format!("qm migrate {} {to}", guest.vmid),
+    }
 }
 
 /// Machines of a pool that share a node although they must not, and machines on nodes that are not ours.
@@ -95,9 +109,8 @@ pub fn check(design: &Design, seen: &Seen) -> Vec<Finding> {
         {
             let message =
                 format!("shares the Proxmox node {node} with {other}, which its pool forbids (spread hard)");
-            findings.push(
-                Finding::new(name, message).hint(format!("qm migrate {} TARGET, on {node}", guest.vmid)),
-            );
+            findings
+                .push(Finding::new(name, message).hint(format!("{}, on {node}", migrate(guest, "TARGET"))));
         }
         if !design.nodes.iter().any(|n| n == node) {
             let message = format!("is on the Proxmox node {node}, which spec.proxmox.nodes does not name");

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::Ipv4Addr;
 
+use cluster_doc::spec::GuestKind;
 use serde::Serialize;
 
 use crate::seed::FirstBoot;
+use crate::seen::Guest;
 
 /// A guest that a step works on.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -17,6 +19,23 @@ pub struct At {
     pub vmid: u32,
     /// The Proxmox node that it is on.
     pub node: String,
+    /// What kind of guest it is.
+    #[serde(skip_serializing_if = "GuestKind::is_vm")]
+    pub kind: GuestKind,
+}
+
+impl At {
+    /// A guest that is there.
+    pub fn of(machine: &str, guest: &Guest) -> At {
+        let kind = if guest.is_container() { GuestKind::Lxc } else { GuestKind::Vm };
+        At { machine: machine.to_owned(), vmid: guest.vmid, node: guest.node.clone(), kind }
+    }
+
+    /// Its path in the API.
+    pub fn path(&self) -> String {
+        let kind = if self.kind.is_vm() { "qemu" } else { "lxc" };
+        format!("/nodes/{}/{kind}/{}", self.node, self.vmid)
+    }
 }
 
 impl fmt::Display for At {
@@ -45,12 +64,14 @@ pub enum Step {
         /// The comment that says whose it is.
         comment: String,
     },
-    /// Lets a node download a cloud image.
+    /// Lets a node download a cloud image, or the archive of a container.
     Download {
         /// The Proxmox node.
         node: String,
-        /// The storage for images.
+        /// The storage for it.
         storage: String,
+        /// Its content type: `import` or `vztmpl`.
+        content: String,
         /// Where from.
         url: String,
         /// The file's name there.
@@ -102,6 +123,29 @@ pub enum Step {
         pool: Option<String>,
         /// The description with the mark.
         description: String,
+    },
+    /// Makes a container.
+    MakeContainer {
+        /// The container.
+        at: At,
+        /// Options and their values.
+        options: BTreeMap<String, String>,
+        /// The resource pool that it joins.
+        pool: Option<String>,
+    },
+    /// Notes the fingerprints of a container's host keys, which the log of its making tells.
+    Note {
+        /// The container.
+        at: At,
+        /// The tags that it bears from then on.
+        tags: String,
+    },
+    /// Waits until a container answers over SSH with a key of those fingerprints, and notes the key.
+    Pin {
+        /// The container.
+        at: At,
+        /// Its address.
+        address: Ipv4Addr,
     },
     /// Puts a guest into the resource pool.
     Join {
@@ -238,6 +282,9 @@ impl Step {
             | Step::DropJob { .. }
             | Step::Upload { .. } => None,
             Step::Clone { at, .. }
+            | Step::MakeContainer { at, .. }
+            | Step::Note { at, .. }
+            | Step::Pin { at, .. }
             | Step::Join { at, .. }
             | Step::Configure { at, .. }
             | Step::Resize { at, .. }
@@ -265,6 +312,9 @@ impl fmt::Display for Step {
                 let how = if full.is_some() { "copy" } else { "clone" };
                 write!(f, "{how} template {template}{from} to {at}")
             }
+            Step::MakeContainer { at, .. } => write!(f, "make the container {at}"),
+            Step::Note { at, .. } => write!(f, "note the host key of {at} from the log of its making"),
+            Step::Pin { at, .. } => write!(f, "wait for {at} to answer, and note its host key"),
             Step::Join { at, pool } => write!(f, "put {at} into the pool {pool}"),
             Step::Configure { at, set, net, delete } => {
                 let net = net.iter().map(|_| "net0".to_owned());

@@ -7,6 +7,7 @@ use stage::{HeldKind, Plan, StepId};
 
 use crate::mark::{Mark, pool_mark};
 use crate::options::{boot_disk, disks, on};
+use crate::plan::unlock;
 use crate::privileges;
 use crate::roster::{Roster, State};
 use crate::seed;
@@ -34,7 +35,7 @@ pub fn teardown(design: &Design, seen: &Seen) -> Plan<Step> {
             plan.hold(HeldKind::Unmet, mark.machine.as_str(), why, Some(hint));
             continue;
         }
-        let at = At { machine: mark.machine.clone(), vmid: guest.vmid, node: guest.node.clone() };
+        let at = At::of(&mark.machine, guest);
         let seeded = guest.config.as_ref().and_then(|c| seed::attached(&design.cluster, c));
         let why = if leaving { "the document does not have it any more" } else { "the cluster goes" };
         let stopped = guest.running.then(|| plan.step(Step::Stop { at: at.clone() }, why));
@@ -113,12 +114,11 @@ fn has_seed(seen: &Seen, node: &str, storage: &str, file: &str) -> bool {
 fn protected(design: &Design, guest: &Guest, mark: &Mark, leaving: bool) -> Option<(String, String)> {
     let config = guest.config.as_ref()?;
     if let Some(lock) = config.get("lock") {
-        let hint =
-            format!("look at the tasks of node {}; when none runs: qm unlock {}", guest.node, guest.vmid);
-        return Some((format!("it is locked ({lock})"), hint));
+        return Some((format!("it is locked ({lock})"), unlock(guest)));
     }
     if on(config, "protection") {
-        let hint = format!("on node {}: qm set {} --protection 0", guest.node, guest.vmid);
+        let program = if guest.is_container() { "pct" } else { "qm" };
+        let hint = format!("on node {}: {program} set {} --protection 0", guest.node, guest.vmid);
         return Some(("somebody switched its protection on".to_owned(), hint));
     }
     let boot = boot_disk(config);

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use cluster_doc::spec::{CloneMode, GuestKind, Image, Pool, Role, Spread, Ssh};
+use cluster_doc::spec::{CloneMode, ContainerTemplate, GuestKind, Image, Pool, Role, Spread, Ssh};
 use cluster_doc::status::{MachineStatus, PveVm};
 use cluster_doc::{Document, Pointer, Refusals, Section, Spec, VmIdRange};
 use stage::{Failure, Site};
 
 use crate::args::Flags;
+use crate::container::Origin;
 use crate::pve::{Login, Trust, fingerprint};
 
 /// The sections that are read.
@@ -54,6 +55,8 @@ pub struct Design {
     pub template: String,
     /// What the template is made from.
     pub image: Option<Image>,
+    /// What containers are made from.
+    pub container: Option<Origin>,
     /// Proxmox's backups of the machines: when, how many are kept, and the storage.
     pub backup: Option<(String, u32, String)>,
     /// Linked or full clones, when the document says so.
@@ -93,6 +96,8 @@ pub struct Machine {
     pub name: String,
     /// What it is for.
     pub role: Role,
+    /// What kind of guest it is.
+    pub kind: GuestKind,
     /// Its pool.
     pub pool: String,
     /// How strictly its pool keeps apart.
@@ -193,6 +198,7 @@ pub fn design(flags: &Flags, doc: &Document, spec: &Spec) -> Result<Design, Fail
         let at = Pointer::root().key("spec").key("proxmox").key("template").key("image").key("checksum");
         wrong.add(at, why);
     }
+    let container = proxmox.container_template.as_ref().and_then(|t| origin(t, &mut wrong));
     if !wrong.is_empty() {
         return Err(doc.locate(wrong).into());
     }
@@ -201,6 +207,7 @@ pub fn design(flags: &Flags, doc: &Document, spec: &Spec) -> Result<Design, Fail
         Some(Machine {
             name: format!("{cluster}-{}-{n}", pool.name),
             role: pool.role,
+            kind: pool.kind,
             pool: pool.name.to_string(),
             spread: pool.spread,
             cores: pool.cores,
@@ -227,6 +234,7 @@ pub fn design(flags: &Flags, doc: &Document, spec: &Spec) -> Result<Design, Fail
         vmids: proxmox.vmids,
         template: proxmox.template.name.to_string(),
         image: proxmox.template.image.clone(),
+        container,
         backup: spec
             .backup
             .as_ref()
@@ -258,12 +266,29 @@ fn members(doc: &Document) -> Option<BTreeSet<String>> {
     Some(all.filter_map(|n| n.as_str().map(str::to_owned)).collect())
 }
 
+/// What containers are made from; that the fields fit together was seen to already.
+fn origin(template: &ContainerTemplate, wrong: &mut Refusals) -> Option<Origin> {
+    let here = Pointer::root().key("spec").key("proxmox").key("containerTemplate");
+    if let Some(volume) = &template.volume {
+        return Some(Origin::Volume(volume.clone()));
+    }
+    let (url, storage) = (template.url.clone()?, template.storage.as_ref()?.to_string());
+    if crate::container::parts(&url).is_none() {
+        let why = "names no archive that Proxmox takes; its last part has to end in .tar.zst, .tar.xz or .tar.gz, and \
+                   hold letters, digits and -.+=_ alone";
+        wrong.add(here.key("url"), why);
+    }
+    match crate::image::digest(template.checksum.as_ref()?) {
+        Ok(digest) => Some(Origin::Download { url, digest, storage }),
+        Err(why) => {
+            wrong.add(here.key("checksum"), why);
+            None
+        }
+    }
+}
+
 fn refuse(n: usize, pool: &Pool, wrong: &mut Refusals) {
     let here = Pointer::root().key("spec").key("pools").index(n);
-    if pool.kind == GuestKind::Lxc {
-        let why = "\"lxc\" is not made by this version; write \"vm\"";
-        wrong.add(here.key("kind"), why);
-    }
     for (d, disk) in pool.disks.iter().enumerate() {
         let at = here.key("disks").index(d).key("name");
         // The name is the disk's serial number, of which virtio-blk carries 20 bytes (QEMU, VIRTIO_BLK_ID_BYTES).

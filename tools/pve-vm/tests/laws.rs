@@ -21,6 +21,54 @@ fn small(site: &Site) -> Value {
     doc
 }
 
+/// One load balancer, which is a container.
+fn container(site: &Site) -> Value {
+    let mut doc = small(site);
+    doc["spec"]["pools"].as_array_mut().unwrap().truncate(1);
+    doc["spec"]["pools"][0]["kind"] = json!("lxc");
+    doc["spec"]["proxmox"]["containerTemplate"] = json!({
+        "url": "https://mirror.lab.example/debian-13-standard_13.1-2_amd64.tar.zst",
+        "checksum": format!("sha512:{}", "ab".repeat(64)),
+        "storage": "local",
+    });
+    doc
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keeps_the_seven_laws_with_a_container() {
+    let case = || async {
+        let site = Site::start().await.unwrap();
+        let doc = container(&site);
+        site.case(&doc)
+    };
+    let trouble = |name, fault, exits: &[Exit]| Trouble { name, fault, exits: exits.to_vec() };
+    let lock = "can't lock file '/var/lock/pve-manager/pve-storage-local-lvm' - got timeout";
+    let troubles = [
+        trouble(
+            "a storage's lock times out",
+            pve("POST /nodes/pve1/lxc", Action::TaskEnd(lock.into())),
+            &[Exit::Done],
+        ),
+        trouble(
+            "it is made and the answer lost",
+            pve("POST /nodes/pve1/lxc", Action::DropAfter),
+            &[Exit::Done],
+        ),
+        trouble(
+            "its list of tasks is late",
+            pve("/tasks", Action::Status(595, "no route".into())),
+            &[Exit::Done],
+        ),
+        trouble(
+            "its key is noted and the answer lost",
+            pve("PUT /nodes/pve1/lxc/3000/config", Action::StatusAfter(596, "Connection timed out".into())),
+            &[Exit::Done],
+        ),
+    ];
+    let summary = laws::check::<PveVmTool>(&[], &troubles, case).await.unwrap_or_else(|e| panic!("{e}"));
+    println!("{summary}");
+}
+
 async fn case() -> Case {
     let site = Site::start().await.unwrap();
     let doc = small(&site);

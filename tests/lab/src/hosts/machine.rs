@@ -151,7 +151,7 @@ impl Machine {
         let (user, name) = (self.boot.user.clone(), self.boot.name.clone());
         if !user.is_empty() {
             let keys: String = self.boot.authorized_keys.iter().map(|k| format!("{}\n", k.trim())).collect();
-            self.fs.put(&format!("/home/{user}/.ssh/authorized_keys"), keys, 0o600, &user, &user);
+            self.fs.put(&format!("{}/.ssh/authorized_keys", home(&user)), keys, 0o600, &user, &user);
         }
         if !name.is_empty() {
             self.fs.put("/etc/hostname", format!("{name}\n"), 0o644, "root", "root");
@@ -328,6 +328,11 @@ const MODULES: &[&str] = &[
 /// The file that switches cloud-init off (cloud-init's documentation, "How to disable cloud-init").
 const DISABLED: &str = "/etc/cloud/cloud-init.disabled";
 
+/// The home of an account.
+pub(super) fn home(user: &str) -> String {
+    if user == "root" { "/root".to_owned() } else { format!("/home/{user}") }
+}
+
 fn given_key(boot: &Boot) -> Option<PrivateKey> {
     boot.host_keys.iter().find_map(|k| PrivateKey::from_openssh(k).ok())
 }
@@ -431,7 +436,7 @@ fn debian(boot: &Boot, host_key: &PrivateKey) -> Fs {
         "root",
         "root",
     );
-    let home = format!("/home/{}", boot.user);
+    let home = home(&boot.user);
     if !boot.user.is_empty() {
         let _ = fs.mkdir_p(&format!("{home}/.ssh"), 0o700);
         for path in [home.clone(), format!("{home}/.ssh")] {

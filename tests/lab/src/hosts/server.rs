@@ -1,5 +1,6 @@
 //! The SSH server of one machine.
 
+use super::machine::home;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -124,10 +125,10 @@ impl Handler for Ssh {
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
         let machine = self.host.machine();
-        if user != machine.boot.user || user == "root" || user.is_empty() {
+        if user != machine.boot.user || (user == "root" && !machine.boot.container) || user.is_empty() {
             return Ok(Auth::reject());
         }
-        let allowed = machine.fs.text(&format!("/home/{user}/.ssh/authorized_keys"));
+        let allowed = machine.fs.text(&format!("{}/.ssh/authorized_keys", home(user)));
         let known = allowed
             .lines()
             .filter_map(|line| russh::keys::PublicKey::from_openssh(line.trim()).ok())

@@ -332,6 +332,24 @@ impl Proxmox {
         state.guests.insert(vmid, guest);
     }
 
+    /// Adds the archive of a container template to a storage.
+    pub fn add_archive(&self, storage: &str, file: &str, node: &str) {
+        let volume = Volume {
+            volid: format!("{storage}:vztmpl/{file}"),
+            storage: storage.into(),
+            content: "vztmpl",
+            format: "tzst",
+            size: 120 << 20,
+            virtual_size: None,
+            vmid: None,
+            parent: None,
+            ctime: tasks::now(),
+            digests: BTreeMap::new(),
+            bytes: Vec::new(),
+        };
+        self.hub.state().put_volume(node, volume);
+    }
+
     /// Adds a template of a cloud image with an agent, in the pool `templates` where that exists. Its disk
     /// has 3 GiB; a cloud-init drive is at `ide2`.
     pub fn add_template(&self, vmid: u32, name: &str, node: &str, storage: &str) {

@@ -84,6 +84,8 @@ pub(super) struct Guest {
     pub instance: Option<String>,
     /// Of a container: the keys that its root accepts.
     pub keys: Vec<String>,
+    /// Of a container: the private host key that Proxmox made at its creation.
+    pub host_key: Option<String>,
 }
 
 impl Guest {
@@ -103,6 +105,7 @@ impl Guest {
             stale: "unknown",
             instance: None,
             keys: Vec::new(),
+            host_key: None,
         }
     }
 

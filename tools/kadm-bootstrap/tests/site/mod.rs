@@ -60,9 +60,14 @@ impl Write for Shared {
 impl Site {
     /// Machines that answer over SSH, and a load balancer that holds the VIP.
     pub async fn new(control_planes: u8, workers: u8) -> Site {
+        Site::timed(control_planes, workers, Clock::ZERO).await
+    }
+
+    /// The same with latencies; machines and load balancer themselves are there without any.
+    pub async fn timed(control_planes: u8, workers: u8, clock: Clock) -> Site {
         let dir = tempfile::tempdir().unwrap();
         let world = Arc::new(World {
-            clock: Clock::ZERO,
+            clock,
             journal: Journal::default(),
             faults: Faults::default(),
             net: Subnet::claim().unwrap(),
@@ -321,7 +326,8 @@ impl Site {
                 let key = |w: &str| w.len() == 64 && w.chars().all(|c| c.is_ascii_hexdigit());
                 let script = word.contains("# kubeline:");
                 // Digests of files that anybody may read are of the same shape as a certificate key.
-                let public = ["kadm-key", "kadm-restore"].iter().any(|s| entry.request.starts_with(s));
+                let public =
+                    ["kadm-key", "kadm-restore", "receive"].iter().any(|s| entry.request.starts_with(s));
                 let bad = word.contains("PRIVATE KEY")
                     || (!script
                         && !public
@@ -386,6 +392,7 @@ impl Site {
                     "kubelet": machine.services.active("kubelet"),
                     "version": machine.packages.version("kubelet"),
                     "held": machine.packages.is_held("kubelet"),
+                    "existing": machine.fs.text("/etc/kubernetes/manifests/etcd.yaml").contains("--initial-cluster-state=existing"),
                     "pods": lab::hosts::kubeadm::manifests::static_pods(&machine),
                     "kubeline": machine.fs.list("/var/lib/kubeline").unwrap_or_default(),
                     "manifests": machine.fs.list("/etc/kubernetes/manifests").unwrap_or_default(),

@@ -144,7 +144,9 @@ pub fn plan<S>(
             let Some((step, why)) = due(addon, seen, &id, plan) else { continue };
             let stage = kube_apply::Stage::of(&id) as usize;
             let before: Vec<StepId> = gate.iter().chain(steps[..stage].iter().flatten()).copied().collect();
-            steps[stage].push(plan.step_after(&before, wrap(step), why));
+            let made = plan.step_after(&before, wrap(step), why);
+            plan.detail(made, lines_of(seen, &id));
+            steps[stage].push(made);
         }
         for once in &wave.once {
             if seen.offline.is_some() || seen.absent.contains(&once.id) {
@@ -212,7 +214,7 @@ fn due<S>(addon: &Addon, seen: &Seen, id: &ObjectId, plan: &mut Plan<S>) -> Opti
     match what {
         What::Same => None,
         What::Create => Some((create, "it does not exist".to_owned())),
-        What::Undried { reason, .. } => Some((create, reason.clone())),
+        What::Undried { reason, .. } => Some((create, format!("not tried by a dry run: {reason}"))),
         What::Change { fields } => Some((Step::Change { id: id.clone(), digest }, changes(fields))),
         What::Immutable { reason } if RECREATED.contains(&id.kind.as_str()) => {
             Some((Step::Recreate { id: id.clone(), digest }, one_line(reason)))
@@ -238,12 +240,26 @@ fn changes(fields: &[FieldChange]) -> String {
         .map(|field| match &field.lines {
             Some(lines) => {
                 let changed = |sign: char| lines.lines().filter(|l| l.starts_with(sign)).count();
-                format!("{}: {} lines more, {} lines less", field.path, changed('+'), changed('-'))
+                let by = field.by.as_ref().map(|by| format!(" (set by {by})")).unwrap_or_default();
+                format!("{}: {} lines more, {} lines less{by}", field.path, changed('+'), changed('-'))
             }
             None => one_line(&field.to_string()),
         })
         .collect();
     each.join("; ")
+}
+
+/// The lines that change in texts of several lines: what a reason of one line cannot show.
+fn lines_of(seen: &Seen, id: &ObjectId) -> Vec<String> {
+    let found = seen.differences.iter().find(|one| one.id == *id);
+    let Some(Difference { what: What::Change { fields }, .. }) = found else { return Vec::new() };
+    let texts = fields.iter().filter_map(|field| Some((field, field.lines.as_ref()?)));
+    texts
+        .flat_map(|(field, lines)| {
+            let head = (fields.len() > 1).then(|| field.path.clone());
+            head.into_iter().chain(lines.lines().map(str::to_owned))
+        })
+        .collect()
 }
 
 fn one_line(text: &str) -> String {
@@ -281,6 +297,8 @@ pub fn teardown<S>(
         .filter(|one| !matches!(one.what, What::Create | What::Undried { .. }))
         .map(|one| &one.id)
         .collect();
+    let theirs: BTreeSet<&ObjectId> =
+        seen.differences.iter().filter(|one| one.theirs).map(|one| &one.id).collect();
     let mut gate: Vec<StepId> = Vec::new();
     let mut kept = false;
     for wave in addon.waves.iter().rev() {
@@ -290,6 +308,11 @@ pub fn teardown<S>(
         objects.sort_by_key(|id| std::cmp::Reverse(kube_apply::Stage::of(id)));
         let mut stages: [Vec<StepId>; 3] = Default::default();
         for id in objects {
+            if theirs.contains(id) {
+                let why = "it was there before, and this tool has never applied it: it stays";
+                plan.hold(HeldKind::Flag, Short(id).to_string(), why, None);
+                continue;
+            }
             if let Some(why) = data_in(id, seen).filter(|_| !access.prune_data) {
                 kept = true;
                 plan.hold(
@@ -347,6 +370,73 @@ kind: PersistentVolumeClaim
 metadata: {name: c, namespace: a}
 ";
 
+    fn difference(id: ObjectId, what: What) -> Difference {
+        Difference { id, what, theirs: false }
+    }
+
+    fn access() -> Access {
+        Access {
+            kubeconfig: None,
+            shown: String::new(),
+            server: None,
+            force: false,
+            prune_data: false,
+            bundle: None,
+            unreachable: BTreeMap::new(),
+            nodes: Vec::new(),
+        }
+    }
+
+    /// A diff is read below its step; who set what is there is named in the reason, which `check` shows as well.
+    #[test]
+    fn lines_that_change_are_shown_and_whose_they_are() {
+        let mut addon = Addon::new("test");
+        addon
+            .wave()
+            .add("x", "{apiVersion: v1, kind: ConfigMap, metadata: {name: c, namespace: a}}")
+            .unwrap();
+        let field = |path: &str, lines: Option<&str>| FieldChange {
+            path: path.to_owned(),
+            from: Some("\"1\"".to_owned()),
+            to: Some("\"2\"".to_owned()),
+            lines: lines.map(str::to_owned),
+            by: Some("kubectl-edit".to_owned()),
+        };
+        let fields = vec![field(".data.f", Some("@@ -1,2 +1,2 @@\n a\n-b\n+B\n")), field(".data.n", None)];
+        let mut differences = vec![difference(addon.set.parent_id(), What::Same)];
+        differences.extend(
+            addon.set.objects().iter().map(|o| difference(o.id(), What::Change { fields: fields.clone() })),
+        );
+        let seen = Seen { differences, ..Seen::default() };
+        let mut made = Plan::new();
+        plan(&mut made, &addon, &seen, &access(), &[], |step| step);
+        let wanted = "t: 1 step\n   1. change ConfigMap a/c  # .data.f: 1 lines more, 1 lines less (set by kubectl-edit); \
+             .data.n: \"1\" -> \"2\" (set by kubectl-edit)\n      | .data.f\n      | @@ -1,2 +1,2 @@\n      |  a\n      | -b\n      | +B\n";
+        assert_eq!(made.text("t"), wanted);
+    }
+
+    /// What somebody else made under a name of ours, and no run of ours has taken over, is not ours to delete.
+    #[test]
+    fn what_was_never_applied_stays() {
+        let mut addon = Addon::new("test");
+        addon.wave().add("x", SET).unwrap();
+        let mut differences = vec![difference(addon.set.parent_id(), What::Create)];
+        let conflict = What::Conflict { fields: vec![(".spec.replicas".into(), "helm".into())] };
+        differences.extend(
+            addon
+                .set
+                .objects()
+                .iter()
+                .map(|o| Difference { theirs: true, ..difference(o.id(), conflict.clone()) }),
+        );
+        let seen = Seen { differences, ..Seen::default() };
+        let mut made = Plan::new();
+        teardown(&mut made, &addon, &seen, &Access { prune_data: true, ..access() }, |step| step);
+        assert!(made.is_empty(), "{}", made.text("t"));
+        let held: Vec<&str> = made.held().iter().map(|one| one.what.as_str()).collect();
+        assert_eq!(held, ["Deployment a/d", "PersistentVolumeClaim a/c"]);
+    }
+
     /// What the server's dry run said of both: a field that cannot be changed would change.
     #[test]
     fn immutable_fields_are_recreated_or_held() {
@@ -357,20 +447,11 @@ metadata: {name: c, namespace: a}
             .set
             .objects()
             .iter()
-            .map(|object| Difference { id: object.id(), what: What::Immutable { reason: reason.clone() } })
+            .map(|object| difference(object.id(), What::Immutable { reason: reason.clone() }))
             .collect();
-        differences.insert(0, Difference { id: addon.set.parent_id(), what: What::Same });
+        differences.insert(0, difference(addon.set.parent_id(), What::Same));
         let seen = Seen { differences, ..Seen::default() };
-        let access = Access {
-            kubeconfig: None,
-            shown: String::new(),
-            server: None,
-            force: false,
-            prune_data: false,
-            bundle: None,
-            unreachable: BTreeMap::new(),
-            nodes: Vec::new(),
-        };
+        let access = access();
         let mut made = Plan::new();
         plan(&mut made, &addon, &seen, &access, &[], |step| step);
         let steps: Vec<String> = made.steps().map(ToString::to_string).collect();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use crate::machines::name as machine_name;
-use crate::spec::{GuestKind, Role, Spec, Spread, VolumePlace};
+use crate::spec::{ContainerTemplate, GuestKind, Role, Spec, Spread, VolumePlace};
 use crate::types::{Cidr, Effect, Name, Port};
 use crate::{Pointer, Refusals};
 
@@ -75,6 +75,18 @@ fn pools(cluster: Option<&Name>, spec: &Spec, wrong: &mut Refusals) {
                     pool.role
                 ),
             );
+        }
+        if pool.kind == GuestKind::Lxc && !pool.disks.is_empty() {
+            wrong.add(
+                here.key("disks"),
+                "are for virtual machines; a container has its root file system alone",
+            );
+        }
+        if let (GuestKind::Lxc, Some(proxmox)) = (pool.kind, &spec.proxmox)
+            && proxmox.container_template.is_none()
+        {
+            let why = "needs spec.proxmox.containerTemplate, which containers are made from";
+            wrong.add(here.key("kind"), why);
         }
         if let (Spread::Hard, Some(proxmox)) = (pool.spread, &spec.proxmox)
             && (pool.count as usize) > proxmox.nodes.len()
@@ -363,12 +375,46 @@ fn proxmox(spec: &Spec, wrong: &mut Refusals) {
     if proxmox.ca_file.is_some() && proxmox.fingerprint.is_some() {
         wrong.add(here.key("fingerprint"), "and caFile exclude each other; keep one");
     }
+    if let Some(template) = &proxmox.container_template {
+        container_template(template, &here.key("containerTemplate"), wrong);
+    }
     let wanted: u32 = spec.pools.iter().flatten().map(|p| p.count).fold(0, u32::saturating_add);
     if wanted > proxmox.vmids.len() {
         wrong.add(
             here.key("vmids"),
             format!("{} holds {} ids for {wanted} machines", proxmox.vmids, proxmox.vmids.len()),
         );
+    }
+}
+
+fn container_template(template: &ContainerTemplate, here: &Pointer, wrong: &mut Refusals) {
+    if template.volume.is_some() == template.url.is_some() {
+        wrong.add(here.clone(), "write volume, an archive that is there, or url, and not both");
+        return;
+    }
+    match &template.volume {
+        Some(volume) => {
+            let shaped = volume.split_once(":vztmpl/");
+            if !shaped.is_some_and(|(storage, file)| !storage.is_empty() && !file.is_empty()) {
+                let why = "is no volume of a container template; write STORAGE:vztmpl/FILE, as pveam list STORAGE shows it";
+                wrong.add(here.key("volume"), why);
+            }
+            for (field, given) in
+                [("checksum", template.checksum.is_some()), ("storage", template.storage.is_some())]
+            {
+                if given {
+                    wrong.add(here.key(field), "goes with url; a volume names its storage itself");
+                }
+            }
+        }
+        None => {
+            if template.checksum.is_none() {
+                wrong.add(here.key("checksum"), "is missing: what is downloaded is compared with it");
+            }
+            if template.storage.is_none() {
+                wrong.add(here.key("storage"), "is missing: a storage of the content type vztmpl");
+            }
+        }
     }
 }
 

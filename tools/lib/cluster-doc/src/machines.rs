@@ -19,6 +19,8 @@ pub struct Machine {
     pub ordinal: u32,
     /// Its address.
     pub address: Ipv4Addr,
+    /// The account to log in as, where it is not that of `spec.ssh`: a container has root alone.
+    pub user: Option<&'static str>,
     /// Labels of its Kubernetes node.
     pub labels: Labels,
     /// Taints of its Kubernetes node.
@@ -55,6 +57,7 @@ pub(crate) fn machines(cluster: Option<&Name>, spec: &Spec, status: &PveVm) -> V
             pool: None,
             ordinal: n as u32 + 1,
             address: machine.address,
+            user: None,
             labels: machine.labels.clone(),
             taints: machine.taints.clone(),
             host_keys: machine.host_key.iter().cloned().collect(),
@@ -81,6 +84,7 @@ pub(crate) fn machines(cluster: Option<&Name>, spec: &Spec, status: &PveVm) -> V
                 pool: seen.pool.as_deref().and_then(|p| Name::parse(p).ok()),
                 ordinal: 0,
                 address: seen.address,
+                user: seen.kind.account(),
                 labels: Labels::new(),
                 taints: Vec::new(),
                 host_keys: seen.host_keys.clone(),
@@ -102,6 +106,7 @@ fn of_pool(cluster: &Name, pool: &Pool, ordinal: u32) -> Option<Machine> {
         pool: Some(pool.name.clone()),
         ordinal,
         address: pool.addresses.nth(ordinal - 1)?,
+        user: pool.kind.account(),
         labels: pool.labels.clone(),
         taints: pool.taints.clone(),
         host_keys: Vec::new(),

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::spec::Role;
+use crate::spec::{GuestKind, Role};
 use crate::types::{NodeName, VmId};
 
 /// `status["pve-vm"]`.
@@ -30,6 +30,9 @@ pub struct MachineStatus {
     /// Its pool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
+    /// What kind of guest it is.
+    #[serde(default = "vm", skip_serializing_if = "GuestKind::is_vm")]
+    pub kind: GuestKind,
     /// The Proxmox node that it is on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<NodeName>,
@@ -56,6 +59,10 @@ pub struct MachineStatus {
     /// Taints of its Kubernetes node.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub taints: Vec<String>,
+}
+
+fn vm() -> GuestKind {
+    GuestKind::Vm
 }
 
 fn yes() -> bool {

@@ -48,7 +48,7 @@ pub fn target(machine: &Machine, ssh: &Ssh, site: &Site) -> Target {
         host_keys: machine.host_keys.clone(),
         known_hosts: known.map(|f| site.path(f)),
         jump: ssh.jump.as_ref().map(|jump| Box::new(jump_target(jump, ssh, site))),
-        ..Target::new(&machine.name, machine.address.to_string(), ssh.user.as_str())
+        ..Target::new(&machine.name, machine.address.to_string(), machine.user.unwrap_or(ssh.user.as_str()))
     }
 }
 

@@ -109,10 +109,10 @@ async fn download(artefact: &Artefact) -> Result<Vec<u8>, Error> {
     let begun = Instant::now();
     let mut pause = Duration::from_millis(200);
     loop {
-        let error = match once(&client, artefact).await {
+        let (error, asked) = match once(&client, artefact).await {
             Ok(bytes) => return Ok(bytes),
             Err(Trouble::Final(error)) => return Err(error),
-            Err(Trouble::Http(error)) => error,
+            Err(Trouble::Http(error, asked)) => (error, asked),
         };
         let class = match error.status() {
             None if error.is_builder() => Class::Precondition,
@@ -120,26 +120,35 @@ async fn download(artefact: &Artefact) -> Result<Vec<u8>, Error> {
             Some(status) if status.is_server_error() || status.as_u16() == 429 => Class::Transient,
             Some(_) => Class::Precondition,
         };
-        if class == Class::Precondition || begun.elapsed() + pause > PATIENCE {
+        let next = asked.unwrap_or(pause).max(pause);
+        if class == Class::Precondition || begun.elapsed() + next > PATIENCE {
             // The URL stands in our own line already.
             return Err(failed(class, Box::new(error.without_url())));
         }
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep(next).await;
         pause = (pause * 2).min(Duration::from_secs(5));
     }
 }
 
 enum Trouble {
-    Http(reqwest::Error),
+    /// With the pause that the site asks for.
+    Http(reqwest::Error, Option<Duration>),
     Final(Error),
+}
+
+impl From<reqwest::Error> for Trouble {
+    fn from(error: reqwest::Error) -> Trouble {
+        Trouble::Http(error, None)
+    }
 }
 
 async fn once(client: &reqwest::Client, artefact: &Artefact) -> Result<Vec<u8>, Trouble> {
     let limit = artefact.size.unwrap_or(LARGEST);
-    let answer = client.get(&artefact.url).send().await.map_err(Trouble::Http)?;
-    let mut answer = answer.error_for_status().map_err(Trouble::Http)?;
+    let answer = client.get(&artefact.url).send().await?;
+    let asked = crate::wire::retry_after(answer.headers());
+    let mut answer = answer.error_for_status().map_err(|error| Trouble::Http(error, asked))?;
     let mut bytes = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(Trouble::Http)? {
+    while let Some(chunk) = answer.chunk().await? {
         if bytes.len() as u64 + chunk.len() as u64 > limit {
             return Err(Trouble::Final(Error::TooLarge {
                 name: artefact.name.clone(),
@@ -229,6 +238,28 @@ mod tests {
         let url = site("404 Not Found", b"").await;
         let error = fetch(&artefact(&url, b""), folder.path(), None).await.unwrap_err();
         assert_eq!(error.class(), Class::Precondition);
+    }
+
+    #[tokio::test]
+    async fn the_pause_that_the_site_asks_for_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let wanted = artefact(&format!("http://{}/crds.yaml", listener.local_addr().unwrap()), b"kind: X\n");
+        let serving = async {
+            for answer in [
+                "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 2\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+                "HTTP/1.1 200 OK\r\nContent-Length: 8\r\nConnection: close\r\n\r\nkind: X\n",
+            ] {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = [0; 4096];
+                let _ = stream.read(&mut request).await;
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        };
+        let begun = Instant::now();
+        let (fetched, ()) = tokio::join!(fetch(&wanted, folder.path(), None), serving);
+        assert_eq!(fetched.unwrap(), b"kind: X\n");
+        assert!(begun.elapsed() >= Duration::from_secs(2), "{:?}", begun.elapsed());
     }
 
     #[tokio::test]

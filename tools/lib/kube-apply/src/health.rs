@@ -230,6 +230,40 @@ mod tests {
     }
 
     #[test]
+    fn sets_of_pods_count_what_is_new_and_there() {
+        let (namespace, name) = ("a".to_owned(), "b".to_owned());
+        let daemons = Wait::DaemonSet { namespace: namespace.clone(), name: name.clone() };
+        let on = |updated: i64, available: i64| {
+            json!({"metadata": {"generation": 1}, "status": {"observedGeneration": 1, "desiredNumberScheduled": 3,
+                "updatedNumberScheduled": updated, "numberAvailable": available}})
+        };
+        assert_eq!(judge(&daemons, &[on(2, 3)]), waiting("2 of 3 pods are updated"));
+        assert_eq!(judge(&daemons, &[on(3, 2)]), waiting("2 of 3 pods are available"));
+        assert_eq!(judge(&daemons, &[on(3, 3)]), Ready);
+        let stateful = Wait::StatefulSet { namespace, name };
+        let with = |ready: i64, current: &str, strategy: &str| {
+            json!({"metadata": {"generation": 1}, "spec": {"replicas": 2, "updateStrategy": {"type": strategy}},
+                "status": {"observedGeneration": 1, "readyReplicas": ready, "updatedReplicas": 1,
+                    "currentRevision": current, "updateRevision": "b-2"}})
+        };
+        assert_eq!(judge(&stateful, &[with(1, "b-2", "RollingUpdate")]), waiting("1 of 2 pods are ready"));
+        assert_eq!(judge(&stateful, &[with(2, "b-1", "RollingUpdate")]), waiting("1 of 2 pods are updated"));
+        assert_eq!(judge(&stateful, &[with(2, "b-1", "OnDelete")]), Ready);
+        assert_eq!(judge(&stateful, &[with(2, "b-2", "RollingUpdate")]), Ready);
+    }
+
+    #[test]
+    fn claims_are_bound_or_lost() {
+        let wait = Wait::Pvc { namespace: "a".into(), name: "b".into() };
+        let at = |phase: &str| {
+            judge(&wait, &[json!({"spec": {"storageClassName": "nfs"}, "status": {"phase": phase}})])
+        };
+        assert_eq!(at("Bound"), Ready);
+        assert_eq!(at("Pending"), waiting("it is Pending, its class is nfs"));
+        assert_eq!(at("Lost"), Failed("its volume is lost".into()));
+    }
+
+    #[test]
     fn jobs_end_well_or_not() {
         let wait = Wait::Job { namespace: "a".into(), name: "b".into() };
         let with = |kind: &str| {

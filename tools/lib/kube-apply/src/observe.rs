@@ -27,6 +27,9 @@ pub struct Difference {
     pub id: ObjectId,
     /// What an apply would do.
     pub what: What,
+    /// It exists, and this manager has never applied it: somebody else made it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub theirs: bool,
 }
 
 /// What an apply would do to an object.
@@ -64,7 +67,7 @@ pub enum What {
 impl fmt::Display for Difference {
     /// One line, and one for each field: `change v1 ConfigMap a/b`, `  .data.k: "1" -> "2"`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Difference { id, what } = self;
+        let Difference { id, what, .. } = self;
         match what {
             What::Create => write!(f, "create {id}"),
             What::Same => write!(f, "keep {id}"),
@@ -93,7 +96,7 @@ impl Difference {
 
 /// Refuses differences that an apply would stumble over: conflicts, and what the set cannot bring into being.
 pub fn refuse_blocked(differences: &[Difference]) -> Result<(), Error> {
-    for Difference { id, what } in differences {
+    for Difference { id, what, .. } in differences {
         match what {
             What::Conflict { fields } => {
                 return Err(Error::Conflict { object: Box::new(id.clone()), fields: fields.clone() });
@@ -147,6 +150,7 @@ impl Cluster {
         let undried = |reason: String, promised| Difference {
             id: id.clone(),
             what: What::Undried { reason, promised },
+            theirs: false,
         };
         let Some(resource) = self.resource(&id.api_version, &id.kind).await? else {
             let promised = defines(set, &id);
@@ -157,7 +161,9 @@ impl Cluster {
         };
         let dry = self.try_out(&resource, object);
         let (live, dry) = futures::join!(self.read(&resource, &id), dry);
-        let what = match self.judge(live?.as_ref(), dry) {
+        let live = live?;
+        let theirs = live.as_ref().is_some_and(|live| owners::applied(live, &self.manager).is_none());
+        let what = match self.judge(live.as_ref(), dry) {
             Ok(what) => what,
             Err(Fault::Refused(refusal)) if no_namespace(&refusal) => {
                 let namespace = refusal.details.name.clone();
@@ -169,7 +175,7 @@ impl Cluster {
             }
             Err(fault) => return Err(fault.into_error(&format!("apply {id}"))),
         };
-        Ok(Difference { id, what })
+        Ok(Difference { id, what, theirs })
     }
 
     /// A dry run of one object: the object as it would be.
@@ -367,7 +373,7 @@ mod tests {
     #[test]
     fn blocked_differences_are_refused() {
         let id = ObjectId::new("v1", "ConfigMap", Some("a"), "b");
-        let with = |what| [Difference { id: id.clone(), what }];
+        let with = |what| [Difference { id: id.clone(), what, theirs: false }];
         assert!(refuse_blocked(&with(What::Create)).is_ok());
         assert!(
             refuse_blocked(&with(What::Undried { reason: "no namespace a".into(), promised: true })).is_ok()

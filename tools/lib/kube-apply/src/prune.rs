@@ -177,7 +177,7 @@ impl Cluster {
                 What::Change { fields: fields.filter(|field| field.from != field.to).collect() }
             }
         };
-        Ok(Difference { id: wanted.id(), what })
+        Ok(Difference { id: wanted.id(), what, theirs: false })
     }
 }
 

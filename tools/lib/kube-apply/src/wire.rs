@@ -2,7 +2,7 @@
 
 use crate::error::{Class, Error, refusal_class};
 use bytes::Bytes;
-use http::{Request, Response, header};
+use http::{Request, header};
 use kube::client::Body;
 use serde::Deserialize;
 use serde_json::Value;
@@ -151,7 +151,7 @@ impl Wire {
         let exchange = async {
             let response = self.client.send(request.map(Body::from)).await?;
             let code = response.status().as_u16();
-            let after = retry_after(&response);
+            let after = retry_after(response.headers());
             let body = response.into_body().collect_bytes().await?;
             if code < 400 {
                 return Ok(Ok(Answer { code, body }));
@@ -213,9 +213,9 @@ fn said(fault: &Fault) -> String {
     }
 }
 
-/// The pause that the server asks for, in seconds (RFC 9110, 10.2.3; the API server never sends a date).
-fn retry_after(response: &Response<Body>) -> Option<Duration> {
-    let text = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
+/// The pause that a server asks for, in seconds (RFC 9110, 10.2.3; the API server never sends a date).
+pub(crate) fn retry_after(headers: &http::HeaderMap) -> Option<Duration> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?;
     text.trim().parse().ok().map(Duration::from_secs)
 }
 

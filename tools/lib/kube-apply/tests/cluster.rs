@@ -165,6 +165,7 @@ async fn what_others_own_is_refused_by_name_unless_forced() {
             matches!(&found[1].what, What::Conflict { fields } if fields[0].1 == "somebody-else"),
             "{found:?}"
         );
+        assert!(found[1].theirs && !found[0].theirs, "nobody of us has applied it: {found:?}");
         assert!(matches!(refuse_blocked(&found), Err(Error::Conflict { .. })));
         assert!(matches!(mine.apply(&set, quiet).await, Err(Error::Conflict { .. })));
 
@@ -176,6 +177,7 @@ async fn what_others_own_is_refused_by_name_unless_forced() {
         forced.apply_object(&wanted).await.unwrap();
         let live = mine.get("v1", "ConfigMap", Some("default"), "owned").await.unwrap().unwrap();
         assert_eq!(live["data"]["k"], "mine");
+        assert!(!mine.observe(&set).await.unwrap()[1].theirs, "taken over is ours");
     }
 }
 
@@ -231,6 +233,26 @@ async fn immutable_fields_are_found_by_the_dry_run_and_recreated() {
             matches!(&found[1].what, What::Immutable { reason } if reason.contains("parameters")),
             "{found:?}"
         );
+
+        // The same of a Deployment's selector, whose pods it would lose.
+        let deployment = |app: &str| {
+            let mut set = ManifestSet::new("kubeline-selector");
+            let labels = json!({ "app": app });
+            let template = json!({"metadata": {"labels": labels},
+                "spec": {"containers": [{"name": "c", "image": "registry.k8s.io/pause:3.10"}]}});
+            let spec = json!({"replicas": 0, "selector": {"matchLabels": labels}, "template": template});
+            let metadata = json!({"name": "fixed", "namespace": "default"});
+            let object =
+                json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec});
+            set.add(Object::new(object).unwrap()).unwrap();
+            set
+        };
+        cluster.apply(&deployment("one"), quiet).await.unwrap();
+        let found = cluster.observe(&deployment("two")).await.unwrap();
+        assert!(
+            matches!(&found[1].what, What::Immutable { reason } if reason.contains("spec.selector")),
+            "{found:?}"
+        );
         assert!(matches!(cluster.apply(&new, quiet).await, Err(Error::Immutable { .. })));
         let applied = cluster.recreate(&new.objects()[0], Duration::from_secs(20), |_| {}).await.unwrap();
         assert!(applied.created);
@@ -281,6 +303,87 @@ async fn what_left_the_set_goes_and_nothing_else() {
         assert!(cluster.prune(&new, Prune::KeepData).await.unwrap().is_empty());
         assert!(cluster.observe(&new).await.unwrap().iter().all(|difference| difference.is_same()));
         assert_eq!(versions(&cluster, &new).await, before);
+        // Asked for by name, data goes as well.
+        let gone = cluster.prune(&new, Prune::WithData).await.unwrap();
+        assert_eq!(gone, [ObjectId::new("v1", "PersistentVolumeClaim", Some("prune"), "data")]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn definitions_are_pruned_only_with_data() {
+    for server in servers().await {
+        let cluster = cluster(&server).await;
+        let old = set_of("kubeline-kinds", SET);
+        cluster.apply(&old, quiet).await.unwrap();
+        let mut new = ManifestSet::new("kubeline-kinds");
+        new.add(config_map("demo", "settings", json!({"a": "1"}))).unwrap();
+        cluster.apply(&new, quiet).await.unwrap();
+        let kept = |found: &[kube_apply::Leftover]| -> Vec<String> {
+            let held = found.iter().filter(|one| one.holds.is_some());
+            held.map(|one| one.id.kind.clone()).collect()
+        };
+        assert_eq!(kept(&cluster.leftovers(&new).await.unwrap()), ["CustomResourceDefinition", "Namespace"]);
+        let gone = cluster.prune(&new, Prune::KeepData).await.unwrap();
+        assert_eq!(gone.iter().map(|id| id.kind.as_str()).collect::<Vec<_>>(), ["Thing"]);
+        let definition =
+            || cluster.get("apiextensions.k8s.io/v1", "CustomResourceDefinition", None, "things.example.org");
+        assert!(definition().await.unwrap().is_some());
+        let gone = cluster.prune(&new, Prune::WithData).await.unwrap();
+        assert_eq!(
+            gone.iter().map(|id| id.kind.as_str()).collect::<Vec<_>>(),
+            ["CustomResourceDefinition", "Namespace"]
+        );
+        let id =
+            ObjectId::new("apiextensions.k8s.io/v1", "CustomResourceDefinition", None, "things.example.org");
+        cluster.wait(&Wait::Gone { id }, Duration::from_secs(20), |_| {}).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_kind_says_what_it_lacks() {
+    for server in servers().await {
+        let cluster = cluster(&server).await;
+        let mut set = set_of("kubeline-kinds", SET);
+        let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data", "namespace": "demo"},
+            "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": "none", "resources": {"requests": {"storage": "1Gi"}}}});
+        let api = json!({"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": {"name": "v1.far.example.org"},
+            "spec": {"group": "far.example.org", "version": "v1", "groupPriorityMinimum": 100, "versionPriority": 100,
+                "service": {"name": "nobody", "namespace": "demo", "port": 443}}});
+        let labels = json!({"job": "once"});
+        let job = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "once", "namespace": "demo"},
+            "spec": {"backoffLimit": 0, "template": {"metadata": {"labels": labels}, "spec": {"restartPolicy": "Never",
+                "containers": [{"name": "c", "image": "registry.k8s.io/pause:3.10"}]}}}});
+        for object in [claim, api, job] {
+            set.add(Object::new(object).unwrap()).unwrap();
+        }
+        cluster.apply(&set, quiet).await.unwrap();
+        let demo = || "demo".to_owned();
+        let lacking = async |wait: Wait| {
+            let error = cluster.wait(&wait, Duration::from_millis(800), |_| {}).await.unwrap_err();
+            assert_eq!(error.class(), Class::Transient, "{error}");
+            error.to_string()
+        };
+        let said = lacking(Wait::Pvc { namespace: demo(), name: "data".into() }).await;
+        assert!(said.starts_with("PersistentVolumeClaim demo/data is not ready after "), "{said}");
+        assert!(said.contains("it is Pending, its class is none"), "{said}");
+        let said = lacking(Wait::ApiService { name: "v1.far.example.org".into() }).await;
+        assert!(said.contains("Available is False: ServiceNotFound"), "{said}");
+        let said = lacking(Wait::Condition {
+            api_version: "example.org/v1".into(),
+            kind: "Thing".into(),
+            namespace: Some(demo()),
+            name: "first".into(),
+            condition: "Ready".into(),
+            status: "True".into(),
+        })
+        .await;
+        assert!(said.starts_with("Thing demo/first (Ready=True) is not ready"), "{said}");
+        assert!(said.ends_with("it has no condition Ready yet"), "{said}");
+        // No node takes a pod, for there is no network plugin: the pod says so.
+        let said = lacking(Wait::Job { namespace: demo(), name: "once".into() }).await;
+        let reason =
+            if server.controllers { "Unschedulable: 0/3" } else { "0 pods are active, 0 have failed" };
+        assert!(said.contains(reason), "{said}");
     }
 }
 

@@ -7,6 +7,7 @@ use std::fs::OpenOptions;
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -17,12 +18,17 @@ use sha1::Sha1;
 use crate::error::Error;
 use crate::target::Target;
 
+/// The key that a host proved to have, once it has.
+pub(crate) type Shown = Arc<OnceLock<PublicKey>>;
+
 /// What is known about one host's keys.
 #[derive(Debug)]
 pub(crate) struct Trust {
     host: String,
     address: String,
     known: Vec<PublicKey>,
+    fingerprints: Vec<String>,
+    shown: Shown,
     revoked: Vec<PublicKey>,
     record: Option<(PathBuf, String)>,
 }
@@ -34,10 +40,16 @@ impl Trust {
             host: target.name.clone(),
             address: target.address(),
             known: Vec::new(),
+            fingerprints: Vec::new(),
+            shown: Shown::default(),
             revoked: Vec::new(),
             record: None,
         };
         for text in &target.host_keys {
+            if text.starts_with("SHA256:") {
+                trust.fingerprints.push(text.clone());
+                continue;
+            }
             let key = PublicKey::from_openssh(text.trim()).map_err(|source| Error::PinnedKey {
                 host: target.name.clone(),
                 key: text.clone(),
@@ -45,7 +57,7 @@ impl Trust {
             })?;
             trust.known.push(key);
         }
-        if let (true, Some(path)) = (trust.known.is_empty(), &target.known_hosts) {
+        if let (true, Some(path)) = (target.host_keys.is_empty(), &target.known_hosts) {
             let name = file_name(&target.host, target.port);
             let text = match std::fs::read(path) {
                 Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
@@ -60,6 +72,11 @@ impl Trust {
             }
         }
         Ok(trust)
+    }
+
+    /// Where the key that is believed is found after the handshake.
+    pub(crate) fn shown(&self) -> Shown {
+        self.shown.clone()
     }
 
     /// The algorithms to ask for: those of the known keys first, so that the server shows one of them.
@@ -80,11 +97,13 @@ impl Trust {
         if self.revoked.iter().any(is) {
             return Err(Error::HostKeyRevoked { host: host(), address: address(), found });
         }
-        if self.known.iter().any(is) {
+        if self.known.iter().any(is) || self.fingerprints.contains(&found) {
+            self.shown.get_or_init(|| key.clone());
             return Ok(());
         }
-        if !self.known.is_empty() {
-            let expected = self.known.iter().map(fingerprint).collect();
+        if !self.known.is_empty() || !self.fingerprints.is_empty() {
+            let expected =
+                self.known.iter().map(fingerprint).chain(self.fingerprints.iter().cloned()).collect();
             return Err(Error::HostKeyChanged { host: host(), address: address(), expected, found });
         }
         let line = plain(key);
@@ -98,6 +117,7 @@ impl Trust {
             source,
         })?;
         self.known.push(key.clone());
+        self.shown.get_or_init(|| key.clone());
         Ok(())
     }
 }
@@ -107,7 +127,8 @@ pub(crate) fn fingerprint(key: &PublicKey) -> String {
     key.fingerprint(HashAlg::Sha256).to_string()
 }
 
-fn plain(key: &PublicKey) -> String {
+/// A key in OpenSSH form, without its comment.
+pub(crate) fn plain(key: &PublicKey) -> String {
     let mut key = key.clone();
     key.set_comment("");
     key.to_openssh().unwrap_or_default()
@@ -220,6 +241,24 @@ mod tests {
 
     fn key(text: &str) -> PublicKey {
         PublicKey::from_openssh(text).unwrap()
+    }
+
+    #[test]
+    fn a_fingerprint_believes_its_key_and_tells_it() {
+        let mut target = Target::new("lb-1", "10.0.0.1", "root");
+        target.host_keys = vec![fingerprint(&key(A)), "SHA256:of-another-kind".to_owned()];
+        let mut trust = Trust::of(&target).unwrap();
+        match trust.judge(&key(B)) {
+            Err(Error::HostKeyChanged { expected, .. }) => assert_eq!(expected, target.host_keys),
+            other => panic!("{other:?}"),
+        }
+        assert!(trust.shown().get().is_none());
+        trust.judge(&key(&format!("{A} root@lb-1"))).unwrap();
+        assert_eq!(trust.shown().get().map(plain).as_deref(), Some(A));
+        // A known_hosts file is not asked beside it.
+        target.accept_new = true;
+        target.known_hosts = Some("/nonexistent/known_hosts".into());
+        assert!(matches!(Trust::of(&target).unwrap().judge(&key(B)), Err(Error::HostKeyChanged { .. })));
     }
 
     fn target(folder: &Path, lines: &str) -> Target {

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use crate::auth;
 use crate::error::Error;
 use crate::host::Host;
-use crate::hostkeys::Trust;
+use crate::hostkeys::{Shown, Trust};
 use crate::target::Target;
 
 const KEEPALIVE: Duration = Duration::from_secs(15);
@@ -24,6 +24,8 @@ const KEEPALIVE_MISSES: usize = 3;
 /// A connection that is logged in.
 pub(crate) struct Link {
     pub(crate) handle: Handle<Check>,
+    /// The host key that was believed.
+    pub(crate) shown: Shown,
 }
 
 /// What happens in the handshake: the host key is judged before anything of ours is sent.
@@ -64,6 +66,7 @@ pub(crate) async fn open(target: &Target, jump: Option<&Host>) -> Result<Link, E
     let identity = auth::identity(target)?;
     let trust = Trust::of(target)?;
     let config = Arc::new(config(&trust));
+    let shown = trust.shown();
     let whole = async {
         let check = Check { trust };
         let connected = match jump {
@@ -84,7 +87,7 @@ pub(crate) async fn open(target: &Target, jump: Option<&Host>) -> Result<Link, E
         };
         let mut handle = connected.map_err(|broken| failed(target, broken))?;
         auth::log_in(&mut handle, target, identity).await?;
-        Ok(Link { handle })
+        Ok(Link { handle, shown })
     };
     match tokio::time::timeout(target.connect_timeout, whole).await {
         Ok(result) => result,

@@ -18,7 +18,8 @@ pub struct Target {
     ///
     /// A public key, or a key with a passphrase, names the agent's key to offer first.
     pub identity_file: Option<PathBuf>,
-    /// The pinned host keys, as `ssh-ed25519 AAAA...`; when there are any, `known_hosts` is not asked.
+    /// The pinned host keys, as `ssh-ed25519 AAAA...`, or their fingerprints, as OpenSSH prints them
+    /// (`SHA256:` and base64 without padding); when there are any, `known_hosts` is not asked.
     pub host_keys: Vec<String>,
     /// A known_hosts file as OpenSSH writes it, hashed names too.
     pub known_hosts: Option<PathBuf>,

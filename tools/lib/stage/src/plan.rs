@@ -15,6 +15,9 @@ pub(crate) struct Planned<S> {
     pub(crate) step: S,
     pub(crate) why: String,
     pub(crate) after: Vec<StepId>,
+    /// What a person reads below the step, such as the lines of a file that change; none for most.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) detail: Vec<String>,
 }
 
 /// Why something is not done.
@@ -69,8 +72,15 @@ impl<S> Plan<S> {
 
     /// Adds a step that starts when all of `after` are done.
     pub fn step_after(&mut self, after: &[StepId], step: S, why: impl Into<String>) -> StepId {
-        self.steps.push(Planned { step, why: why.into(), after: after.to_vec() });
+        self.steps.push(Planned { step, why: why.into(), after: after.to_vec(), detail: Vec::new() });
         StepId(self.steps.len() - 1)
+    }
+
+    /// Adds lines that a person reads below a step; never a secret.
+    pub fn detail(&mut self, step: StepId, lines: impl IntoIterator<Item = String>) {
+        if let Some(planned) = self.steps.get_mut(step.0) {
+            planned.detail.extend(lines);
+        }
     }
 
     /// Adds something that is not done.
@@ -125,6 +135,9 @@ impl<S: Display + Serialize> Plan<S> {
         let width = lines.iter().map(|l| l.chars().count()).max().unwrap_or(0).min(64);
         for (n, (line, planned)) in lines.iter().zip(&self.steps).enumerate() {
             let _ = writeln!(out, "{:>4}. {line:<width$}  # {}", n + 1, planned.why);
+            for line in &planned.detail {
+                let _ = writeln!(out, "      | {line}");
+            }
         }
         for held in &self.held {
             let _ = writeln!(out, "held  {}: {}", held.what, held.why);
@@ -143,7 +156,11 @@ impl<S: Display + Serialize> Plan<S> {
             .enumerate()
             .map(|(n, p)| {
                 let after: Vec<usize> = p.after.iter().map(|id| id.0 + 1).collect();
-                json!({ "n": n + 1, "do": p.step.to_string(), "why": p.why, "after": after, "step": p.step })
+                let mut one = json!({ "n": n + 1, "do": p.step.to_string(), "why": p.why, "after": after, "step": p.step });
+                if !p.detail.is_empty() {
+                    one["detail"] = p.detail.clone().into();
+                }
+                one
             })
             .collect();
         json!({ "tool": tool, "steps": steps, "held": self.held })
@@ -166,5 +183,19 @@ mod tests {
              2. reload haproxy on lb-1   # its configuration changes\nheld  lb-2: does not answer at 10.0.0.2:22\n"
         );
         assert_eq!(plan.json("lb-render")["steps"][1]["after"], json!([1]));
+    }
+
+    #[test]
+    fn details_stand_below_their_step() {
+        let mut plan = Plan::new();
+        let first = plan.step("change ConfigMap a/b", ".data.f: 1 lines more, 0 lines less");
+        plan.detail(first, ["@@ -1 +1,2 @@".to_owned(), "+new".to_owned()]);
+        plan.step("wait", "it may change");
+        let wanted = "x: 2 steps\n   1. change ConfigMap a/b  # .data.f: 1 lines more, 0 lines less\n      | @@ -1 +1,2 @@\n      | \
+             +new\n   2. wait                  # it may change\n";
+        assert_eq!(plan.text("x"), wanted);
+        let json = plan.json("x");
+        assert_eq!(json["steps"][0]["detail"], json!(["@@ -1 +1,2 @@", "+new"]));
+        assert_eq!(json["steps"][1].get("detail"), None);
     }
 }

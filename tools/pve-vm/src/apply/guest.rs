@@ -21,12 +21,12 @@ const STARTING: Duration = Duration::from_secs(120);
 
 /// The path of a guest's power switch.
 pub fn status(at: &At, what: &str) -> String {
-    format!("/nodes/{}/qemu/{}/status/{what}", at.node, at.vmid)
+    format!("{}/status/{what}", at.path())
 }
 
 /// The path of a guest's configuration.
 pub fn config_path(at: &At) -> String {
-    format!("/nodes/{}/qemu/{}/config", at.node, at.vmid)
+    format!("{}/config", at.path())
 }
 
 /// The guest's options.
@@ -103,7 +103,7 @@ pub async fn cloned(world: &World, ctx: &Ctx, at: &At, cluster: &str) -> Result<
 async fn cloning(world: &World, node: &str) -> bool {
     let request = Request::get(format!("/nodes/{node}/tasks")).with("source", "active").with("limit", 500);
     let tasks = world.client.read(request).await.unwrap_or_default();
-    list(&tasks).iter().any(|t| text(t, "type").as_deref() == Some("qmclone"))
+    list(&tasks).iter().any(|t| matches!(text(t, "type").as_deref(), Some("qmclone" | "vzcreate")))
 }
 
 /// Whether no guest has the id. To a login whose rights come from the pool, one that is not there and one that
@@ -149,7 +149,9 @@ pub async fn configure(
 ) -> Result<(), Error> {
     let have = config(world, at).await?;
     let due = |(option, _): &(&String, &String)| !(is_drive(option) && have.contains_key(*option));
-    let mut request = Request::post(config_path(at)).with_all(set.iter().filter(due));
+    // A machine's change may take a worker; a container's is done at once, and PUT alone.
+    let request = if at.kind.is_vm() { Request::post } else { Request::put };
+    let mut request = request(config_path(at)).with_all(set.iter().filter(due));
     if let Some(net) = net {
         request =
             request.with("net0", net_moved(have.get("net0").map(String::as_str), &net.bridge, net.vlan));

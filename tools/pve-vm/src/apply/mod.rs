@@ -1,11 +1,13 @@
 //! Does one step and waits until it is seen. No choice is made here: a step carries all it needs.
 
+mod container;
 mod guest;
 mod persist;
 mod ready;
 mod seed;
 mod template;
 
+use cluster_doc::spec::GuestKind;
 use stage::{Ctx, Failure};
 
 use std::collections::BTreeMap;
@@ -35,10 +37,10 @@ pub async fn apply(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result
             let look = || pool_is(world, pool, Look::NotYet, Look::Done);
             persist(world, ctx, &doing, || world.client.run(ctx, &request), look).await
         }
-        Step::Download { node, storage, url, file, algorithm, digest } => {
+        Step::Download { node, storage, content, url, file, algorithm, digest } => {
             // With a digest, a file that is there already and right is no error (pve-common, Tools.pm).
             let request = Request::post(format!("/nodes/{node}/storage/{storage}/download-url"))
-                .with("content", "import")
+                .with("content", content)
                 .with("url", url)
                 .with("filename", file)
                 .with("checksum-algorithm", algorithm)
@@ -92,6 +94,17 @@ pub async fn apply(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result
             let look = || guest::cloned(world, ctx, at, &want.design.cluster);
             persist(world, ctx, &doing, || world.client.run(ctx, &request), look).await
         }
+        Step::MakeContainer { at, options, pool } => {
+            container::make(world, want, ctx, at, options, pool.as_ref(), &doing).await
+        }
+        Step::Note { at, tags } => {
+            guest::own(world, at, &want.design.cluster, &doing).await?;
+            container::note(world, ctx, at, tags, &doing).await
+        }
+        Step::Pin { at, address } => {
+            guest::own(world, at, &want.design.cluster, &doing).await?;
+            container::pin(world, want, ctx, at, *address, &doing).await
+        }
         Step::Join { at, pool } => {
             let request =
                 Request::put("/pools").with("poolid", pool).with("vms", at.vmid).with("allow-move", 1);
@@ -105,7 +118,7 @@ pub async fn apply(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result
             persist(world, ctx, &doing, attempt, look).await
         }
         Step::Resize { at, disk, gib } => {
-            let request = Request::put(format!("/nodes/{}/qemu/{}/resize", at.node, at.vmid))
+            let request = Request::put(format!("{}/resize", at.path()))
                 .with("disk", disk)
                 .with("size", format!("{gib}G"));
             let look = || guest::sized(world, at, disk, *gib);
@@ -142,14 +155,12 @@ pub async fn apply(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result
             persist(world, ctx, &doing, || world.client.run(ctx, &request), look).await
         }
         Step::DropTemplate { name, vmid, node } => {
-            let at = At { machine: name.clone(), vmid: *vmid, node: node.clone() };
+            let at = At { machine: name.clone(), vmid: *vmid, node: node.clone(), kind: GuestKind::Vm };
             template::drop(world, ctx, &want.design, &at, &doing).await
         }
         Step::Destroy { at } => {
             guest::own(world, at, &want.design.cluster, &doing).await?;
-            let request = Request::delete(format!("/nodes/{}/qemu/{}", at.node, at.vmid))
-                .with("purge", 1)
-                .with("destroy-unreferenced-disks", 1);
+            let request = Request::delete(at.path()).with("purge", 1).with("destroy-unreferenced-disks", 1);
             let look = || guest::absent(world, at);
             persist(world, ctx, &doing, || world.client.run(ctx, &request), look).await
         }

@@ -50,7 +50,7 @@ pub async fn ready(
     let (grace, keys) = (Grace::default(), &keys);
     let grace = &grace;
     let probe = || async move {
-        let ssh = std::pin::pin!(ssh::ask(want, &at.machine, address, keys));
+        let ssh = std::pin::pin!(ssh::ask(want, at, address, keys));
         let sight = std::pin::pin!(sight(world, at, address));
         // Whichever is first; only SSH is the proof.
         let (answer, sight) = match select(ssh, sight).await {
@@ -120,7 +120,11 @@ fn refusal(doing: &str, why: String, hint: Option<String>) -> Failure {
 }
 
 async fn agent_addresses(world: &World, at: &At) -> Option<Vec<String>> {
-    let path = format!("/nodes/{}/qemu/{}/agent/network-get-interfaces", at.node, at.vmid);
+    // A container has no agent.
+    if !at.kind.is_vm() {
+        return None;
+    }
+    let path = format!("{}/agent/network-get-interfaces", at.path());
     let turn = world.turn(&at.node).await;
     let value = world.client.send(&Request::get(path)).await.ok();
     drop(turn);

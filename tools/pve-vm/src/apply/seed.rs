@@ -110,7 +110,8 @@ pub(super) async fn finished(
 ) -> Result<(), Failure> {
     let failed = |e: remote::Error| fleet::failure(doing, &e);
     let keys = noted_keys(world, at, doing).await?;
-    let host = Host::connect(ssh::target(want, &at.machine, address, &keys)).await.map_err(failed)?;
+    let host =
+        Host::connect(ssh::target(want, &at.machine, at.kind, address, &keys)).await.map_err(failed)?;
     if host.read(DISABLED).await.map_err(failed)?.is_none() {
         let (host, what) = (&host, format!("cloud-init on {at}"));
         let result = ctx.wait_for(&what, FINISHING, || async move {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use cluster_doc::spec::GuestKind;
 use stage::{Ctx, Failure};
 
 use super::guest::{absent, config, free};
@@ -22,7 +23,8 @@ pub async fn make(
     options: &BTreeMap<String, String>,
     doing: &str,
 ) -> Result<(), Failure> {
-    let at = At { machine: options.get("name").cloned().unwrap_or_default(), vmid, node: node.to_owned() };
+    let machine = options.get("name").cloned().unwrap_or_default();
+    let at = At { machine, vmid, node: node.to_owned(), kind: GuestKind::Vm };
     let mark = options.get("description").map(String::as_str).unwrap_or_default();
     let made = || async {
         match config(world, &at).await {

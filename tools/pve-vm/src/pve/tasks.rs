@@ -18,7 +18,9 @@ const TROUBLE: Duration = Duration::from_secs(60);
 /// How long a task of this kind may run: those that copy disks take their time.
 fn limit(kind: &str) -> Duration {
     match kind {
-        "qmclone" | "qmcreate" | "download" | "qmmove" | "qmtemplate" => Duration::from_secs(3600),
+        "qmclone" | "qmcreate" | "vzcreate" | "download" | "qmmove" | "qmtemplate" => {
+            Duration::from_secs(3600)
+        }
         _ => Duration::from_secs(300),
     }
 }

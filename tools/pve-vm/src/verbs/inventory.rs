@@ -41,7 +41,8 @@ impl Row<'_> {
 }
 
 fn table(all: &[Row<'_>]) -> String {
-    let head = ["NAME", "ROLE", "POOL", "ADDRESS", "NODE", "ID", "CORES", "MEMORY"].map(str::to_owned);
+    let head =
+        ["NAME", "ROLE", "POOL", "KIND", "ADDRESS", "NODE", "ID", "CORES", "MEMORY"].map(str::to_owned);
     let row = |r: &Row<'_>| {
         let m = r.machine;
         let (cores, memory) = (m.cores.to_string(), format!("{}Mi", m.memory_mib));
@@ -49,6 +50,7 @@ fn table(all: &[Row<'_>]) -> String {
             m.name.clone(),
             m.role.to_string(),
             m.pool.clone(),
+            m.kind.to_string(),
             m.address.to_string(),
             r.node(),
             r.vmid(),
@@ -56,9 +58,9 @@ fn table(all: &[Row<'_>]) -> String {
             memory,
         ]
     };
-    let rows: Vec<[String; 8]> = std::iter::once(head).chain(all.iter().map(row)).collect();
+    let rows: Vec<[String; 9]> = std::iter::once(head).chain(all.iter().map(row)).collect();
     let width = |n: usize| rows.iter().map(|r| r[n].len()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..8).map(width).collect();
+    let widths: Vec<usize> = (0..9).map(width).collect();
     let mut out = String::new();
     for row in &rows {
         let line: Vec<String> = row.iter().zip(&widths).map(|(cell, w)| format!("{cell:<w$}")).collect();
@@ -84,6 +86,9 @@ fn ansible(all: &[Row<'_>], ssh: &Ssh) -> String {
     out.push_str("  hosts:\n");
     for row in all {
         let _ = writeln!(out, "    {}:\n      ansible_host: {}", row.machine.name, row.machine.address);
+        if let Some(user) = row.machine.kind.account() {
+            let _ = writeln!(out, "      ansible_user: {}", quoted(user));
+        }
     }
     out.push_str("  children:\n");
     for (group, rows) in groups {
@@ -99,8 +104,8 @@ fn ssh_config(all: &[Row<'_>], ssh: &Ssh) -> String {
     let mut out = String::new();
     for row in all {
         let _ = writeln!(out, "Host {}\n  HostName {}", row.machine.name, row.machine.address);
-        let _ =
-            writeln!(out, "  User {}\n  Port {}\n  HostKeyAlias {}", ssh.user, ssh.port, row.machine.name);
+        let user = row.machine.kind.account().unwrap_or(ssh.user.as_str());
+        let _ = writeln!(out, "  User {user}\n  Port {}\n  HostKeyAlias {}", ssh.port, row.machine.name);
         if let Some(file) = &ssh.identity_file {
             let _ = writeln!(out, "  IdentityFile \"{file}\"");
         }

@@ -22,8 +22,8 @@ pub struct Move {
     pub to: String,
     /// Why.
     pub why: String,
-    /// Options of `qm migrate`.
-    pub options: &'static str,
+    /// The command that moves it, on the node that it is on.
+    pub command: String,
 }
 
 /// The proposal as lines that can be run on the nodes named.
@@ -31,12 +31,7 @@ pub(super) fn text(moves: &[Move]) -> String {
     if moves.is_empty() {
         return "pve-vm: the machines are spread evenly\n".to_owned();
     }
-    let line = |m: &Move| {
-        format!(
-            "# {}: {}\nssh root@{} qm migrate {} {}{}\n",
-            m.machine, m.why, m.from, m.vmid, m.to, m.options
-        )
-    };
+    let line = |m: &Move| format!("# {}: {}\nssh root@{} {}\n", m.machine, m.why, m.from, m.command);
     moves.iter().map(line).collect()
 }
 
@@ -62,7 +57,13 @@ pub fn moves(design: &Design, seen: &Seen) -> Vec<Move> {
             (true, false) => " --online --with-local-disks",
             (false, _) => "",
         };
-        found.push(Move { machine: machine.name.clone(), vmid: guest.vmid, from, to, why, options });
+        let command = match (guest.is_container(), guest.running) {
+            // A container cannot move while it runs.
+            (true, true) => format!("pct migrate {} {to} --restart", guest.vmid),
+            (true, false) => format!("pct migrate {} {to}", guest.vmid),
+            (false, _) => format!("qm migrate {} {to}{options}", guest.vmid),
+        };
+        found.push(Move { machine: machine.name.clone(), vmid: guest.vmid, from, to, why, command });
         if found.len() > all.len() {
             break;
         }

@@ -51,6 +51,8 @@ fn grants(design: &Design, version: (u32, u32)) -> Vec<Grant> {
     let image = design.image.as_ref().map(|i| i.storage.to_string());
     let mut images: Vec<String> =
         design.seeds.iter().chain(&image).map(|name| format!("/storage/{name}")).collect();
+    let archives = design.container.as_ref().map(|o| format!("/storage/{}", o.storage()));
+    images.extend(archives.filter(|path| !images.contains(path)));
     if images.is_empty() {
         images.push("/storage/local".to_owned());
     }

@@ -140,7 +140,7 @@ fn members(design: &Design, seen: &Seen, pool: &str) -> Result<Vec<At>, Failure>
     for (machine, state) in roster.machines.iter().filter(|(m, _)| m.pool == pool) {
         match state {
             State::Ours(guest, _) => {
-                all.push(At { machine: machine.name.clone(), vmid: guest.vmid, node: guest.node.clone() });
+                all.push(At::of(&machine.name, guest));
             }
             State::Silent(guest) => {
                 return Err(Failure::transient(format!("cannot reach {}", machine.name))
@@ -173,7 +173,7 @@ where
 }
 
 fn path(at: &At) -> String {
-    format!("/nodes/{}/qemu/{}/snapshot", at.node, at.vmid)
+    format!("{}/snapshot", at.path())
 }
 
 async fn names(world: &World, at: &At) -> Result<Vec<String>, Error> {

@@ -127,6 +127,11 @@ impl Site {
                 .into_iter()
                 .filter(|(k, _)| !["vmgenid", "smbios1", "meta"].contains(&k.as_str()))
                 .map(|(k, v)| match k.as_str() {
+                    // A machine's begins with its MAC address, a container's names it.
+                    "net0" if v.contains("hwaddr=") => {
+                        let parts = v.split(',').filter(|p| !p.starts_with("hwaddr="));
+                        (k, parts.collect::<Vec<_>>().join(","))
+                    }
                     "net0" => (k, v.split_once(',').map(|(_, rest)| rest.to_owned()).unwrap_or(v)),
                     "description" => (k, v.split("\"hostKeys\"").next().unwrap_or_default().to_owned()),
                     _ => (k, v),

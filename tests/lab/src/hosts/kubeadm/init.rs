@@ -53,7 +53,11 @@ pub fn validate(ctx: &mut Ctx, args: &[String]) -> Output {
     }
 }
 
-fn begin(ctx: &Ctx, args: &[String]) -> Result<(Flags, Config), String> {
+/// The flags and the configuration of a call.
+///
+/// # Errors
+/// kubeadm's text.
+pub fn begin(ctx: &Ctx, args: &[String]) -> Result<(Flags, Config), String> {
     let flags = Flags::parse(args, &KNOWN)?;
     let machine = ctx.machine();
     let config = match flags.get("config") {

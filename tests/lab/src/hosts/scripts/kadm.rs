@@ -15,16 +15,15 @@ use crate::hosts::units::State;
 
 /// The scripts.
 pub const TABLE: &[Script] = &[
-    ("kadm-look v3", false, Run::Quick(look)),
+    ("kadm-look v4", false, Run::Quick(look)),
     ("kadm-probe v1", false, Run::Slow(probe)),
+    ("kadm-busy v1", false, Run::Quick(busy)),
     ("kadm-swap v1", false, Run::Quick(swap)),
     ("kadm-key v1", false, Run::Slow(key)),
     ("kadm-clean v2", false, Run::Quick(clean)),
     ("kadm-snapshot v1", false, Run::Quick(backup::snapshot)),
     ("kadm-backup v1", false, Run::Quick(backup::backup)),
-    ("kadm-part v1", false, Run::Quick(backup::part)),
     ("kadm-aside v1", false, Run::Quick(backup::aside)),
-    ("kadm-append v1", true, Run::Quick(backup::append)),
     ("kadm-restore v1", false, Run::Quick(backup::restore)),
 ];
 
@@ -86,11 +85,19 @@ impl Facts {
     }
 }
 
+/// Whether a kubeadm runs.
+fn busy(ctx: &mut Ctx, args: &[String]) -> Output {
+    if !args.is_empty() {
+        return ctx.unknown("kadm-busy v1", args);
+    }
+    Output::code(i32::from(ctx.machine().kube.runs == 0))
+}
+
 /// `$1` a folder of packages or nothing, then the managed files.
 fn look(ctx: &mut Ctx, args: &[String]) -> Output {
-    let Some((debs, paths)) = args.split_first() else { return ctx.unknown("kadm-look v3", args) };
+    let Some((debs, paths)) = args.split_first() else { return ctx.unknown("kadm-look v4", args) };
     if !ctx.root() {
-        return ctx.unknown("kadm-look v3 without root", args);
+        return ctx.unknown("kadm-look v4 without root", args);
     }
     kubeadm::cluster::keep_serving(&ctx.hosts, &ctx.host);
     let machine = ctx.machine();
@@ -190,7 +197,10 @@ fn kubernetes(machine: &Machine, facts: &mut Facts) {
             _ => text.contains("--bind-address=0.0.0.0"),
         };
         if served {
-            facts.say("metrics", pod);
+            facts.say("metrics", &pod);
+        }
+        if pod == "etcd" && !text.contains("--initial-cluster-state=existing") {
+            facts.say("begins-anew", "");
         }
     }
     if fs.text("/var/lib/kubelet/config.yaml").lines().any(|l| l.starts_with("serverTLSBootstrap: true")) {

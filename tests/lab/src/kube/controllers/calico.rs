@@ -25,7 +25,10 @@ pub(crate) fn run(store: &mut Store, plant: &mut Plant) {
     let installation = store.get(INSTALLATIONS, "", "default").map(|i| (**i).clone());
     match installation {
         Some(i) if going(&i) && works => uninstall(store, &i),
-        Some(i) if works && !going(&i) => install(store, plant, &i),
+        Some(i) if works && !going(&i) => match refused(store, &i) {
+            Some(why) => degraded(store, &i, why),
+            None => install(store, plant, &i),
+        },
         _ => {}
     }
     without_operator(store);
@@ -150,7 +153,56 @@ fn install(store: &mut Store, plant: &mut Plant, installation: &Value) {
         ),
     }
     pools(store, installation);
+    kube_proxy(store, installation);
     report(store, plant, installation);
+}
+
+/// With `kubeProxyManagement` the operator has kube-proxy's DaemonSet choose no node, and gives it back its nodes when the
+/// data plane is another one again (tigera/operator, pkg/controller/kubeproxy).
+fn kube_proxy(store: &mut Store, installation: &Value) {
+    const OFF: &str = "operator.tigera.io/disable-kube-proxy";
+    if text(installation, "/spec/calicoNetwork/kubeProxyManagement") != "Enabled" {
+        return;
+    }
+    let Some(mut set) = store.get("daemonsets.apps", "kube-system", "kube-proxy").map(|d| (**d).clone())
+    else {
+        return;
+    };
+    let off = text(installation, "/spec/calicoNetwork/linuxDataplane") == "BPF";
+    let selector = &mut set["spec"]["template"]["spec"]["nodeSelector"];
+    if selector.get(OFF).is_some() == off {
+        return;
+    }
+    match (off, selector.as_object_mut()) {
+        (true, _) => selector[OFF] = "true".into(),
+        (false, Some(keys)) => drop(keys.remove(OFF)),
+        (false, None) => {}
+    }
+    update(store, OPERATOR, set);
+}
+
+/// What the operator refuses before it does anything (tigera/operator, pkg/controller/utils/bpf.go).
+fn refused(store: &Store, installation: &Value) -> Option<&'static str> {
+    if text(installation, "/spec/calicoNetwork/bpfNetworkBootstrap") != "Enabled" {
+        return None;
+    }
+    if text(installation, "/spec/calicoNetwork/linuxDataplane") != "BPF" {
+        return Some("bpfNetworkBootstrap is enabled but linuxDataplane is not set to BPF");
+    }
+    let endpoint = store.get("configmaps", OPERATOR, "kubernetes-services-endpoint").is_some();
+    endpoint.then_some("kubernetes service endpoint is defined by the kubernetes-service-endpoints ConfigMap")
+}
+
+fn degraded(store: &mut Store, installation: &Value, why: &str) {
+    let status = json!({"apiVersion": "operator.tigera.io/v1", "kind": "TigeraStatus", "metadata": {"name": "calico"}, "spec": {}});
+    ensure(store, OPERATOR, status);
+    let Some(status) = store.get(STATUSES, "", "calico").cloned() else { return };
+    let mut all = super::conditions(&status);
+    condition(&mut all, "Degraded", "True", "ResourceValidationError", why);
+    condition(&mut all, "Available", "False", "ResourceValidationError", why);
+    condition(&mut all, "Progressing", "False", "ResourceValidationError", why);
+    all.iter_mut().for_each(|c| c["observedGeneration"] = installation["metadata"]["generation"].clone());
+    set_status(store, OPERATOR, &status, json!({"conditions": all}));
 }
 
 fn pools(store: &mut Store, installation: &Value) {
@@ -176,7 +228,12 @@ fn pools(store: &mut Store, installation: &Value) {
                     "blockSize": pool.get("blockSize").cloned().unwrap_or_else(|| 26.into()),
                     "nodeSelector": pool.get("nodeSelector").cloned().unwrap_or_else(|| "all()".into())}}),
         );
-        if let Some(made) = store.get(POOLS, "", name).map(|p| (**p).clone()) {
+        if let Some(mut made) = store.get(POOLS, "", name).map(|p| (**p).clone()) {
+            if (text(&made, "/spec/ipipMode"), text(&made, "/spec/vxlanMode")) != (ipip, vxlan) {
+                made["spec"]["ipipMode"] = ipip.into();
+                made["spec"]["vxlanMode"] = vxlan.into();
+                update(store, OPERATOR, made.clone());
+            }
             let mut all = super::conditions(&made);
             condition(&mut all, "Allocatable", "True", "OK", "");
             set_status(store, OPERATOR, &made, json!({"conditions": all}));

@@ -1,5 +1,6 @@
 //! Containers, as far as load balancers need them.
 
+mod keys;
 pub mod power;
 
 use std::collections::BTreeMap;
@@ -148,7 +149,7 @@ pub(super) async fn create(call: Call) -> Answer {
     let size = (root.new_disk().map_or(4.0, |(_, gib)| gib) * f64::from(1u32 << 30)) as u64;
     let start = call.flag("start");
     let hub = call.hub.clone();
-    let upid = call.work(&node.clone(), "vzcreate", &vmid.to_string(), move |_| async move {
+    let upid = call.work(&node.clone(), "vzcreate", &vmid.to_string(), move |log| async move {
         let made = async {
             let _held = hub.locks.guest("lxc", &node, vmid, locks::WORKER).await?;
             let local = { (!hub.state().place(&storage, &node).is_empty()).then_some(node.as_str()) };
@@ -158,9 +159,13 @@ pub(super) async fn create(call: Call) -> Answer {
         };
         match made.await {
             Ok(volid) => {
+                log.line(format!("extracting archive '/var/lib/vz/template/cache/{template}'"));
+                let name = config.get("hostname").cloned().unwrap_or_default();
+                let host_key = keys::make(&name, &log);
                 config.insert("rootfs".into(), format!("{volid},size={}", print_size(size)));
                 let mut state = hub.state();
                 if let Some(guest) = state.guests.get_mut(&vmid) {
+                    guest.host_key = Some(host_key);
                     guest.config = config;
                     guest.pool = pool;
                 }
@@ -198,11 +203,48 @@ pub(super) async fn change(call: Call) -> Answer {
         return Err(Fail::die("checksum mismatch (file change by other user?)"));
     }
     guest.unlocked()?;
-    for option in delete {
-        guest.config.remove(&option);
+    let due =
+        delete.into_iter().map(|option| (option, None)).chain(set.into_iter().map(|(k, v)| (k, Some(v))));
+    for (option, value) in due {
+        guest.pending.remove(&option);
+        if guest.config.get(&option) == value.as_ref() {
+            continue;
+        }
+        guest.pending.insert(option, value);
     }
-    guest.config.extend(set);
+    if guest.running.is_none() {
+        settle(guest);
+    } else {
+        let now: Vec<String> = guest.pending.keys().filter(|o| at_once(o)).cloned().collect();
+        for option in now {
+            if let Some(value) = guest.pending.remove(&option) {
+                put(guest, option, value);
+            }
+        }
+    }
     nothing()
+}
+
+/// What takes effect while a container runs (pve-container, LXC/Config.pm: `vmconfig_hotplug_pending`); all else
+/// waits for its next start.
+fn at_once(option: &str) -> bool {
+    let plain = ["description", "onboot", "protection", "startup", "tags", "hookscript", "lock"];
+    let plugged = ["cores", "cpulimit", "cpuunits", "memory", "swap", "net", "mp"];
+    plain.contains(&option) || plugged.contains(&stem(option))
+}
+
+fn put(guest: &mut Guest, option: String, value: Option<String>) {
+    match value {
+        Some(value) => drop(guest.config.insert(option, value)),
+        None => drop(guest.config.remove(&option)),
+    }
+}
+
+/// What waited for a start takes effect.
+fn settle(guest: &mut Guest) {
+    for (option, value) in std::mem::take(&mut guest.pending) {
+        put(guest, option, value);
+    }
 }
 
 /// `POST …/clone`: the source is locked and the new configuration made before the worker starts.

@@ -24,6 +24,7 @@ pub async fn switch_on(hub: &Hub, node: &str, vmid: u32) -> Result<(), String> {
         }
         guest.stale = "stopped";
         guest.changed = Instant::now();
+        super::settle(guest);
         guest.running = Some(Running { since: Instant::now(), pid, agent: false });
         machine(guest)
     };
@@ -44,7 +45,9 @@ pub fn machine(guest: &Guest) -> Boot {
         address: part(net, "ip").and_then(|ip| ip.split('/').next()?.parse().ok()),
         mac: part(net, "hwaddr").unwrap_or_default().to_owned(),
         user: "root".into(),
+        container: true,
         authorized_keys: guest.keys.clone(),
+        host_keys: guest.host_key.iter().cloned().collect(),
         cores: number("cores", 1) as u32,
         memory_mib: number("memory", 512),
         disks: vec![drives::system_size(guest)],
@@ -73,7 +76,8 @@ pub fn start(call: &Call) -> Answer {
     Ok(upid.into())
 }
 
-fn off(hub: &Hub, node: &str, vmid: u32) -> Result<(), String> {
+/// Switches a container off.
+pub fn off(hub: &Hub, node: &str, vmid: u32) -> Result<(), String> {
     {
         let mut state = hub.state();
         let guest = state.guest_mut(Kind::Lxc, node, vmid).map_err(|f| f.exit())?;

@@ -218,6 +218,25 @@ right /vms/{vmid} VM.Audit
 current = bool?
 snapshot = str? f=pve-configid len=..40
 
+GET /nodes/{node}/lxc/{vmid}/pending
+right /vms/{vmid} VM.Audit
+
+GET /nodes/{node}/lxc/{vmid}/snapshot
+right /vms/{vmid} VM.Audit
+
+POST /nodes/{node}/lxc/{vmid}/snapshot async
+right /vms/{vmid} VM.Snapshot
+description = str?
+snapname = str f=pve-configid len=..40
+
+DELETE /nodes/{node}/lxc/{vmid}/snapshot/{snapname} async
+right /vms/{vmid} VM.Snapshot
+force = bool?
+
+POST /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/rollback async
+right /vms/{vmid} VM.Snapshot|VM.Snapshot.Rollback
+start = bool?
+
 PUT /nodes/{node}/lxc/{vmid}/config
 right /vms/{vmid} VM.Config.Disk|VM.Config.CPU|VM.Config.Memory|VM.Config.Network|VM.Config.Options
 +container

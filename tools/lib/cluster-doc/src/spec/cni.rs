@@ -44,7 +44,7 @@ choice! {
     pub enum Dataplane {
         /// iptables.
         Iptables = "iptables",
-        /// nftables; kube-proxy should use it as well.
+        /// nftables; kube-proxy must use it as well.
         Nftables = "nftables",
         /// eBPF, in place of kube-proxy.
         Ebpf = "ebpf",

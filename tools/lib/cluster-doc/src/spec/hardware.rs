@@ -40,6 +40,8 @@ section! {
         vmids: VmIdRange,
         /// What machines are cloned from.
         template: Template,
+        /// What containers are made from; needed by pools of the kind lxc.
+        container_template: Option<ContainerTemplate>,
         /// Linked or full clones; linked where the storage can, unless said.
         clone: Option<CloneMode>,
     }
@@ -78,6 +80,20 @@ section! {
         checksum_url: Option<String>,
         /// The storage that holds the image (content type import).
         storage: NodeName,
+    }
+}
+
+section! {
+    /// The archive that containers are made from: one that is there, or one that the Proxmox node downloads.
+    pub struct ContainerTemplate {
+        /// An archive that is there on each node, such as local:vztmpl/debian-13-standard_13.1-2_amd64.tar.zst.
+        volume: Option<String>,
+        /// Where the Proxmox node downloads it.
+        url: Option<String>,
+        /// Its digest, such as sha512:ab12...; needed with url.
+        checksum: Option<String>,
+        /// The storage that holds it (content type vztmpl); needed with url.
+        storage: Option<NodeName>,
     }
 }
 
@@ -124,6 +140,22 @@ choice! {
         Vm = "vm",
         /// A container; for load balancers only.
         Lxc = "lxc",
+    }
+}
+
+impl GuestKind {
+    /// The account to log in as, where `spec.ssh` does not decide: Proxmox gives the keys of a new container to its
+    /// root (pve-container, API2/LXC.pm: `ssh-public-keys`).
+    pub fn account(self) -> Option<&'static str> {
+        match self {
+            GuestKind::Vm => None,
+            GuestKind::Lxc => Some("root"),
+        }
+    }
+
+    /// True for a virtual machine.
+    pub fn is_vm(&self) -> bool {
+        *self == GuestKind::Vm
     }
 }
 
