@@ -93,8 +93,14 @@ pub async fn observe(api: &Api, set: &ManifestSet) -> Result<ApproverSeen, ApiEr
             Vec::new()
         }
     };
-    for Difference { id, what, .. } in differences {
+    for Difference { id, what, theirs } in differences {
         let name = format!("{} {}", id.kind, id.name);
+        if theirs && what != What::Same {
+            let fault =
+                format!("{name} is there already and somebody else made it; two would do the same work");
+            seen.fault.get_or_insert(fault);
+            continue;
+        }
         match what {
             What::Same => {}
             What::Conflict { fields } => {
