@@ -15,7 +15,9 @@ use crate::look::INTENT;
 use crate::roll::{self, Kubelet};
 use crate::step::Step;
 use crate::want::{Node, Want};
-use crate::{World, certificate, certs, etcd, files, hosts, kubeconfig, label, observe, restore};
+use crate::{
+    World, approver, certificate, certs, etcd, files, hosts, kubeconfig, label, observe, restore, serving,
+};
 
 /// How long kubeadm may take for one machine.
 pub(crate) const KUBEADM: Duration = Duration::from_secs(900);
@@ -77,6 +79,12 @@ pub async fn apply(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result
         Step::Restore { host, backup, identity, content_sha256, .. } => {
             let node = node_of(want, host)?;
             Box::pin(restore::restore(node, backup, identity, content_sha256, world, want, ctx)).await
+        }
+        Step::Approver { via, .. } => {
+            Box::pin(approver::install(&world.api(via, want).await?, &want.approver, ctx)).await
+        }
+        Step::Approve { via, request, sha256, .. } => {
+            serving::approve(&world.api(via, want).await?, request, sha256, want, ctx).await
         }
         Step::DropToken { via, id } => drop_token(&world.api(via, want).await?, id).await,
         Step::Kubeconfig { via, server, .. } => write_kubeconfig(via, server, world, want, ctx).await,
@@ -171,6 +179,7 @@ async fn answers_through_vip(
     let what = format!("the API at {}", want.endpoint);
     wait_for_api(&api, &what, ctx).await.map_err(|f| f.hint("lb-render check; vip-keepalive check"))?;
     drop_token(&api, id).await?;
+    serving::first(&api, host, want, ctx).await?;
     Ok(api)
 }
 
@@ -271,7 +280,7 @@ async fn join(
         wait_for_etcd(helper, Some(&node.name), ctx).await?;
         own_api(node, host, want, ctx).await?;
     }
-    Ok(())
+    serving::first(&api, host, want, ctx).await
 }
 
 async fn registered(api: &Api, name: &str, ctx: &Ctx) -> Result<(), Failure> {

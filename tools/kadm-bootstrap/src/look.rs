@@ -25,7 +25,7 @@ pub const METRICS: [&str; 3] = ["etcd", "kube-controller-manager", "kube-schedul
 /// * Standard output: lines of a word and its values, as the reader below knows them. Certificates are public; no key
 ///   is printed.
 /// * Exit: 0.
-pub const LOOK: &str = r#"# kubeline: kadm-look v3
+pub const LOOK: &str = r#"# kubeline: kadm-look v4
 set -u
 export LC_ALL=C
 debs=$1
@@ -89,6 +89,8 @@ for c in etcd kube-apiserver kube-controller-manager kube-scheduler; do
   esac
 done
 grep -q '^serverTLSBootstrap: true' /var/lib/kubelet/config.yaml 2>/dev/null && echo serving
+f=/var/lib/kubelet/pki/kubelet-server-current.pem
+[ -f "$f" ] && echo "serves $(sed -n '/^-----BEGIN CERT/,/^-----END CERT/p;/^-----END CERT/q' "$f" | base64 -w 0)"
 for f in /var/lib/kubeline/etcd-before-*.db; do
   [ -e "$f" ] && echo "snapshot $f"
 done
@@ -166,6 +168,7 @@ pub fn read(text: &str) -> HostSeen {
             "metrics" => drop(seen.metrics.insert(rest.to_owned())),
             "begins-anew" => seen.begins_anew = true,
             "serving" => seen.serving = true,
+            "serves" => seen.serves = certificate::of_base64(rest),
             "snapshot" => drop(seen.snapshots.insert(rest.to_owned())),
             "deb" => seen.debs.push(rest.to_owned()),
             _ => {}
@@ -227,6 +230,7 @@ mod tests {
             crate::hosts::BUSY,
             crate::hosts::CLEAN,
             crate::hosts::KEY,
+            crate::probe::PROBE,
             crate::roll::SNAPSHOT,
             crate::backup::BACKUP,
             crate::restore::ASIDE,

@@ -12,7 +12,7 @@ use crate::api::{Api, ApiError};
 use crate::files::TOKEN_DESCRIPTION;
 use crate::seen::{ClusterSeen, HostSeen, NodeSeen, Seen};
 use crate::want::Want;
-use crate::{MANAGER, World, etcd, existing, kubeconfig, look};
+use crate::{MANAGER, World, approver, etcd, existing, kubeconfig, look, probe, serving};
 
 /// The annotation that notes the taints that are ours: a list of taints has no owner for each.
 pub const TAINTS: &str = "kubeline/taints";
@@ -34,6 +34,7 @@ pub async fn observe(world: &World, want: &Want, ctx: &Ctx) -> Result<Seen, Fail
     let found = found.await?;
     let mut seen = Seen { hosts: found.of, unreachable: found.unreachable, ..Seen::default() };
     seen.kubeconfig = operators(want)?;
+    probe::across(world, want, &mut seen, ctx).await?;
     cluster(world, want, &mut seen, ctx).await?;
     Ok(seen)
 }
@@ -148,7 +149,7 @@ async fn ask(api: &Api, lead: &str, seen: &Seen, want: &Want) -> Result<ClusterS
     let unfinished = seen.hosts.values().any(|h| h.intent);
     let tokens =
         "/api/v1/namespaces/kube-system/secrets?fieldSelector=type%3Dbootstrap.kubernetes.io%2Ftoken";
-    let (version, nodes, tokens, missing, stored, proxy, restored) = futures::join!(
+    let (version, nodes, tokens, missing, stored, proxy, restored, requests, approver) = futures::join!(
         api.get("/version"),
         api.get("/api/v1/nodes"),
         api.get(tokens),
@@ -156,6 +157,8 @@ async fn ask(api: &Api, lead: &str, seen: &Seen, want: &Want) -> Result<ClusterS
         api.find(existing::STORED),
         api.find("/apis/apps/v1/namespaces/kube-system/daemonsets/kube-proxy"),
         api.find(crate::restore::MARK),
+        api.get(serving::REQUESTS),
+        approver::observe(api, &want.approver).boxed(),
     );
     let (version, stored) = (version?, stored?);
     let version = version["gitVersion"].as_str().unwrap_or_default().to_owned();
@@ -181,6 +184,8 @@ async fn ask(api: &Api, lead: &str, seen: &Seen, want: &Want) -> Result<ClusterS
         stored,
         restored: restored?.and_then(|m| m["data"]["sha256"].as_str().map(str::to_owned)),
         proxy: proxy?.as_ref().and_then(image_tag),
+        requests: serving::requests(&requests?, &want.nodes),
+        approver: approver?,
         calico: if upgrade { calico(api).await? } else { None },
         tokens: tokens["items"].as_array().into_iter().flatten().filter_map(our_token).collect(),
     })

@@ -226,6 +226,24 @@ pub enum Step {
         /// Taints that were ours and go.
         drop_taints: BTreeSet<String>,
     },
+    /// Installs the approver of kubelets' serving certificates in the cluster.
+    Approver {
+        /// The control plane whose admin.conf is used.
+        via: String,
+        /// A digest of its manifests.
+        sha256: String,
+    },
+    /// Approves a kubelet's request for a serving certificate.
+    Approve {
+        /// The control plane whose admin.conf is used.
+        via: String,
+        /// The node that made it.
+        node: String,
+        /// The request's name.
+        request: String,
+        /// The digest of what it asks for.
+        sha256: String,
+    },
     /// Deletes a bootstrap token that an interrupted run left.
     DropToken {
         /// The control plane whose admin.conf is used.
@@ -274,6 +292,8 @@ impl Step {
             | Step::Node { via, .. }
             | Step::Drain { via, .. }
             | Step::Uncordon { via, .. }
+            | Step::Approver { via, .. }
+            | Step::Approve { via, .. }
             | Step::DropToken { via, .. }
             | Step::Kubeconfig { via, .. } => Some(via),
             Step::RemoveKubeconfig { .. } => None,
@@ -353,6 +373,10 @@ impl fmt::Display for Step {
                     write!(f, "; untaint {}", list(drop_taints))?;
                 }
                 Ok(())
+            }
+            Step::Approver { .. } => write!(f, "install the approver of kubelets' serving certificates"),
+            Step::Approve { node, request, .. } => {
+                write!(f, "approve the serving certificate of {node} ({request})")
             }
             Step::DropToken { id, .. } => write!(f, "delete the bootstrap token {id}"),
         }

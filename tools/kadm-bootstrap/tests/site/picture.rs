@@ -89,6 +89,7 @@ impl Site {
                     "kubeline": machine.fs.list("/var/lib/kubeline").unwrap_or_default(),
                     "manifests": machine.fs.list("/etc/kubernetes/manifests").unwrap_or_default(),
                     "left": left,
+                    "serves": machine.fs.exists(lab::hosts::kubeadm::kubelet::SERVING),
                     "intent": machine.fs.exists("/var/lib/kubeline/kadm-init"),
                 }),
             );

@@ -34,6 +34,7 @@ pub(super) fn cat(ctx: &mut Ctx, args: &[String]) -> Output {
 }
 
 pub(super) fn test(ctx: &mut Ctx, args: &[String]) -> Output {
+    crate::hosts::kubeadm::cluster::keep_serving(&ctx.hosts, &ctx.host);
     let machine = ctx.machine();
     let (negate, args) = match args {
         [bang, rest @ ..] if bang == "!" => (true, rest),
