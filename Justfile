@@ -76,9 +76,11 @@ fuzz READER="kubeadm" *FLAGS="-- -max_total_time=60":
 bench *PARTS:
     scripts/bench "$@"
 
-# 200 failovers on real machines: p50, p99, largest gap; root
+# on real machines: an apply with nothing to do, and 200 failovers: p50, p99, largest gap; root
 bench-failover DRILLS="200":
-    KUBELINE_HOSTS=1 KUBELINE_DRILLS="$1" cargo test --workspace --test bench -- --nocapture
+    cargo build --release --locked --workspace --bins
+    KUBELINE_HOSTS=1 KUBELINE_BIN="{{ bin }}" KUBELINE_DRILLS="$1" cargo test --workspace --test bench -- \
+        --nocapture --test-threads=1
 
 # our server-side apply beside kubectl's: time and memory
 bench-apply *ARGS:

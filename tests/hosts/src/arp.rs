@@ -20,10 +20,14 @@ const PAUSE: Duration = Duration::from_millis(60);
 /// Watches an address until it is stopped.
 pub struct Watch {
     answers: Arc<Mutex<Vec<(Instant, MacAddr)>>>,
+    late: Late,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
     since: Instant,
 }
+
+/// When a question was due and could not be asked in time, and how late it was.
+type Late = Arc<Mutex<Vec<(Instant, Duration)>>>;
 
 /// A time in which one machine answered.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -50,11 +54,16 @@ impl Watch {
             return Err("no channel of Ethernet frames".into());
         };
         let (answers, stop) = (Arc::<Mutex<Vec<_>>>::default(), Arc::<AtomicBool>::default());
-        let (sink, stopped) = (answers.clone(), stop.clone());
+        let late = Late::default();
+        let (sink, stopped, stalls) = (answers.clone(), stop.clone(), late.clone());
         let question = question(own, address);
         let thread = std::thread::spawn(move || {
             let mut next = Instant::now();
             while !stopped.load(Ordering::Relaxed) {
+                let over = Instant::now().saturating_duration_since(next);
+                if over > EVERY {
+                    stalls.lock().unwrap_or_else(PoisonError::into_inner).push((next, over));
+                }
                 if Instant::now() >= next {
                     next += EVERY;
                     // A frame that is not sent is a sample less; silence is seen as such.
@@ -71,7 +80,7 @@ impl Watch {
                 }
             }
         });
-        Ok(Watch { answers, stop, thread: Some(thread), since: Instant::now() })
+        Ok(Watch { answers, late, stop, thread: Some(thread), since: Instant::now() })
     }
 
     /// The times in which each machine answered, in the order of their beginnings.
@@ -83,6 +92,13 @@ impl Watch {
     /// The longest time in which two machines answered, from `after` on.
     pub fn longest_overlap(&self, after: Instant) -> Duration {
         overlap(&self.spans(), after)
+    }
+
+    /// The longest time from `after` on in which this very watch was not let run: on a machine that is too busy for that,
+    /// no daemon keeps its time either. Zero where every question was asked in its turn.
+    pub fn stalled(&self, after: Instant) -> Duration {
+        let late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+        late.iter().filter(|(at, _)| *at >= after).map(|(_, over)| *over).max().unwrap_or_default()
     }
 
     /// The machines that answered from `after` on.

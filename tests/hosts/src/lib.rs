@@ -25,6 +25,7 @@ pub mod rounds;
 pub mod site;
 pub mod standins;
 pub mod stranger;
+pub mod vault;
 
 pub use arp::Watch;
 pub use gap::Gaps;

@@ -254,7 +254,9 @@ impl Machine {
     /// The state that keepalived told last: `MASTER`, `BACKUP` or `FAULT`; `None` when it does not run.
     pub async fn vrrp_state(&self) -> Option<String> {
         let active = self.run(&["systemctl", "is-active", "--quiet", "keepalived"]).await.ok()?;
-        let log = ["journalctl", "-b", "-u", "keepalived", "-o", "cat", "-n", "60", "--no-pager"];
+        // The last line of that kind, however much it wrote since.
+        let last = ["-g", "Entering [A-Z]+ STATE", "-r", "-n", "1"];
+        let log = [&["journalctl", "-b", "-u", "keepalived", "-o", "cat", "--no-pager"], &last[..]].concat();
         let log = self.run(&log).await.ok()?;
         let log = String::from_utf8_lossy(&log.stdout).into_owned();
         let last = log.lines().rev().find_map(|l| l.split_once("Entering ")?.1.split_once(" STATE"));

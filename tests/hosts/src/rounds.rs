@@ -1,7 +1,11 @@
 //! Failovers, measured: what breaks, what clients notice meanwhile, who answers.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use pnet_datalink::MacAddr;
+
+use crate::arp::EVERY;
 use crate::gap::Noticed;
 use crate::{Gaps, Machine, Result, Site, Watch, until};
 
@@ -41,6 +45,16 @@ pub struct Round {
     pub healed: Noticed,
     /// The longest time in which two machines answered for the address, once the links were whole.
     pub overlap: Duration,
+    /// The longest time since then in which the machine that tests did not let the watch run.
+    pub stalled: Duration,
+}
+
+impl Round {
+    /// Whether two machines answered for no longer than an advert interval after the links were whole. The watch asks every
+    /// 10 ms, and a machine that did not let it run for a while did not let keepalived run either.
+    pub fn parted_within(&self, advert: Duration) -> bool {
+        self.overlap <= advert + EVERY + self.stalled
+    }
 }
 
 /// Clients and a watch over one site.
@@ -48,6 +62,7 @@ pub struct Rounds<'s> {
     site: &'s Site,
     gaps: Gaps,
     watch: Watch,
+    macs: BTreeMap<MacAddr, &'s Machine>,
 }
 
 impl<'s> Rounds<'s> {
@@ -56,7 +71,13 @@ impl<'s> Rounds<'s> {
     /// # Errors
     /// It does not get well.
     pub async fn new(site: &'s Site) -> Result<Rounds<'s>> {
-        let rounds = Rounds { site, gaps: Gaps::start(site.vip, 80), watch: Watch::start(site.vip)? };
+        let mut macs = BTreeMap::new();
+        for machine in &site.machines {
+            let shown = machine.ok(&["cat", "/sys/class/net/host0/address"]).await?;
+            let mac = shown.trim().parse().map_err(|_| format!("{} has no MAC address", machine.name))?;
+            macs.insert(mac, machine);
+        }
+        let rounds = Rounds { site, gaps: Gaps::start(site.vip, 80), watch: Watch::start(site.vip)?, macs };
         rounds.well().await?;
         Ok(rounds)
     }
@@ -88,6 +109,10 @@ impl<'s> Rounds<'s> {
     /// Not within twenty seconds.
     pub async fn well(&self) -> Result<()> {
         until("one master, all others ready, clients served", PATIENCE, async || {
+            // Asking the machines themselves starts processes there, which those that are measured would have to wait for.
+            if !self.gaps.well(WELL) {
+                return false;
+            }
             let states = futures::future::join_all(self.site.machines.iter().map(Machine::vrrp_state)).await;
             let count = |word: &str| states.iter().filter(|s| s.as_deref() == Some(word)).count();
             count("MASTER") == 1
@@ -112,15 +137,17 @@ impl<'s> Rounds<'s> {
             Blow::Switch => holder.cut_off().await?,
             Blow::Power => holder.power_off().await?,
         }
-        until("another machine holds the address", PATIENCE, async || {
-            self.holders().await.iter().any(|m| m.name != holder.name)
+        let mut to = None;
+        until("another machine answers for the address", PATIENCE, async || {
+            let answered = self.watch.answered(begun);
+            to = answered.iter().filter_map(|mac| self.macs.get(mac)).find(|m| m.name != holder.name);
+            to.is_some()
         })
         .await?;
         until("clients are served again", PATIENCE, async || {
             begun.elapsed() > Duration::from_millis(700) && self.gaps.well(WELL)
         })
         .await?;
-        let to = self.holders().await.iter().find(|m| m.name != holder.name).map(|m| m.name.clone());
         let noticed = self.gaps.since(begun);
         let mut whole = begun;
         match blow {
@@ -136,7 +163,15 @@ impl<'s> Rounds<'s> {
         // Clients of the first moments have their answers, or the end of their patience.
         until("the moments after it", PATIENCE, async || whole.elapsed() > AFTERMATH).await?;
         let (healed, overlap) = (self.gaps.since(whole), self.watch.longest_overlap(whole));
-        Ok(Round { from: holder.name.clone(), to: to.unwrap_or_default(), noticed, healed, overlap })
+        let stalled = self.watch.stalled(whole);
+        Ok(Round {
+            from: holder.name.clone(),
+            to: to.map(|machine| machine.name.clone()).unwrap_or_default(),
+            noticed,
+            healed,
+            overlap,
+            stalled,
+        })
     }
 }
 

@@ -57,7 +57,7 @@ impl Authority {
         Ok((CertificateParams::new(names)?.signed_by(&key, &self.issuer)?, key))
     }
 
-    fn acceptor(&self, names: &[&str]) -> Result<TlsAcceptor> {
+    pub(crate) fn acceptor(&self, names: &[&str]) -> Result<TlsAcceptor> {
         let (certificate, key) = self.pair(names)?;
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -69,9 +69,9 @@ impl Authority {
     }
 }
 
-type Body = StreamBody<BoxStream<'static, std::result::Result<Frame<Bytes>, Infallible>>>;
+pub(crate) type Body = StreamBody<BoxStream<'static, std::result::Result<Frame<Bytes>, Infallible>>>;
 
-fn whole(status: u16, text: impl Into<Bytes>) -> Response<Body> {
+pub(crate) fn whole(status: u16, text: impl Into<Bytes>) -> Response<Body> {
     let text = Frame::data(text.into());
     let body: Body = StreamBody::new(stream::iter([Ok(text)]).boxed());
     let mut response = Response::new(body);
@@ -230,7 +230,7 @@ fn download() -> Response<Body> {
     Response::new(StreamBody::new(pieces.boxed()))
 }
 
-async fn serve(
+pub(crate) async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     answer: impl Fn(&Request<Incoming>) -> Response<Body> + Send + Sync + 'static,
 ) {

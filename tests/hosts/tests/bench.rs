@@ -14,6 +14,59 @@ const DRILLS: &str = "KUBELINE_DRILLS";
 /// How long a drill takes at most, in seconds, before the bench gives up.
 const EACH: u64 = 12;
 
+/// The folder of the programs that are timed, built for release.
+const PROGRAMS: &str = "KUBELINE_BIN";
+/// What an `apply` that has nothing to do may take on three machines: ms, and KiB of memory.
+const BEARABLE: (u64, u64) = (500, 20 << 10);
+
+/// What GNU time says of one run: ms, and KiB at the most.
+fn timed(site: &hosts::Site, argv: &[&str]) -> (u64, u64) {
+    let file = site.dir.join("time");
+    let said = std::process::Command::new("/usr/bin/time")
+        .args(["-f", "%e %M", "-o"])
+        .arg(&file)
+        .args(argv)
+        .current_dir(&site.dir)
+        .output()
+        .unwrap();
+    assert!(said.status.success(), "{argv:?}: {}", String::from_utf8_lossy(&said.stderr));
+    let told = std::fs::read_to_string(&file).unwrap();
+    let (seconds, memory) = told.trim().split_once(' ').unwrap();
+    ((seconds.parse::<f64>().unwrap() * 1000.0).round() as u64, memory.parse().unwrap())
+}
+
+#[test]
+fn nothing_to_do() {
+    let Some(programs) = std::env::var_os(PROGRAMS).map(std::path::PathBuf::from) else {
+        println!("skipped: {PROGRAMS} does not say where the programs are (just bench-failover)");
+        return;
+    };
+    if !std::path::Path::new("/usr/bin/time").exists() {
+        println!("skipped: GNU time is not installed (apt-get install time)");
+        return;
+    }
+    hosts::isolate::alone("nothing_to_do", 3, async |site| {
+        let case = site.case(&site.spec());
+        let said = run::<LbRender>(&case, &["apply"], &[], &case.document, None).await;
+        assert_eq!(said.exit, Exit::Done, "{said}");
+        let said = run::<VipKeepalive>(&case, &["apply"], &[], &said.stdout, None).await;
+        assert_eq!(said.exit, Exit::Done, "{said}");
+        std::fs::write(site.dir.join("cluster.json"), &said.stdout).unwrap();
+        for tool in ["lb-render", "vip-keepalive"] {
+            let program = programs.join(tool).display().to_string();
+            let argv = [program.as_str(), "-f", "cluster.json", "-o", "next.json"];
+            let (times, memory): (Vec<u64>, Vec<u64>) = (0..20).map(|_| timed(&site, &argv)).unzip();
+            assert_eq!(std::fs::read_to_string(site.dir.join("next.json")).unwrap(), said.stdout);
+            let (half, most) = (percentile(&times, 50), percentile(&memory, 100));
+            println!(
+                "{tool}, nothing to do on three machines: p50 {half} ms, max {} ms, peak memory {most} KiB, n 20",
+                percentile(&times, 100)
+            );
+            assert!(half <= BEARABLE.0 && most <= BEARABLE.1, "{tool}: {half} ms, {most} KiB");
+        }
+    });
+}
+
 #[test]
 fn failovers() {
     let asked = std::env::var(DRILLS).ok().and_then(|n| n.parse::<u64>().ok());

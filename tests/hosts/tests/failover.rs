@@ -29,7 +29,7 @@ async fn installed(site: &Site) -> String {
 
 /// Ten blows of a kind; what clients noticed of each, in ms.
 async fn ten(rounds: &Rounds<'_>, blow: Blow) -> Vec<u64> {
-    let (mut gaps, mut healed, mut overlaps) = (Vec::new(), 0, Vec::new());
+    let (mut gaps, mut healed, mut all) = (Vec::new(), 0, Vec::new());
     for n in 1..=10 {
         let round = rounds.strike(blow).await.unwrap_or_else(|e| panic!("{blow:?}, the {n}th time: {e}"));
         assert_ne!(round.from, round.to);
@@ -37,41 +37,30 @@ async fn ten(rounds: &Rounds<'_>, blow: Blow) -> Vec<u64> {
         if matches!(blow, Blow::Link | Blow::Switch) {
             healed = healed.max(round.healed.gap_ms);
         }
-        overlaps.push(round.overlap);
+        all.push(round);
     }
     println!(
         "{blow:?}: gap over 10 drills: p50 {} ms, largest {} ms; when it came back {healed} ms; \
          two answered for {} ms at most",
         percentile(&gaps, 50),
         percentile(&gaps, 100),
-        overlaps.iter().max().map_or(0, Duration::as_millis)
+        all.iter().map(|round| round.overlap.as_millis()).max().unwrap_or_default()
     );
     assert!(healed <= BEARABLE, "{blow:?}: clients lost {healed} ms when it came back");
-    // The loser steps down at the next advert that it hears. A machine that tests and stalls for a moment may be late
-    // with one of them.
-    let late = overlaps.iter().filter(|o| **o > ADVERT).count();
-    assert!(late <= 1 && overlaps.iter().all(|o| *o <= 2 * ADVERT), "two machines answered: {overlaps:?}");
+    // The loser steps down at the next advert that it hears, or at the answer to its own. That is one interval at most, and
+    // longer only where keepalived itself was not let run: VRRP has no shorter way. So nine of ten keep to it, and all
+    // to two.
+    let late = all.iter().filter(|round| !round.parted_within(ADVERT)).count();
+    assert!(late <= 1 && all.iter().all(|round| round.parted_within(2 * ADVERT)), "two answered: {all:#?}");
     gaps
 }
 
 #[test]
-fn daemons_are_killed() {
-    alone("daemons_are_killed", 3, async |site| {
+fn daemons_are_killed_and_links_cut() {
+    alone("daemons_are_killed_and_links_cut", 3, async |site| {
         installed(&site).await;
         let rounds = Rounds::new(&site).await.unwrap();
-        for blow in [Blow::Haproxy, Blow::Keepalived] {
-            let gaps = ten(&rounds, blow).await;
-            assert!(percentile(&gaps, 99) <= BEARABLE, "{blow:?}: {gaps:?} ms");
-        }
-    });
-}
-
-#[test]
-fn links_are_cut() {
-    alone("links_are_cut", 3, async |site| {
-        installed(&site).await;
-        let rounds = Rounds::new(&site).await.unwrap();
-        for blow in [Blow::Link, Blow::Switch] {
+        for blow in [Blow::Haproxy, Blow::Keepalived, Blow::Link, Blow::Switch] {
             let gaps = ten(&rounds, blow).await;
             assert!(percentile(&gaps, 99) <= BEARABLE, "{blow:?}: {gaps:?} ms");
         }
@@ -88,7 +77,7 @@ fn machines_die() {
         // Power: nothing says good-bye.
         let round = rounds.strike(Blow::Power).await.unwrap();
         println!("Power: {round:?}");
-        assert!(round.noticed.gap_ms <= BEARABLE && round.overlap <= 2 * ADVERT, "{round:?}");
+        assert!(round.noticed.gap_ms <= BEARABLE && round.parted_within(ADVERT), "{round:?}");
 
         // Two of three: the last one serves.
         let holder = rounds.holders().await[0].name.clone();
@@ -120,7 +109,8 @@ fn machines_die() {
         rounds.well().await.unwrap();
         let overlap = rounds.watch().longest_overlap(begun);
         println!("all three rebooted: well after {:?}, two answered for {overlap:?}", begun.elapsed());
-        assert!(overlap <= 2 * ADVERT, "two machines answered for {overlap:?}");
+        let stalled = rounds.watch().stalled(begun);
+        assert!(overlap <= ADVERT + stalled, "two machines answered for {overlap:?}, stalled {stalled:?}");
         let said = run::<VipKeepalive>(&case, &["plan"], &[], &document, None).await;
         assert!(said.exit == Exit::Done && said.stdout.contains("nothing to do"), "{said}");
     });

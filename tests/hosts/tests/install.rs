@@ -84,6 +84,24 @@ fn from_bare_machines() {
         let document: Value = serde_json::from_str(&first.stdout).unwrap();
         let holder = document["status"]["vip-keepalive"]["holder"].as_str().unwrap().to_owned();
         assert!(site.machine(&holder).holds(site.vip).await);
+        own_to_the_machine(&site, &holder).await;
+
+        // What check says of three healthy machines, by keepalived's own account.
+        let said = run::<VipKeepalive>(&case, &["check"], &[], &first.stdout, None).await;
+        println!("{}", said.stdout);
+        assert_eq!(said.exit, Exit::Done, "{said}");
+        let rows: Vec<Vec<&str>> = said
+            .stdout
+            .lines()
+            .filter(|l| l.starts_with("lb-"))
+            .map(|l| l.split_whitespace().collect())
+            .collect();
+        assert_eq!(rows.len(), 3, "{said}");
+        for (n, row) in rows.iter().enumerate() {
+            let (state, held) = if row[0] == holder { ("MASTER", "10.99.0.10") } else { ("BACKUP", "-") };
+            let priority = (150 - 10 * n).to_string();
+            assert_eq!(row[1..5], [state, priority.as_str(), held, "serves"], "{said}");
+        }
 
         // Nothing to do: the same bytes, nothing touched, and how long that takes.
         let before = (case.picture)();
@@ -108,6 +126,7 @@ fn from_bare_machines() {
         changes_under_way(&site, &case, &first.stdout).await;
         refused_by_haproxy(&site, &case, &rounds).await;
         an_api_server_that_is_not_ready(&site, &case, &rounds).await;
+        a_cluster_that_comes_to_be(&site, &case).await;
 
         // Gone again, without a trace of ours.
         for said in [
@@ -122,6 +141,25 @@ fn from_bare_machines() {
             assert!(!machine.holds(site.vip).await);
         }
     });
+}
+
+/// Statistics and metrics answer at the machine's own address and not at the shared one; the admin socket is root's alone.
+async fn own_to_the_machine(site: &Site, holder: &str) {
+    let machine = site.machine(holder);
+    for path in ["/stats", "/metrics", "/healthz"] {
+        let said = get((machine.address, 8404), path).await.unwrap();
+        assert!(said.starts_with(b"HTTP/1.1 200") || said.starts_with(b"HTTP/1.0 200"), "{path}");
+        let refused = get((site.vip, 8404), path).await.unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused, "{path} at the shared address");
+    }
+    let socket = machine.ok(&["stat", "-c", "%a %U %F", lb_render::config::SOCKET]).await.unwrap();
+    assert_eq!(socket.trim(), "600 root socket");
+    until("the package's own socket is closed", Duration::from_secs(10), async || {
+        let open = machine.ok(&["ss", "-xlH"]).await.unwrap();
+        open.contains(lb_render::config::SOCKET) && !open.contains("/run/haproxy/admin.sock")
+    })
+    .await
+    .unwrap();
 }
 
 /// A backend is added while a large download and a silent watch run through the holder: both survive the reload.
@@ -180,6 +218,39 @@ async fn refused_by_haproxy(site: &Site, case: &Case, rounds: &Rounds<'_>) {
     // What it left beside the live file is of no use to anybody: the next good run clears it.
     let good = apply::<LbRender>(case, &case.document).await;
     assert_eq!(good.exit, Exit::Done, "{good}");
+}
+
+/// The kubeconfig appears: API servers are verified by the CA in it. One of another cluster, as after the cluster was made
+/// anew: none of them is believed. Gone again: nothing is verified.
+async fn a_cluster_that_comes_to_be(site: &Site, case: &Case) {
+    use base64::Engine as _;
+    let file = site.dir.join("kubeconfig");
+    let other = hosts::standins::Authority::new().unwrap();
+    for (authority, exit, words) in [
+        (Some(&site.authority), Exit::Done, "healthy"),
+        (Some(&other), Exit::Differs, "cp-1: api is down as seen by lb-1 (L6RSP)"),
+        (None, Exit::Done, "healthy"),
+    ] {
+        match authority {
+            Some(authority) => {
+                let data = base64::engine::general_purpose::STANDARD.encode(authority.pem());
+                let text =
+                    format!("clusters:\n- name: k\n  cluster:\n    certificate-authority-data: {data}\n");
+                std::fs::write(&file, text).unwrap();
+                std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+            }
+            None => std::fs::remove_file(&file).unwrap(),
+        }
+        let said = apply::<LbRender>(case, &case.document).await;
+        assert_eq!(said.exit, Exit::Done, "{said}");
+        assert_eq!(said.done.len(), 6, "another CA is another configuration, on all three: {said}");
+        until(words, Duration::from_secs(20), async || {
+            let said = run::<LbRender>(case, &["check"], &[], &case.document, None).await;
+            said.exit == exit && said.stdout.contains(words)
+        })
+        .await
+        .unwrap();
+    }
 }
 
 /// One API server fails `/readyz`: no client gets it, `check` names it, and the address stays where it is.

@@ -34,6 +34,8 @@ pub struct Config {
     pub nodes: u8,
     /// The rights of users and tokens at Proxmox instead of the lab's own, which are the least.
     pub rights: Option<Vec<crate::pve::Acl>>,
+    /// A storage that all nodes see, with the right to use it and to have machines in the HA manager's care.
+    pub shared: Option<String>,
     /// True when the images have qemu-guest-agent, which plain cloud images have not.
     pub agent: bool,
 }
@@ -51,6 +53,7 @@ impl Config {
             name: "demo".into(),
             nodes: 3,
             rights: None,
+            shared: None,
             agent: false,
         }
     }
@@ -101,6 +104,9 @@ impl Lab {
         proxmox.nodes = (1..=config.nodes)
             .filter_map(|n| Some(NodeConfig { name: format!("pve{n}"), host: 200 + n, ..one.clone()? }))
             .collect();
+        if let Some(name) = &config.shared {
+            proxmox = proxmox.with_shared(name).grant("/", "Sys.Console");
+        }
         if let Some(rights) = config.rights.take() {
             for user in &mut proxmox.users {
                 user.acl.clone_from(&rights);

@@ -110,6 +110,8 @@ pub struct ApiServer {
     pub key: String,
     /// The CA that signs client certificates (PEM).
     pub client_ca: String,
+    /// The private key of that CA (PEM), with which the controller manager beside it signs; empty: it signs nothing.
+    pub ca_key: String,
     /// The version, such as `v1.36.2`.
     pub version: String,
     /// Names the cluster: control planes that joined one another share one store of objects.
@@ -137,6 +139,10 @@ pub struct Kubelet {
     pub static_pods: BTreeMap<String, String>,
     /// Its process: another one is a kubelet that was started again.
     pub process: u32,
+    /// True when it asks the cluster for its serving certificate (`serverTLSBootstrap`).
+    pub asks: bool,
+    /// True when it has one on its disk already.
+    pub serves: bool,
 }
 
 /// The door from the machines to Kubernetes. Implemented by the Kubernetes window, called by the SSH window.
@@ -176,6 +182,11 @@ pub trait Kubernetes: Send + Sync {
     /// Puts the objects of a dump in place of all that the cluster has.
     fn load(&self, cluster_id: &str, dump: &str) {
         let _ = (cluster_id, dump);
+    }
+    /// Hands over, once, the serving certificate that a kubelet was given, and its key (PEM): it goes to its disk.
+    fn serving(&self, cluster_id: &str, node: &str) -> Option<(String, String)> {
+        let _ = (cluster_id, node);
+        None
     }
     /// Deletes an object.
     fn delete(&self, cluster_id: &str, api_version: &str, kind: &str, namespace: Option<&str>, name: &str);

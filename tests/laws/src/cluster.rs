@@ -86,6 +86,7 @@ impl Cluster {
             certificate,
             key,
             client_ca: authority.pem.clone(),
+            ca_key: String::new(),
             version: format!("v{VERSION}"),
             cluster_id: ID.into(),
         });

@@ -12,8 +12,10 @@
 //! 7. no secret on a stream, in a file that others can read, or in an argument list.
 
 pub mod addons;
+pub mod balancers;
 mod case;
 pub mod cluster;
+pub mod golden;
 pub mod pve;
 mod run;
 pub mod ssh;

@@ -104,5 +104,10 @@ pub fn picture(lab: &Lab) -> String {
         text.push_str(&format!("== volumes of {node}\n{}\n", lab.pve.volumes(&node).join("\n")));
     }
     text.push_str(&format!("== pools {:?}\n", lab.pve.pools()));
+    for (kind, entries) in lab.pve.ha() {
+        for (name, entry) in entries {
+            text.push_str(&format!("== ha {kind} {name} {entry}\n"));
+        }
+    }
     text
 }

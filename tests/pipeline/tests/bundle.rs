@@ -36,6 +36,8 @@ async fn a_bundle_replaces_the_internet() {
     let images = std::fs::read_to_string(dir.join("bundle/images.txt")).unwrap();
     for image in [
         "docker.io/traefik:",
+        "registry.k8s.io/etcd:",
+        "ghcr.io/postfinance/kubelet-csr-approver:",
         "quay.io/prometheus/prometheus:",
         "sig-storage/nfs-subdir-external-provisioner:",
     ] {

@@ -3,14 +3,10 @@
 use std::ops::RangeInclusive;
 
 use addon::Pin;
+use cluster_doc::calico::{RELEASES, minors};
 
 /// The release of Calico, with its operator v1.42.3.
 pub(crate) const CALICO: &str = "v3.32.1";
-/// The minor versions of Kubernetes that this release is tested with (docs.tigera.io, 3.32, requirements).
-const KUBERNETES: RangeInclusive<u16> = 34..=36;
-/// Other releases and what they are for, for whoever needs one.
-const OTHERS: [(&str, RangeInclusive<u16>); 2] = [("3.33", 35..=37), ("3.31", 32..=35)];
-
 /// The operator's manifest, of the tag v3.32.1 of projectcalico/calico, as are the others.
 pub(crate) const OPERATOR: Pin = Pin {
     name: "tigera-operator",
@@ -41,14 +37,17 @@ pub(crate) const OPERANDS: [&str; 7] =
 
 /// Why this release is not for that minor version of Kubernetes, with both ranges; none when it is.
 pub(crate) fn unfit(minor: u16) -> Option<String> {
-    if KUBERNETES.contains(&minor) {
+    let ours = minors(CALICO)?;
+    if ours.contains(&minor) {
         return None;
     }
     let range = |range: &RangeInclusive<u16>| format!("1.{} to 1.{}", range.start(), range.end());
-    let other = OTHERS.iter().find(|(_, fits)| fits.contains(&minor));
-    let other =
-        other.map(|(name, fits)| format!("; Calico {name} is for {}", range(fits))).unwrap_or_default();
-    Some(format!("Calico {CALICO} is for Kubernetes {}{other}", range(&KUBERNETES)))
+    // The newest of those that would do.
+    let other = RELEASES.iter().rev().find(|(_, fits)| fits.contains(&minor));
+    let other = other
+        .map(|(name, fits)| format!("; Calico {} is for {}", name.trim_start_matches('v'), range(fits)))
+        .unwrap_or_default();
+    Some(format!("Calico {CALICO} is for Kubernetes {}{other}", range(&ours)))
 }
 
 #[cfg(test)]
@@ -57,6 +56,7 @@ mod tests {
 
     #[test]
     fn both_ranges_are_named() {
+        assert!(minors(CALICO).is_some(), "the table lacks the release that is installed");
         assert_eq!(unfit(36), None);
         let why = unfit(37).unwrap();
         assert_eq!(why, "Calico v3.32.1 is for Kubernetes 1.34 to 1.36; Calico 3.33 is for 1.35 to 1.37");

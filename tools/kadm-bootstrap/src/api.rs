@@ -71,6 +71,11 @@ impl Api {
         Ok(Api { client })
     }
 
+    /// The client itself.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
     async fn send(
         &self,
         method: Method,
@@ -136,6 +141,14 @@ impl Api {
     /// When it is not created.
     pub async fn create(&self, path: &str, object: &Value) -> Result<(), ApiError> {
         self.json(Method::POST, path, "application/json", Some(object)).await.map(drop)
+    }
+
+    /// Puts an object in place of the one that is there, unless that changed since it was read.
+    ///
+    /// # Errors
+    /// When it is not replaced.
+    pub async fn replace(&self, path: &str, object: &Value) -> Result<(), ApiError> {
+        self.json(Method::PUT, path, "application/json", Some(object)).await.map(drop)
     }
 
     /// Applies an object (server-side), taking over the fields.

@@ -1,22 +1,23 @@
 //! One step: do it, wait until it is seen.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rand::Rng as _;
 use remote::{Command, Host, RemoteFile};
-use serde_json::{Value, json};
+use serde_json::json;
 use stage::{Ctx, Failure, Waiting};
 
-use crate::api::{Api, ApiError};
+use crate::api::Api;
 use crate::drain::{self, Drain};
+use crate::existing::{self, Existing};
 use crate::files::Etcd;
 use crate::look::INTENT;
-use crate::observe::{self, TAINTS};
 use crate::roll::{self, Kubelet};
 use crate::step::Step;
 use crate::want::{Node, Want};
-use crate::{MANAGER, World, certificate, certs, etcd, files, hosts, kubeconfig, restore};
+use crate::{
+    World, approver, certificate, certs, etcd, files, hosts, kubeconfig, label, observe, restore, serving,
+};
 
 /// How long kubeadm may take for one machine.
 pub(crate) const KUBEADM: Duration = Duration::from_secs(900);
@@ -41,6 +42,11 @@ pub async fn apply(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result
         Step::Reset { host } => hosts::reset(on(host)?).await,
         Step::Start { host, unit } => hosts::start(on(host)?, unit).await,
         Step::Init { host, .. } => Box::pin(init(on(host)?, world, want, ctx)).await,
+        Step::Existing { host, via, version, tag, stored, manifest } => {
+            let (node, api) = (node_of(want, host)?, world.api(via, want).await?);
+            let what = Existing { version, tag: tag.as_deref(), stored: *stored, manifest: *manifest };
+            Box::pin(existing::keep(node, on(host)?, &what, &api, want, ctx)).await
+        }
         Step::Join { host, control_plane, via, .. } => {
             let node = node_of(want, host)?;
             Box::pin(join(node, on(host)?, *control_plane, via, world, want, ctx)).await
@@ -74,6 +80,12 @@ pub async fn apply(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result
             let node = node_of(want, host)?;
             Box::pin(restore::restore(node, backup, identity, content_sha256, world, want, ctx)).await
         }
+        Step::Approver { via, .. } => {
+            Box::pin(approver::install(&world.api(via, want).await?, &want.approver, ctx)).await
+        }
+        Step::Approve { via, request, sha256, .. } => {
+            serving::approve(&world.api(via, want).await?, request, sha256, want, ctx).await
+        }
         Step::DropToken { via, id } => drop_token(&world.api(via, want).await?, id).await,
         Step::Kubeconfig { via, server, .. } => write_kubeconfig(via, server, world, want, ctx).await,
         Step::RemoveKubeconfig { path } => match std::fs::remove_file(&want.kubeconfig) {
@@ -84,7 +96,7 @@ pub async fn apply(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result
         },
         Step::Node { via, node, labels, taints, drop_taints } => {
             let api = world.api(via, want).await?;
-            mark(&api, node, labels, taints, drop_taints, ctx).await
+            label::mark(&api, node, labels, taints, drop_taints, ctx).await
         }
     }
 }
@@ -107,7 +119,7 @@ fn token() -> (String, String) {
 }
 
 /// Runs kubeadm with a configuration that is there only while it runs, for root alone.
-async fn with_config(
+pub(crate) async fn with_config(
     host: &Host,
     name: &str,
     config: String,
@@ -167,10 +179,11 @@ async fn answers_through_vip(
     let what = format!("the API at {}", want.endpoint);
     wait_for_api(&api, &what, ctx).await.map_err(|f| f.hint("lb-render check; vip-keepalive check"))?;
     drop_token(&api, id).await?;
+    serving::first(&api, host, want, ctx).await?;
     Ok(api)
 }
 
-async fn wait_for_api(api: &Api, what: &str, ctx: &Ctx) -> Result<(), Failure> {
+pub(crate) async fn wait_for_api(api: &Api, what: &str, ctx: &Ctx) -> Result<(), Failure> {
     ctx.wait_for(what, EVIDENCE, || async {
         Ok(match observe::reads(api).await {
             Ok(()) => Waiting::Seen(()),
@@ -267,7 +280,7 @@ async fn join(
         wait_for_etcd(helper, Some(&node.name), ctx).await?;
         own_api(node, host, want, ctx).await?;
     }
-    Ok(())
+    serving::first(&api, host, want, ctx).await
 }
 
 async fn registered(api: &Api, name: &str, ctx: &Ctx) -> Result<(), Failure> {
@@ -344,50 +357,6 @@ async fn write_kubeconfig(
     ctx.write_file(&want.kubeconfig, text.as_bytes(), 0o600).map(drop)
 }
 
-/// Labels by server-side apply, which drops those that were ours; taints with a note of what is ours, in one patch.
-async fn mark(
-    api: &Api,
-    name: &str,
-    labels: &BTreeMap<String, String>,
-    taints: &BTreeSet<String>,
-    drop_taints: &BTreeSet<String>,
-    ctx: &Ctx,
-) -> Result<(), Failure> {
-    let path = format!("/api/v1/nodes/{name}");
-    let doing = || format!("cannot label the node {name}");
-    let object =
-        json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": name, "labels": labels } });
-    api.apply(&path, MANAGER, &object).await.map_err(|e| e.failure(doing()))?;
-    let note = taints.iter().map(String::as_str).collect::<Vec<_>>().join(",");
-    ctx.wait_for(&format!("the taints of {name}"), Duration::from_secs(60), || async {
-        let seen = api.get(&path).await.map_err(|e| e.failure(doing()))?;
-        let patch = json!({
-            "metadata": { "resourceVersion": seen["metadata"]["resourceVersion"], "annotations": { TAINTS: note } },
-            "spec": { "taints": merged(&seen["spec"]["taints"], taints, drop_taints) },
-        });
-        match api.merge(&path, MANAGER, &patch).await {
-            Ok(()) => Ok(Waiting::Seen(())),
-            Err(ApiError::Refused(409, why)) => Ok(Waiting::NotYet(why)),
-            Err(error) => Err(error.failure(doing())),
-        }
-    })
-    .await
-}
-
-/// The taints that others set stay; of one key and effect there is one value.
-fn merged(now: &Value, taints: &BTreeSet<String>, drop: &BTreeSet<String>) -> Vec<Value> {
-    let ours: Vec<Value> = taints.iter().filter_map(|t| files::taint(t)).collect();
-    let same = |a: &Value, b: &Value| a["key"] == b["key"] && a["effect"] == b["effect"];
-    let kept = now
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter(|t| !drop.contains(&observe::taint(t)) && !ours.iter().any(|o| same(o, t)));
-    let mut all: Vec<Value> = kept.cloned().collect();
-    all.extend(ours);
-    all
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -404,15 +373,5 @@ mod tests {
         let (id, secret) = token();
         assert!((id.len(), secret.len()) == (6, 16) && id.chars().all(|c| c.is_ascii_alphanumeric()));
         assert_ne!(token(), token());
-    }
-
-    #[test]
-    fn taints_of_others_stay() {
-        let now = json!([{"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"},
-            {"key": "a", "value": "old", "effect": "NoSchedule"}, {"key": "gone", "effect": "NoExecute"}]);
-        let set = |all: &[&str]| all.iter().map(|t| (*t).to_owned()).collect::<BTreeSet<_>>();
-        let all = merged(&now, &set(&["a=new:NoSchedule"]), &set(&["gone:NoExecute"]));
-        let all: Vec<String> = all.iter().map(observe::taint).collect();
-        assert_eq!(all, ["node.kubernetes.io/not-ready:NoSchedule", "a=new:NoSchedule"]);
     }
 }

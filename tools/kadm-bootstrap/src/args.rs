@@ -42,6 +42,12 @@ pub enum Verb {
         #[command(flatten)]
         consent: Consent,
     },
+    /// List every image that the document needs, one a line
+    Images {
+        /// Begin each line with the name that its publisher gives it
+        #[arg(long)]
+        upstream: bool,
+    },
     /// Save etcd and the cluster's authorities to DIR, encrypted
     Backup {
         /// Where the file and its manifest go

@@ -1,23 +1,25 @@
 //! A backup: etcd and what a cluster is recognised by, encrypted, with a manifest of digests.
+//!
+//! It is encrypted and opened while it passes: neither the snapshot nor the encrypted file is ever whole in memory.
 
-use std::io::Read as _;
+use std::fs::File;
+use std::io::{self, BufReader, Read as _, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use remote::{Command, Host};
+use age::stream::StreamReader;
+use remote::{Command, Content, Host, Meter};
 use serde::{Deserialize, Serialize};
 use stage::{Ctx, Exit, Failure, Site};
 
 use crate::World;
-use crate::certificate::sha256;
 use crate::etcd::{self, Snapshot};
 use crate::hosts::must;
 use crate::seen::Seen;
 use crate::want::Want;
 
-/// How much of a file travels at once, in bytes: a command may print 32 MiB.
-const PART: usize = 8 << 20;
 /// Where it lies on a machine until it is fetched.
 const REMOTE: &str = "/var/lib/kubeline/backup.tar";
 /// How long etcd may take to save itself.
@@ -47,15 +49,6 @@ mv -- "$t" "$w/snapshot.db"
 cp -a /etc/kubernetes/pki "$w/pki"
 tar -C "$w" -cf "$1" pki snapshot.db
 echo "$(sha256sum <"$1" | cut -d' ' -f1) $(stat -c %s "$1")"
-"#;
-
-/// Prints a part of a file.
-///
-/// * `$1` the absolute path, `$2` which part, from 0, `$3` the size of a part in bytes.
-/// * Exit: 0, also behind the end.
-pub const READ_PART: &str = r#"# kubeline: kadm-part v1
-set -eu
-tail -c "+$(($2 * $3 + 1))" -- "$1" | head -c "$3"
 "#;
 
 /// What stands beside an encrypted backup: nothing in it is secret.
@@ -127,14 +120,13 @@ pub async fn take(
     let host = world.fleet.host(&cluster.lead)?;
     let _lock = world.fleet.lock([&cluster.lead], ctx).await?;
     let api = world.api(&cluster.lead, want).await?;
-    let map = api.find("/api/v1/namespaces/kube-system/configmaps/kubeadm-config").await;
+    let map = api.find(crate::existing::STORED).await;
     let map = map.map_err(|e| e.failure(doing))?.unwrap_or_default();
     let command = Command::sh(BACKUP).arg(REMOTE).sudo().title("save etcd").timeout(PATIENCE);
     let output = must(host, &command, doing).await?;
-    let fetched = fetch(host, &output.text(), doing).await;
+    let sealed = seal(host, &output.text(), dir, &want.cluster, to).await;
     host.remove(REMOTE).await.map_err(|e| fleet::failure(doing, &e))?;
-    let (snapshot, content) = fetched?;
-    let sealed = age::encrypt(to, &content).map_err(|e| Failure::internal(doing).because(e.to_string()))?;
+    let Sealed { snapshot, content, outside, part } = sealed?;
     let taken = time::OffsetDateTime::now_utc();
     let stamp = crate::apply::rfc3339(taken.unix_timestamp().unsigned_abs());
     let name = format!("{}-{}", want.cluster, stamp.replace([':', '-'], ""));
@@ -143,37 +135,107 @@ pub async fn take(
         version: cluster.version.clone(),
         taken: stamp,
         file: format!("{name}.tar.age"),
-        sha256: sha256(&sealed),
-        content_sha256: sha256(&content),
+        sha256: outside.sha256,
+        content_sha256: content.sha256,
         ca_sha256: cluster.ca.clone(),
         snapshot,
         cluster_configuration: map["data"]["ClusterConfiguration"].as_str().unwrap_or_default().to_owned(),
     };
     let file = dir.join(&manifest.file);
-    ctx.write_file(&file, &sealed, 0o600)?;
+    part.keep(&file)?;
     let text = serde_json::to_string_pretty(&manifest).unwrap_or_default() + "\n";
     // Last: a backup that has its manifest is whole.
     ctx.write_file(&dir.join(format!("{name}.json")), text.as_bytes(), 0o600)?;
     Ok(format!("{}\n", file.display()))
 }
 
-/// Fetches the tar file in parts and compares it with what the machine says of it.
-async fn fetch(host: &Host, said: &str, doing: &str) -> Result<(Snapshot, Vec<u8>), Failure> {
+/// A backup that lies encrypted on this machine, but not yet in its place.
+struct Sealed {
+    snapshot: Snapshot,
+    content: Content,
+    outside: Content,
+    part: Part,
+}
+
+/// Fetches the tar file, compares it with what the machine says of it, and encrypts it as it comes.
+async fn seal(
+    host: &Host,
+    said: &str,
+    dir: &Path,
+    cluster: &str,
+    to: &age::x25519::Recipient,
+) -> Result<Sealed, Failure> {
+    let doing = "cannot take a backup";
     let wrong = |why: String| Failure::transient(doing).because(why);
     let mut lines = said.lines().rev().filter(|l| !l.trim().is_empty());
     let (sum, status) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
     let snapshot = etcd::snapshot_status(status.as_bytes()).map_err(wrong)?;
     let (sum, size) = sum.split_once(' ').ok_or_else(|| wrong("the machine gave no digest".to_owned()))?;
-    let size: usize = size.trim().parse().map_err(|_| wrong(format!("\"{size}\" is no size")))?;
-    let mut content = Vec::with_capacity(size);
-    for n in 0..size.div_ceil(PART) {
-        let part = Command::sh(READ_PART).args([REMOTE.to_owned(), n.to_string(), PART.to_string()]);
-        content.extend(must(host, &part.sudo().title("fetch the backup"), doing).await?.stdout);
+    let size = size.trim().parse().map_err(|_| wrong(format!("\"{size}\" is no size")))?;
+    let content = Content { size, sha256: sum.to_owned() };
+    let (part, file) = Part::begin(dir, cluster)?;
+    let local = |e: io::Error| part.failed(&e);
+    let recipient: &(dyn age::Recipient + Send) = to;
+    let encryptor = age::Encryptor::with_recipients(std::iter::once(recipient as &dyn age::Recipient))
+        .map_err(|e| Failure::internal(doing).because(e.to_string()))?;
+    let mut writer = encryptor.wrap_output(Metered { file, meter: Meter::default() }).map_err(local)?;
+    let there = host.fetch(REMOTE, &content, &mut |bytes| writer.write_all(bytes)).await;
+    if !there.map_err(|e| fleet::failure(doing, &e))? {
+        return Err(wrong(format!("{REMOTE} is gone from {}", host.name())));
     }
-    if content.len() != size || sha256(&content) != sum {
-        return Err(wrong("what arrived is not what was sent".to_owned()));
+    let Metered { file, meter } = writer.finish().map_err(local)?;
+    file.sync_all().map_err(local)?;
+    Ok(Sealed { snapshot, content, outside: meter.content(), part })
+}
+
+/// A file whose digest is known once it is written.
+struct Metered {
+    file: File,
+    meter: Meter,
+}
+
+impl Write for Metered {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let length = self.file.write(bytes)?;
+        self.meter.update(bytes.get(..length).unwrap_or_default());
+        Ok(length)
     }
-    Ok((snapshot, content))
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// A file that comes to be, gone again unless it is kept. The next run replaces what a killed one left.
+struct Part(PathBuf);
+
+impl Part {
+    fn begin(dir: &Path, cluster: &str) -> Result<(Part, File), Failure> {
+        let part = Part(dir.join(format!(".{cluster}.tar.age.part")));
+        let made = std::fs::create_dir_all(dir).and_then(|()| match std::fs::remove_file(&part.0) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => File::options().write(true).create_new(true).mode(0o600).open(&part.0),
+        });
+        let file = made.map_err(|e| part.failed(&e))?;
+        Ok((part, file))
+    }
+
+    fn keep(self, place: &Path) -> Result<(), Failure> {
+        let folder = place.parent().unwrap_or(Path::new("."));
+        let kept = std::fs::rename(&self.0, place).and_then(|()| File::open(folder)?.sync_all());
+        kept.map_err(|e| self.failed(&e))
+    }
+
+    fn failed(&self, e: &io::Error) -> Failure {
+        Failure::precondition(format!("cannot write {}", self.0.display())).because(e.to_string())
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        // Kept, it is not there any more.
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 /// A backup on the operator's machine, checked against its manifest.
@@ -191,11 +253,17 @@ pub struct Found {
 ///
 /// # Errors
 /// Exit 4 when one of them is not right.
-pub fn find(file: &Path, identity: &Path, site: &Site) -> Result<(Found, Vec<u8>), Failure> {
+pub fn find(file: &Path, identity: &Path, site: &Site) -> Result<(Found, Content), Failure> {
+    looked_at(site.absolute(file), site.absolute(identity))
+}
+
+/// Looks at a backup whose paths are absolute; gives what is in it, read to its end.
+///
+/// # Errors
+/// Exit 4 when something of it is not right.
+pub fn looked_at(file: PathBuf, identity: PathBuf) -> Result<(Found, Content), Failure> {
     let doing = format!("cannot use the backup {}", file.display());
     let wrong = |why: String| Failure::precondition(&doing).because(why);
-    let file = site.absolute(file);
-    let identity = site.absolute(identity);
     let name = file.file_name().and_then(|n| n.to_str()).unwrap_or_default();
     let stem = name.strip_suffix(".tar.age").ok_or_else(|| {
         wrong("its name does not end in .tar.age".to_owned())
@@ -205,20 +273,23 @@ pub fn find(file: &Path, identity: &Path, site: &Site) -> Result<(Found, Vec<u8>
     let text = std::fs::read(&beside).map_err(|e| wrong(format!("{}: {e}", beside.display())))?;
     let manifest: Manifest =
         serde_json::from_slice(&text).map_err(|e| wrong(format!("{}: {e}", beside.display())))?;
-    let sealed = std::fs::read(&file).map_err(|e| wrong(e.to_string()))?;
-    if sha256(&sealed) != manifest.sha256 {
+    let sealed = File::open(&file).and_then(|mut f| Content::of(&mut f)).map_err(|e| wrong(e.to_string()))?;
+    if sealed.sha256 != manifest.sha256 {
         return Err(wrong("its SHA-256 is not the one in its manifest: it was cut or changed".to_owned()));
     }
     let found = Found { file, identity, manifest };
-    let content = open(&found, &sealed)?;
+    let content = Content::of(&mut open(&found)?).map_err(|e| wrong(e.to_string()))?;
+    if content.sha256 != found.manifest.content_sha256 {
+        return Err(wrong("what is in it is not what its manifest says".to_owned()));
+    }
     Ok((found, content))
 }
 
-/// Opens a backup.
+/// Opens a backup; what is in it is decrypted as it is read.
 ///
 /// # Errors
 /// Exit 4 when the identity is none, others can read it, or it does not open the file.
-fn open(found: &Found, sealed: &[u8]) -> Result<Vec<u8>, Failure> {
+pub fn open(found: &Found) -> Result<StreamReader<BufReader<File>>, Failure> {
     use std::os::unix::fs::MetadataExt as _;
     let shown = found.identity.display();
     let wrong = |why: String| {
@@ -229,14 +300,13 @@ fn open(found: &Found, sealed: &[u8]) -> Result<Vec<u8>, Failure> {
         return Err(wrong(format!("others can read {shown}")).hint(format!("chmod 600 {shown}")));
     }
     let mut text = String::new();
-    let read = std::fs::File::open(&found.identity).and_then(|mut f| f.read_to_string(&mut text));
+    let read = File::open(&found.identity).and_then(|mut f| f.read_to_string(&mut text));
     read.map_err(|e| wrong(format!("{shown}: {e}")))?;
     let key = text.lines().map(str::trim).find(|l| l.starts_with("AGE-SECRET-KEY-"));
     let key = key.and_then(|k| age::x25519::Identity::from_str(k).ok());
     let key = key.ok_or_else(|| wrong(format!("{shown} holds no identity of age")))?;
-    let content = age::decrypt(&key, sealed).map_err(|e| wrong(e.to_string()))?;
-    if sha256(&content) != found.manifest.content_sha256 {
-        return Err(wrong("what is in it is not what its manifest says".to_owned()));
-    }
-    Ok(content)
+    let sealed = File::open(&found.file).map_err(|e| wrong(e.to_string()))?;
+    let opened = age::Decryptor::new_buffered(BufReader::new(sealed))
+        .and_then(|d| d.decrypt(std::iter::once(&key as &dyn age::Identity)));
+    opened.map_err(|e| wrong(e.to_string()))
 }

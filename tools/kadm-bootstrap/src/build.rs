@@ -7,7 +7,7 @@ use stage::{HeldKind, Plan, StepId};
 use crate::course::Course;
 use crate::look::INTENT;
 use crate::prepare::prepare;
-use crate::seen::{MemberSeen, NodeSeen, Seen};
+use crate::seen::{MemberSeen, NodeSeen, RequestState, Seen};
 use crate::state::{self, State};
 use crate::step::Step;
 use crate::upgrade::{Stand, States};
@@ -30,6 +30,8 @@ pub(crate) struct Build<'a> {
     pub(crate) done: BTreeSet<&'a str>,
     /// Those that join in this plan.
     pub(crate) joins: BTreeSet<&'a str>,
+    /// The steps that join them.
+    joined: Vec<StepId>,
     /// Machines that get the document's kubeadm for an upgrade.
     pub(crate) kubeadm: BTreeMap<String, StepId>,
 }
@@ -51,6 +53,7 @@ impl<'a> Build<'a> {
             members: seen.cluster.iter().flat_map(|c| c.etcd.clone()).collect(),
             done: want.nodes.iter().filter(done).map(|n| n.name.as_str()).collect(),
             joins: BTreeSet::new(),
+            joined: Vec::new(),
             kubeadm: BTreeMap::new(),
         }
     }
@@ -88,12 +91,12 @@ impl<'a> Build<'a> {
             Course::Stay => return,
             Course::Join(via) => via.clone(),
             Course::Init(first) => {
-                let Some(id) = self.init(first, states) else { return };
-                self.chain = vec![id];
+                let Some(()) = self.init(first, states) else { return };
                 first.name.clone()
             }
         };
         self.kubeconfig(&via);
+        self.approve(&via);
         let tokens = self.seen.cluster.iter().flat_map(|c| &c.tokens);
         for id in tokens {
             let step = Step::DropToken { via: via.clone(), id: id.clone() };
@@ -104,6 +107,7 @@ impl<'a> Build<'a> {
             states.get(n.name.as_str()).is_some_and(|s| *s != State::Done)
                 && self.ready.contains_key(n.name.as_str())
         });
+        self.members_stay(&via, states);
         self.shrink(|ill| ill || !planes_join);
         if matches!(stand, Stand::Due) && !self.upgrade(&via, states) {
             return;
@@ -112,9 +116,46 @@ impl<'a> Build<'a> {
             self.node(node, &via, states);
         }
         self.shrink(|ill| !ill && planes_join);
+        self.approver(&via);
     }
 
-    fn init(&mut self, first: &'a Node, states: &States<'_>) -> Option<StepId> {
+    /// The approver of kubelets' certificates. It comes last: those that join have theirs approved by the step that
+    /// joins them, and an image that cannot be had keeps no machine out.
+    fn approver(&mut self, via: &str) {
+        let step = Step::Approver { via: via.to_owned(), sha256: self.want.approver_sha256.clone() };
+        let after: Vec<StepId> = self.chain.iter().chain(&self.joined).copied().collect();
+        let Some(cluster) = self.seen.cluster.as_ref().filter(|c| c.missing.is_empty()) else {
+            self.plan.step_after(&after, step, "kubelets ask for a certificate each time that one ends");
+            return;
+        };
+        let seen = &cluster.approver;
+        if let Some(fault) = &seen.fault {
+            let hint =
+                "kubectl -n kube-system get deployment kubelet-csr-approver -o yaml --show-managed-fields";
+            self.plan.hold(HeldKind::Unmet, "the approver of certificates", fault, Some(hint.to_owned()));
+        } else if !seen.due.is_empty() {
+            let due: Vec<&str> = seen.due.iter().map(String::as_str).collect();
+            self.plan.step_after(&after, step, format!("missing or different: {}", due.join(", ")));
+        }
+    }
+
+    /// Approves the requests of kubelets that nobody has answered.
+    fn approve(&mut self, via: &str) {
+        let cluster = self.seen.cluster.as_ref().filter(|c| c.missing.is_empty());
+        for (name, request) in cluster.into_iter().flat_map(|c| &c.requests) {
+            if request.state == RequestState::Good && self.done.contains(request.node.as_str()) {
+                let step = Step::Approve {
+                    via: via.to_owned(),
+                    node: request.node.clone(),
+                    request: name.clone(),
+                    sha256: request.sha256.clone(),
+                };
+                self.plan.step(step, "its kubelet asks for its own name and address, and nobody answered");
+            }
+        }
+    }
+
+    fn init(&mut self, first: &'a Node, states: &States<'_>) -> Option<()> {
         let mut after = self.ready.get(first.name.as_str())?.clone();
         // Every machine that was told to be reset is, before there is a cluster that it could disturb.
         for (name, state) in states {
@@ -137,8 +178,12 @@ impl<'a> Build<'a> {
             version: self.want.version.to_string(),
         };
         let id = self.plan.step_after(&after, step, "no control plane knows a cluster");
-        self.labels(first, &first.name, &[id], None);
-        Some(id)
+        self.chain = vec![id];
+        // What is asked of the API waits until the only etcd has come back.
+        self.begun(first);
+        let chain = self.chain.clone();
+        self.labels(first, &first.name, &chain, None);
+        Some(())
     }
 
     /// Joins a machine, or keeps it as the document says.
@@ -199,6 +244,7 @@ impl<'a> Build<'a> {
             });
         }
         self.joins.insert(&node.name);
+        self.joined.push(id);
         self.labels(node, via, &[id], None);
     }
 

@@ -2,7 +2,8 @@
 
 use stage::Finding;
 
-use crate::seen::Seen;
+use crate::probe;
+use crate::seen::{ClusterSeen, RequestState, Seen};
 use crate::want::Want;
 
 /// Certificates that end sooner than this are told of, in days.
@@ -12,6 +13,9 @@ const DAYS: i64 = 30;
 pub fn check(want: &Want, seen: &Seen) -> Vec<Finding> {
     let mut found = Vec::new();
     for (name, host) in &seen.hosts {
+        if let Some(words) = host.probed.fsync.as_ref().and_then(probe::slow) {
+            found.push(Finding::new(name, words));
+        }
         for (certificate, one) in &host.certificates {
             let days = (one.expires - host.time).div_euclid(86_400);
             if days < DAYS {
@@ -32,6 +36,7 @@ pub fn check(want: &Want, seen: &Seen) -> Vec<Finding> {
     if let Some(fault) = &cluster.vip_fault {
         found.push(Finding::new("the API", format!("does not answer at {}: {fault}", want.endpoint)));
     }
+    certificates(want, seen, cluster, &mut found);
     for node in &want.nodes {
         let Some(one) = cluster.nodes.get(&node.name) else { continue };
         if !one.ready {
@@ -55,4 +60,46 @@ pub fn check(want: &Want, seen: &Seen) -> Vec<Finding> {
         }
     }
     found
+}
+
+/// Kubelets without a certificate, requests that nobody granted, and the approver that should.
+fn certificates(want: &Want, seen: &Seen, cluster: &ClusterSeen, found: &mut Vec<Finding>) {
+    if let Some(why) = &cluster.approver.away {
+        let what = "the approver of kubelets' certificates";
+        found.push(
+            Finding::new(what, format!("does not run: {why}"))
+                .hint("kubectl -n kube-system describe pod -l app.kubernetes.io/name=kubelet-csr-approver"),
+        );
+    }
+    for (name, request) in &cluster.requests {
+        if let RequestState::Odd(why) = &request.state {
+            let message = format!("the certificate request {name} waits for a person: {why}");
+            found.push(Finding::new(&request.node, message).hint(format!("kubectl describe csr {name}")));
+        }
+    }
+    for node in want.nodes.iter().filter(|n| cluster.nodes.contains_key(&n.name)) {
+        let Some(host) = seen.hosts.get(&node.name).filter(|h| h.serving) else { continue };
+        let Some(certificate) = &host.serves else {
+            let own = || cluster.requests.values().filter(|r| r.node == node.name).map(|r| &r.state);
+            // What plan approves is told of there.
+            if own().any(|s| *s == RequestState::Good) {
+                continue;
+            }
+            let why = own().find_map(|s| match s {
+                RequestState::Refused(why) => Some(format!("its request was denied: {why}")),
+                RequestState::Approved => Some("its request is approved and nobody signs it".to_owned()),
+                _ => None,
+            });
+            let why = why.unwrap_or_else(|| "it has not asked for one".to_owned());
+            let message = format!("its kubelet has no serving certificate: {why}");
+            found.push(Finding::new(&node.name, message).hint("kubectl get csr"));
+            continue;
+        };
+        let days = (certificate.expires - host.time).div_euclid(86_400);
+        if days < DAYS {
+            let what = if days < 0 { "has ended".to_owned() } else { format!("ends in {days} days") };
+            let message = format!("the kubelet's serving certificate {what}, and was to be renewed before");
+            found.push(Finding::new(&node.name, message).hint("kubectl get csr"));
+        }
+    }
 }

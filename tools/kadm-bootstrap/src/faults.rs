@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::probe;
 use crate::seen::{HostSeen, Seen};
 use crate::want::Want;
 
@@ -48,6 +49,11 @@ pub fn faults(want: &Want, seen: &Seen, fresh: impl Fn(&str) -> bool) -> Vec<Fau
     );
     for (name, host) in staying.iter().filter(|(name, _)| fresh(name)) {
         one(want, name, host, &mut all);
+    }
+    for (name, host) in &staying {
+        all.extend(
+            want.node(name).into_iter().flat_map(|n| probe::faults(want, n, &host.probed, !host.traces())),
+        );
     }
     clocks(&staying, &mut all);
     all.sort();

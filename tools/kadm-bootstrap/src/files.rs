@@ -11,6 +11,8 @@ use stage::Failure;
 use crate::certificate::sha256;
 use crate::want::{Node, Source, Want};
 
+/// Where Kubernetes publishes its images.
+pub const REGISTRY: &str = "registry.k8s.io";
 /// Kernel modules loaded at boot.
 pub const MODULES: &str = "/etc/modules-load.d/kubeline-kubernetes.conf";
 /// Kernel settings.
@@ -131,7 +133,7 @@ fn wrong(error: &render::Error) -> Failure {
 }
 
 /// The sandbox image that kubeadm of this version expects (its `PauseVersion` in cmd/kubeadm/app/constants).
-fn pause(version: KubeVersion, registry: &str) -> String {
+pub fn pause(version: KubeVersion, registry: &str) -> String {
     let tag = match version.minor() {
         ..=33 => "3.10",
         34..=35 => "3.10.1",

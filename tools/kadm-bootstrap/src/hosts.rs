@@ -6,6 +6,7 @@ use std::time::Duration;
 use remote::{Command, Error, Host, Output, RemoteFile};
 use stage::{Ctx, Failure, Waiting};
 
+use crate::apply::KUBEADM;
 use crate::etcd::crictl;
 use crate::files;
 use crate::said;
@@ -59,6 +60,33 @@ done
 command -v nft >/dev/null && nft delete table ip kube-proxy 2>/dev/null
 exit 0
 "#;
+
+/// Tells whether a kubeadm runs.
+///
+/// * No arguments. Exit: 0 one runs, 1 none does.
+pub const BUSY: &str = r#"# kubeline: kadm-busy v1
+for f in /proc/[0-9]*/comm; do
+  read -r c 2>/dev/null <"$f" && [ "$c" = kubeadm ] && exit 0
+done
+exit 1
+"#;
+
+/// Waits until no kubeadm runs on a machine: sshd lets that of a run that was killed go on.
+///
+/// # Errors
+/// Exit 5 when it does not end.
+pub async fn idle(host: &Host, ctx: &Ctx) -> Result<(), Failure> {
+    let what = format!("the end of a kubeadm on {} that this run did not start", host.name());
+    let look = Command::sh(BUSY).sudo().title("look for a kubeadm that runs");
+    ctx.wait_for(&what, KUBEADM, || async {
+        let output = host.run(&look).await.map_err(|e| fleet::failure(&what, &e))?;
+        Ok(match output.exit {
+            1 => Waiting::Seen(()),
+            _ => Waiting::NotYet("it still runs".to_owned()),
+        })
+    })
+    .await
+}
 
 /// A command that must exit 0.
 pub async fn must(host: &Host, command: &Command, doing: &str) -> Result<Output, Failure> {

@@ -15,6 +15,7 @@
 
 pub mod api;
 pub mod apply;
+pub mod approver;
 pub mod args;
 pub mod backup;
 mod build;
@@ -24,26 +25,34 @@ pub mod check;
 mod course;
 pub mod drain;
 pub mod etcd;
+pub mod existing;
 pub mod faults;
 pub mod files;
 pub mod hosts;
+pub mod images;
 pub mod kubeconfig;
+pub mod label;
 pub mod look;
 pub mod observe;
 pub mod plan;
 pub mod prepare;
+pub mod probe;
 pub mod restore;
 pub mod roll;
 pub mod said;
 pub mod seen;
+pub mod serving;
 mod shrink;
 pub mod state;
 pub mod step;
 pub mod upgrade;
 pub mod want;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use cluster_doc::{Document, Section};
 use fleet::Fleet;
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use serde_json::{Value, json};
 use stage::{Ctx, Failure, Finding, Guard, Own, Plan, Rendered, Site, Tool};
 use tokio::sync::Mutex;
@@ -78,6 +87,8 @@ pub struct World {
     pub fleet: Fleet,
     /// The API, once there is one.
     pub(crate) api: Mutex<Option<Api>>,
+    /// What was found of each machine before it was set up; once in a run.
+    pub(crate) probes: Mutex<BTreeMap<String, probe::Probed>>,
 }
 
 impl World {
@@ -122,7 +133,8 @@ impl Tool for KadmBootstrap {
     }
 
     async fn connect(want: &Want, ctx: &Ctx) -> Result<World, Failure> {
-        Ok(World { fleet: Fleet::connect(&want.route, ctx).await?, api: Mutex::new(None) })
+        let fleet = Fleet::connect(&want.route, ctx).await?;
+        Ok(World { fleet, api: Mutex::new(None), probes: Mutex::default() })
     }
 
     async fn observe(world: &World, want: &Want, ctx: &Ctx) -> Result<Seen, Failure> {
@@ -136,11 +148,21 @@ impl Tool for KadmBootstrap {
     async fn guard(
         plan: &Plan<Step>,
         world: &World,
-        _want: &Want,
+        want: &Want,
         ctx: &Ctx,
     ) -> Result<Option<Guard>, Failure> {
-        let hosts: Vec<&str> = plan.steps().filter_map(Step::host).collect();
-        Ok(Some(world.fleet.lock(hosts, ctx).await?))
+        // Every control plane, whichever machines change: two runs on different machines would both change etcd's members.
+        // Unlike a Lease these locks are there before the cluster, while its API is away, and gone with a killed run.
+        let reached = |n: &&want::Node| world.fleet.get(&n.name).is_some();
+        let planes = want.control_planes().filter(reached).map(|n| n.name.as_str());
+        let hosts: Vec<&str> = planes.chain(plan.steps().filter_map(Step::host)).collect();
+        let guard = world.fleet.lock(&hosts, ctx).await?;
+        let mut idle = Vec::new();
+        for name in hosts.into_iter().collect::<BTreeSet<_>>() {
+            idle.push(hosts::idle(world.fleet.host(name)?, ctx).boxed());
+        }
+        futures::stream::iter(idle).buffer_unordered(ctx.jobs()).try_collect::<()>().await?;
+        Ok(Some(guard))
     }
 
     async fn apply(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result<(), Failure> {
@@ -155,6 +177,7 @@ impl Tool for KadmBootstrap {
             "endpoint": want.endpoint,
             "kubeconfig": want.kubeconfig_shown,
             "caDigest": cluster.map(|c| format!("sha256:{}", c.ca)),
+            "kubeletServingCertificates": plan::serving_certificates(want, seen),
             "controlPlaneMetrics": plan::serves_metrics(want, seen),
             "controlPlanes": plan::members(want, seen, true),
             "workers": plan::members(want, seen, false),
@@ -183,6 +206,15 @@ impl Tool for KadmBootstrap {
                 add("/kubeadm-init.yaml", &files::init(want, node, None, None, files::Etcd::New)?);
             }
         }
+        let manifests = want.approver.files().map_err(|e| {
+            Failure::internal("cannot write the manifests of the approver").because(e.to_string())
+        })?;
+        all.extend(
+            manifests.into_iter().map(|(path, text)| Rendered {
+                path: format!("manifests/{path}"),
+                content: text.into_bytes(),
+            }),
+        );
         Ok(Some(all))
     }
 
@@ -195,6 +227,7 @@ impl Tool for KadmBootstrap {
                 consent: Some(consent),
                 planner: Box::new(move |want, seen| certs::plan(want, seen, within)),
             },
+            args::Verb::Images { upstream } => Own::Tell(Box::new(move |want| images::list(want, upstream))),
             args::Verb::Backup { dir, recipient } => {
                 let to = backup::recipient(recipient.as_deref(), want)?;
                 let dir = site.absolute(&dir);

@@ -25,7 +25,7 @@ pub const METRICS: [&str; 3] = ["etcd", "kube-controller-manager", "kube-schedul
 /// * Standard output: lines of a word and its values, as the reader below knows them. Certificates are public; no key
 ///   is printed.
 /// * Exit: 0.
-pub const LOOK: &str = r#"# kubeline: kadm-look v2
+pub const LOOK: &str = r#"# kubeline: kadm-look v4
 set -u
 export LC_ALL=C
 debs=$1
@@ -81,12 +81,16 @@ for c in etcd kube-apiserver kube-controller-manager kube-scheduler; do
   [ -f "$m" ] || continue
   echo "static $c $(sed -n 's/^ *image: *"\{0,1\}.*:\([^":@]*\)"\{0,1\}$/\1/p' "$m" | head -n 1)"
   case $c in
-  etcd) grep -q -- '--listen-metrics-urls=http://0\.0\.0\.0:' "$m" && echo "metrics $c" ;;
+  etcd)
+    grep -q -- '--listen-metrics-urls=http://0\.0\.0\.0:' "$m" && echo "metrics $c"
+    grep -q -- '--initial-cluster-state=existing' "$m" || echo begins-anew ;;
   kube-apiserver) ;;
   *) grep -q -- '--bind-address=0\.0\.0\.0' "$m" && echo "metrics $c" ;;
   esac
 done
 grep -q '^serverTLSBootstrap: true' /var/lib/kubelet/config.yaml 2>/dev/null && echo serving
+f=/var/lib/kubelet/pki/kubelet-server-current.pem
+[ -f "$f" ] && echo "serves $(sed -n '/^-----BEGIN CERT/,/^-----END CERT/p;/^-----END CERT/q' "$f" | base64 -w 0)"
 for f in /var/lib/kubeline/etcd-before-*.db; do
   [ -e "$f" ] && echo "snapshot $f"
 done
@@ -162,7 +166,9 @@ pub fn read(text: &str) -> HostSeen {
             "sysctl" => insert(&mut seen.sysctls, first, second),
             "static" => insert(&mut seen.static_pods, first, second),
             "metrics" => drop(seen.metrics.insert(rest.to_owned())),
+            "begins-anew" => seen.begins_anew = true,
             "serving" => seen.serving = true,
+            "serves" => seen.serves = certificate::of_base64(rest),
             "snapshot" => drop(seen.snapshots.insert(rest.to_owned())),
             "deb" => seen.debs.push(rest.to_owned()),
             _ => {}
@@ -221,13 +227,13 @@ mod tests {
         for script in [
             LOOK,
             crate::hosts::SWAP,
+            crate::hosts::BUSY,
             crate::hosts::CLEAN,
             crate::hosts::KEY,
+            crate::probe::PROBE,
             crate::roll::SNAPSHOT,
             crate::backup::BACKUP,
-            crate::backup::READ_PART,
             crate::restore::ASIDE,
-            crate::restore::APPEND,
             crate::restore::UNPACK,
         ] {
             let status = std::process::Command::new("sh").args(["-n", "-c", script]).status().unwrap();

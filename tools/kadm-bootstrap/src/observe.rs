@@ -12,7 +12,7 @@ use crate::api::{Api, ApiError};
 use crate::files::TOKEN_DESCRIPTION;
 use crate::seen::{ClusterSeen, HostSeen, NodeSeen, Seen};
 use crate::want::Want;
-use crate::{MANAGER, World, etcd, kubeconfig, look};
+use crate::{MANAGER, World, approver, etcd, existing, kubeconfig, look, probe, serving};
 
 /// The annotation that notes the taints that are ours: a list of taints has no owner for each.
 pub const TAINTS: &str = "kubeline/taints";
@@ -34,6 +34,7 @@ pub async fn observe(world: &World, want: &Want, ctx: &Ctx) -> Result<Seen, Fail
     let found = found.await?;
     let mut seen = Seen { hosts: found.of, unreachable: found.unreachable, ..Seen::default() };
     seen.kubeconfig = operators(want)?;
+    probe::across(world, want, &mut seen, ctx).await?;
     cluster(world, want, &mut seen, ctx).await?;
     Ok(seen)
 }
@@ -148,18 +149,21 @@ async fn ask(api: &Api, lead: &str, seen: &Seen, want: &Want) -> Result<ClusterS
     let unfinished = seen.hosts.values().any(|h| h.intent);
     let tokens =
         "/api/v1/namespaces/kube-system/secrets?fieldSelector=type%3Dbootstrap.kubernetes.io%2Ftoken";
-    let (version, nodes, tokens, missing, stored, proxy, restored) = futures::join!(
+    let (version, nodes, tokens, missing, stored, proxy, restored, requests, approver) = futures::join!(
         api.get("/version"),
         api.get("/api/v1/nodes"),
         api.get(tokens),
         missing(api, unfinished),
-        api.find("/api/v1/namespaces/kube-system/configmaps/kubeadm-config"),
+        api.find(existing::STORED),
         api.find("/apis/apps/v1/namespaces/kube-system/daemonsets/kube-proxy"),
         api.find(crate::restore::MARK),
+        api.get(serving::REQUESTS),
+        approver::observe(api, &want.approver).boxed(),
     );
     let (version, stored) = (version?, stored?);
     let version = version["gitVersion"].as_str().unwrap_or_default().to_owned();
-    let stored = stored.as_ref().and_then(stored_version);
+    let configuration = stored.as_ref().and_then(|m| m["data"]["ClusterConfiguration"].as_str());
+    let stored = configuration.and_then(stored_version);
     // Only an upgrade has to know it, and only that of a minor.
     let upgrade = version != want.version.tag() || stored.as_ref().is_some_and(|v| *v != want.version.tag());
     let nodes = nodes?;
@@ -176,17 +180,19 @@ async fn ask(api: &Api, lead: &str, seen: &Seen, want: &Want) -> Result<ClusterS
         nodes,
         etcd: Vec::new(),
         etcd_fault: None,
+        begins_anew: configuration.is_some_and(existing::begins_anew),
         stored,
         restored: restored?.and_then(|m| m["data"]["sha256"].as_str().map(str::to_owned)),
         proxy: proxy?.as_ref().and_then(image_tag),
+        requests: serving::requests(&requests?, &want.nodes),
+        approver: approver?,
         calico: if upgrade { calico(api).await? } else { None },
         tokens: tokens["items"].as_array().into_iter().flatten().filter_map(our_token).collect(),
     })
 }
 
 /// `kubernetesVersion` of the configuration that kubeadm stored.
-fn stored_version(map: &Value) -> Option<String> {
-    let text = map["data"]["ClusterConfiguration"].as_str()?;
+fn stored_version(text: &str) -> Option<String> {
     let config: Value = serde_saphyr::from_str(text).ok()?;
     config["kubernetesVersion"].as_str().map(str::to_owned)
 }

@@ -118,3 +118,11 @@ pub fn serves_metrics(want: &Want, seen: &Seen) -> bool {
     };
     !planes.is_empty() && planes.into_iter().all(serves)
 }
+
+/// True when every kubelet of the cluster that could be looked at serves with a certificate of the cluster.
+pub fn serving_certificates(want: &Want, seen: &Seen) -> bool {
+    let Some(cluster) = &seen.cluster else { return false };
+    let nodes = want.nodes.iter().filter(|n| cluster.nodes.contains_key(&n.name));
+    let mut hosts = nodes.filter_map(|n| seen.hosts.get(&n.name)).peekable();
+    hosts.peek().is_some() && hosts.all(|h| h.serving && h.serves.is_some())
+}

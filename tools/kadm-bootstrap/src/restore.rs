@@ -14,7 +14,6 @@ use stage::{Ctx, Failure, HeldKind, Plan, StepId};
 
 use crate::backup::{self, Found};
 use crate::build::Build;
-use crate::certificate::sha256;
 use crate::faults::faults;
 use crate::hosts::must;
 use crate::seen::{HostSeen, Seen};
@@ -25,8 +24,6 @@ use crate::{MANAGER, World, apply};
 
 /// The ConfigMap that tells from which backup the cluster was made.
 pub const MARK: &str = "/api/v1/namespaces/kube-system/configmaps/kubeline-restored";
-/// How much of the file travels at once, in bytes.
-const PART: usize = 8 << 20;
 /// Where it lies on the machine until it is unpacked.
 const REMOTE: &str = "/var/lib/kubeline/restore.tar";
 /// How long etcdutl and the pull of its image may take.
@@ -51,18 +48,6 @@ while [ -e "$t" ]; do
   t=/var/lib/kubeline/etcd-aside-$n
 done
 mv /var/lib/etcd/member "$t"
-"#;
-
-/// Adds standard input to a file of mode 0600 at an offset; 0 begins it anew.
-///
-/// * `$1` the absolute path, `$2` the offset in bytes. Exit: 0 written, 1 when the file is not that long.
-pub const APPEND: &str = r#"# kubeline: kadm-append v1
-set -eu
-umask 077
-mkdir -p -m 0700 -- "${1%/*}"
-[ "$2" = 0 ] && : >"$1"
-[ "$(stat -c %s "$1")" = "$2" ]
-cat >>"$1"
 "#;
 
 /// Unpacks a backup: the authorities into kubeadm's folder, the snapshot into a data directory of one member.
@@ -175,16 +160,15 @@ pub async fn restore(
 ) -> Result<(), Failure> {
     let doing = format!("cannot restore the cluster on {}", node.name);
     let host = world.fleet.host(&node.name)?;
-    let (found, content) = backup::find(&PathBuf::from(backup), &PathBuf::from(identity), ctx.site())?;
-    if sha256(&content) != content_sha256 {
+    let (file, identity) = (PathBuf::from(backup), PathBuf::from(identity));
+    // Elsewhere: to read gigabytes takes a while, in which the locks have to be held.
+    let looked_at = tokio::task::spawn_blocking(move || backup::looked_at(file, identity)).await;
+    let (found, content) = looked_at.map_err(|e| Failure::internal(&doing).because(e.to_string()))??;
+    if content.sha256 != content_sha256 {
         return Err(Failure::precondition(doing).because("the backup is another one than was planned with"));
     }
-    let mut offset = 0;
-    for part in content.chunks(PART) {
-        let append = Command::sh(APPEND).args([REMOTE.to_owned(), offset.to_string()]);
-        must(host, &append.stdin(part.to_vec()).sudo().title("send the backup"), &doing).await?;
-        offset += part.len();
-    }
+    let sent = host.send(REMOTE, 0o600, &content, &mut backup::open(&found)?).await;
+    sent.map_err(|e| fleet::failure(&doing, &e))?;
     let images = Command::new("kubeadm")
         .args(["config", "images", "list", "--kubernetes-version", &want.version.tag()])
         .args(["--image-repository", &want.registry])

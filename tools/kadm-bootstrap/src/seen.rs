@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::probe::Probed;
+
 /// All that was looked at.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -78,10 +80,16 @@ pub struct HostSeen {
     pub static_pods: BTreeMap<String, String>,
     /// Components whose metrics can be had from other machines.
     pub metrics: BTreeSet<String>,
+    /// True when etcd's manifest lets it begin a cluster once its data is gone.
+    pub begins_anew: bool,
     /// True when the kubelet asks the cluster for its serving certificate.
     pub serving: bool,
+    /// The serving certificate that the cluster gave to the kubelet.
+    pub serves: Option<CertificateSeen>,
     /// Snapshots of etcd that were taken before an upgrade.
     pub snapshots: BTreeSet<String>,
+    /// Its ports, its disk and its ways to others, while it or one of them is new.
+    pub probed: Probed,
 }
 
 /// An installed package.
@@ -149,12 +157,57 @@ pub struct ClusterSeen {
     pub tokens: BTreeSet<String>,
     /// `kubernetesVersion` of kubeadm's stored configuration; `None` when there is none.
     pub stored: Option<String>,
+    /// True when that configuration lets etcd begin a cluster once its data is gone.
+    pub begins_anew: bool,
     /// The tag of kube-proxy's image; `None` when it does not run here.
     pub proxy: Option<String>,
     /// SHA-256 of the backup that the cluster was made from, when it was.
     pub restored: Option<String>,
+    /// What kubelets ask to be certified for serving, by the request's name.
+    pub requests: BTreeMap<String, RequestSeen>,
+    /// The approver of such requests.
+    pub approver: ApproverSeen,
     /// The version of Calico that runs, such as `v3.32.1`; looked for while an upgrade is due.
     pub calico: Option<String>,
+}
+
+/// A kubelet's request for a serving certificate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RequestSeen {
+    /// The node that made it, or the user when it is none.
+    pub node: String,
+    /// What became of it.
+    pub state: RequestState,
+    /// SHA-256 of what it asks for.
+    pub sha256: String,
+}
+
+/// What became of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RequestState {
+    /// Nobody decided yet; it is a node's own wish.
+    Good,
+    /// Nobody decided yet, and this is odd about it.
+    Odd(String),
+    /// Approved, and not signed yet.
+    Approved,
+    /// Signed.
+    Issued,
+    /// Denied by somebody or refused by the signer, who said so.
+    Refused(String),
+}
+
+/// The approver of kubelets' requests in the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ApproverSeen {
+    /// Its objects that are missing or differ.
+    pub due: BTreeSet<String>,
+    /// Why it cannot be installed, such as a field that somebody else has set.
+    pub fault: Option<String>,
+    /// Why it does not run.
+    pub away: Option<String>,
 }
 
 /// A node object.

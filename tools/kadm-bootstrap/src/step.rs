@@ -63,6 +63,21 @@ pub enum Step {
         /// The version.
         version: String,
     },
+    /// Sees to it that etcd never begins another cluster.
+    Existing {
+        /// The machine whose etcd it is.
+        host: String,
+        /// The control plane whose admin.conf is used.
+        via: String,
+        /// The version of the control plane on the machine, as a tag.
+        version: String,
+        /// The tag of etcd's image, which stays; `None` right after an init.
+        tag: Option<String>,
+        /// True when kubeadm's stored configuration is to be changed.
+        stored: bool,
+        /// True when the machine's manifest is to be written anew, which restarts etcd.
+        manifest: bool,
+    },
     /// Adds a machine to the cluster.
     Join {
         /// The machine.
@@ -211,6 +226,24 @@ pub enum Step {
         /// Taints that were ours and go.
         drop_taints: BTreeSet<String>,
     },
+    /// Installs the approver of kubelets' serving certificates in the cluster.
+    Approver {
+        /// The control plane whose admin.conf is used.
+        via: String,
+        /// A digest of its manifests.
+        sha256: String,
+    },
+    /// Approves a kubelet's request for a serving certificate.
+    Approve {
+        /// The control plane whose admin.conf is used.
+        via: String,
+        /// The node that made it.
+        node: String,
+        /// The request's name.
+        request: String,
+        /// The digest of what it asks for.
+        sha256: String,
+    },
     /// Deletes a bootstrap token that an interrupted run left.
     DropToken {
         /// The control plane whose admin.conf is used.
@@ -244,6 +277,7 @@ impl Step {
             | Step::Sweep { host, .. }
             | Step::Reset { host }
             | Step::Init { host, .. }
+            | Step::Existing { host, .. }
             | Step::Join { host, .. }
             | Step::Snapshot { host, .. }
             | Step::ControlPlane { host, .. }
@@ -258,6 +292,8 @@ impl Step {
             | Step::Node { via, .. }
             | Step::Drain { via, .. }
             | Step::Uncordon { via, .. }
+            | Step::Approver { via, .. }
+            | Step::Approve { via, .. }
             | Step::DropToken { via, .. }
             | Step::Kubeconfig { via, .. } => Some(via),
             Step::RemoveKubeconfig { .. } => None,
@@ -299,6 +335,9 @@ impl fmt::Display for Step {
             Step::Init { host, endpoint, version, .. } => {
                 write!(f, "initialise Kubernetes {version} on {host} behind {endpoint}")
             }
+            Step::Existing { host, .. } => {
+                write!(f, "keep etcd on {host} from ever beginning another cluster")
+            }
             Step::Join { host, control_plane: true, .. } => write!(f, "join {host} as a control plane"),
             Step::Join { host, .. } => write!(f, "join {host} as a worker"),
             Step::Drain { node, .. } => write!(f, "drain {node}"),
@@ -334,6 +373,10 @@ impl fmt::Display for Step {
                     write!(f, "; untaint {}", list(drop_taints))?;
                 }
                 Ok(())
+            }
+            Step::Approver { .. } => write!(f, "install the approver of kubelets' serving certificates"),
+            Step::Approve { node, request, .. } => {
+                write!(f, "approve the serving certificate of {node} ({request})")
             }
             Step::DropToken { id, .. } => write!(f, "delete the bootstrap token {id}"),
         }

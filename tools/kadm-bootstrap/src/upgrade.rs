@@ -17,8 +17,6 @@ use crate::want::{Node, Want};
 const COMPONENTS: [&str; 3] = ["kube-apiserver", "kube-controller-manager", "kube-scheduler"];
 /// How many minors a kubelet may be older than the API servers (kubernetes.io, version skew policy).
 const KUBELET_SKEW: u16 = 3;
-/// The minors of Kubernetes that releases of Calico are tested with (docs.tigera.io, requirements of each release).
-const CALICO: [(&str, u16, u16); 3] = [("v3.31.", 32, 35), ("v3.32.", 34, 36), ("v3.33.", 35, 37)];
 
 /// How the cluster stands to the document's version.
 pub(crate) enum Stand {
@@ -124,10 +122,11 @@ fn skew(want: &Want, cluster: &ClusterSeen, planes: &[(&Node, &HostSeen)]) -> Op
         return held("the cluster", why, format!("set spec.kubernetes.version to the newest 1.{next} first"));
     }
     let calico = cluster.calico.as_ref()?;
-    let (_, from, to) = CALICO.iter().find(|(release, ..)| calico.starts_with(release))?;
-    if (*from..=*to).contains(&target.minor()) {
+    let minors = cluster_doc::calico::minors(calico)?;
+    if minors.contains(&target.minor()) {
         return None;
     }
+    let (from, to) = (minors.start(), minors.end());
     let why = format!("Calico {calico} is for Kubernetes 1.{from} to 1.{to}, the document wants {target}");
     held("the cluster", why, "bring Calico up first: cni-install of a release that knows the new Kubernetes")
 }

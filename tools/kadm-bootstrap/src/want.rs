@@ -8,8 +8,10 @@ use std::time::Duration;
 use cluster_doc::spec::{PackageSource, Role};
 use cluster_doc::{Document, Exit, KubeVersion, Machine};
 use fleet::Route;
+use kube_apply::ManifestSet;
 use stage::{Failure, Site};
 
+use crate::approver;
 use crate::args::Flags;
 use crate::files::{self, Files};
 
@@ -95,6 +97,10 @@ pub struct Want {
     pub source: Source,
     /// Files of the machines.
     pub files: Files,
+    /// The approver of kubelets' certificates.
+    pub approver: ManifestSet,
+    /// A digest of it.
+    pub approver_sha256: String,
     /// Machines to be reset although they may hold data.
     pub reset: BTreeSet<String>,
     /// Make a new cluster whatever there was.
@@ -170,12 +176,13 @@ pub fn want(flags: &Flags, doc: &Document, site: &Site) -> Result<Want, Failure>
     sans.extend(kubernetes.cert_sans.iter().cloned());
     let mut known = BTreeSet::new();
     sans.retain(|s| known.insert(s.clone()));
-    let registry = spec.registry.clone().unwrap_or_else(|| "registry.k8s.io".to_owned());
+    let registry = spec.registry.clone().unwrap_or_else(|| files::REGISTRY.to_owned());
     let registry = registry.trim_end_matches('/').to_owned();
     let source = source(&spec, kubernetes.version)?;
     let cluster = doc.name().map_or_else(|| "kubernetes".to_owned(), ToString::to_string);
     let saved = saved(&cluster, &spec, &machines)?;
     let files = files::render(kubernetes.version, &registry, &source, saved.as_ref())?;
+    let (approver, approver_sha256) = approver::set(&nodes, vip, spec.registry.as_deref())?;
     // Those that leave are looked at too: they are drained and reset.
     let route = Route::new(machines.iter().filter(ours), ssh, site);
     Ok(Want {
@@ -195,6 +202,8 @@ pub fn want(flags: &Flags, doc: &Document, site: &Site) -> Result<Want, Failure>
         leaving: leaving.iter().map(|m| node(m)).collect(),
         source,
         files,
+        approver,
+        approver_sha256,
         reset: flags.reset_host.iter().cloned().collect(),
         new_cluster: flags.new_cluster,
         max_unavailable: usize::from(flags.max_unavailable),

@@ -54,6 +54,7 @@ async fn three_and_six_from_blank_machines() {
     assert_eq!(section["controlPlanes"], json!(["cp-1", "cp-2", "cp-3"]));
     assert_eq!(section["workers"], json!(["w-1", "w-2", "w-3", "w-4", "w-5", "w-6"]));
     assert_eq!(section["version"], "1.36.2");
+    assert_eq!(section["kubeletServingCertificates"], true);
     assert!(section["caDigest"].as_str().unwrap().starts_with("sha256:"));
     // Law 4.
     let whole: Value = serde_json::from_str(&ran.out).unwrap();

@@ -159,3 +159,41 @@ async fn another_version() {
     site.nothing_unknown();
     site.no_secret_in_argv();
 }
+
+/// Another operator, with another machine to add, is told who is at work: etcd's members change one at a time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_operators_the_second_waits_for_another_day() {
+    let site = Site::new(4, 1).await;
+    let ran = site.run(&[], &site.without(&["cp-3", "cp-4"], &[])).await;
+    assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
+    site.world.faults.inject(lab::Fault {
+        window: lab::Window::Ssh,
+        matching: "cp-3 kubeadm join".into(),
+        skip: 0,
+        times: 1,
+        action: lab::Action::Hang,
+    });
+    let (first, second) = (site.without(&["cp-4"], &[]), site.without(&["cp-3"], &[]));
+    let later = async {
+        let joins = || {
+            let all = site.world.journal.since(0);
+            all.iter().any(|e| e.target == "cp-3" && e.request.starts_with("kubeadm join"))
+        };
+        site.until("cp-3 is joining", joins).await;
+        let mark = site.world.journal.len();
+        let ran = site.run(&[], &second).await;
+        (ran, site.changes(mark))
+    };
+    let (ran, changes) = tokio::select! {
+        ran = site.run(&[], &first) => panic!("{}", ran.err),
+        later = later => later,
+    };
+    assert_eq!(ran.exit, Exit::Transient, "{}", ran.err);
+    assert!(ran.err.contains("cp-1 is locked by"), "{}", ran.err);
+    assert!(changes.is_empty(), "{changes:#?}");
+    // The first one was killed by now; its lock went with it.
+    let ran = site.run(&[], &first).await;
+    assert_eq!(ran.exit, Exit::Done, "{}\n{:#?}", ran.err, site.world.journal.unknown());
+    let id = site.kube.clusters().remove(0);
+    assert_eq!(site.hosts.etcd_members(&id).len(), 3);
+}

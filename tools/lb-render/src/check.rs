@@ -1,6 +1,6 @@
 //! What is unhealthy although no step would change it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use stage::Finding;
 
@@ -29,13 +29,6 @@ pub fn check(seen: &Seen) -> Vec<Finding> {
     for ((backend, name), _) in backends.into_iter().filter(|(_, up)| !up) {
         findings.push(Finding::new(name, format!("no server of {backend} is up: nothing answers there")));
     }
-    let versions: BTreeSet<&str> = seen.machines.values().filter_map(|m| m.version.as_deref()).collect();
-    if versions.len() > 1 {
-        let all: Vec<&str> = versions.into_iter().collect();
-        findings.push(
-            Finding::new("haproxy", format!("the load balancers run different versions: {}", all.join(", ")))
-                .hint("apt-get install --only-upgrade haproxy on each, the holder of the address last"),
-        );
-    }
+    findings.extend(seen.versions("haproxy", |machine| machine.version.as_deref()));
     findings
 }

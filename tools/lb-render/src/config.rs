@@ -12,12 +12,9 @@ pub const HEADER: &str = "# Managed by kubeline (lb-render). Changes here are ov
 pub const CONFIG: &str = "/etc/haproxy/haproxy.cfg";
 /// Where a configuration is tested before it is swapped in; a run that dies meanwhile leaves it to the next boot.
 pub const CANDIDATE: &str = "/run/kubeline/haproxy.cfg";
-/// The CA that API servers are verified against.
-pub const CA: &str = "/etc/haproxy/kubeline-ca.pem";
-/// The folder of the certificates that are served.
-pub const CERTIFICATES: &str = "/etc/haproxy/kubeline-certs/";
-/// The runtime socket.
-pub const SOCKET: &str = "/run/haproxy/admin.sock";
+/// The runtime socket: not the one of Debian's own configuration, for a reload takes a socket over with the mode that it
+/// has, and that one's is 660.
+pub const SOCKET: &str = "/run/haproxy/kubeline.sock";
 /// What HAProxy answers of itself, whatever its backends do.
 pub const MONITOR: &str = "/healthz";
 
@@ -49,6 +46,10 @@ pub struct Vault {
     pub listen: u16,
     /// The port of the servers.
     pub port: u16,
+    /// The path of the CA that they are verified against; `None` verifies nothing.
+    pub ca: Option<String>,
+    /// The name that their certificates have; `None` for any that the CA signed.
+    pub name: Option<String>,
     /// The servers.
     pub servers: Vec<Server>,
 }
@@ -76,7 +77,7 @@ pub struct Api {
     /// The port of the API servers.
     pub port: u16,
     /// The path of the CA that they are verified against; `None` verifies nothing.
-    pub ca: Option<&'static str>,
+    pub ca: Option<String>,
     /// The control planes.
     pub servers: Vec<Server>,
 }
@@ -118,7 +119,7 @@ pub struct Server {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Terminate {
     /// The folder of the certificates.
-    pub certificates: &'static str,
+    pub certificates: String,
     /// Seconds of Strict-Transport-Security; 0 sends none.
     pub hsts: u32,
 }
@@ -143,23 +144,18 @@ struct Data<'a> {
 pub struct Text {
     /// The whole file.
     pub text: String,
-    /// Names its content and that of the files it refers to. HAProxy tells it as its `description`, so that
-    /// what runs can be told from what lies on the disk.
+    /// Names its content and that of the files it refers to, for their folder is named by theirs. HAProxy tells it as
+    /// its `description`, so that what runs can be told from what lies on the disk.
     pub digest: String,
 }
 
 impl Config {
-    /// The file's text. `files` are the digests of what it refers to: another CA is another configuration.
+    /// The file's text.
     ///
     /// # Errors
     /// A template that does not render is an internal fault.
-    pub fn text(&self, files: &[String]) -> Result<Text, Failure> {
-        let unmarked = self.render(&mark(""))?;
-        let mut hash = Sha256::new_with_prefix(&unmarked);
-        for file in files {
-            hash.update(file);
-        }
-        let digest = hex(&hash.finalize())[..16].to_owned();
+    pub fn text(&self) -> Result<Text, Failure> {
+        let digest = digest(self.render(&mark(""))?.as_bytes())[..16].to_owned();
         Ok(Text { text: self.render(&mark(&digest))?, digest })
     }
 
@@ -213,9 +209,5 @@ pub fn mark(digest: &str) -> String {
 
 /// SHA-256 in hexadecimal.
 pub fn digest(content: &[u8]) -> String {
-    hex(&Sha256::digest(content))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
+    Sha256::digest(content).iter().map(|b| format!("{b:02x}")).collect()
 }

@@ -3,8 +3,7 @@
 //! **Reads** `spec.vip`, `spec.pools`, `spec.machines`, `spec.loadBalancer`, `spec.kubernetes` (API port,
 //! kubeconfig), `spec.ingress` (NodePorts), `spec.ssh`, `spec.packages`, and `status["pve-vm"]`; the kubeconfig
 //! once it exists, for the CA in it. **Writes** `status["lb-render"]`. **Changes** on each load balancer: the
-//! package haproxy, /etc/haproxy/haproxy.cfg, /etc/haproxy/kubeline-ca.pem, /etc/haproxy/kubeline-certs/ and the
-//! unit haproxy.service. **Needs** SSH to the load balancers with sudo; `render` needs nothing.
+//! package haproxy, /etc/haproxy/haproxy.cfg, /etc/haproxy/kubeline/ and the unit haproxy.service. **Needs** SSH to the load balancers with sudo; `render` needs nothing.
 //!
 //! Listeners bind every address (`*:PORT`): they serve whether the machine holds the shared address or not, and
 //! nothing is to be reloaded when it moves.
@@ -13,6 +12,7 @@ pub mod apply;
 pub mod args;
 pub mod check;
 pub mod config;
+pub mod files;
 pub mod kubeconfig;
 pub mod plan;
 pub mod runtime;
@@ -20,21 +20,29 @@ pub mod seen;
 pub mod want;
 
 use cluster_doc::{Document, Section};
-use fleet::Fleet;
+use fleet::{Daemon, Fleet, Service};
+use remote::{Error, Host};
 use serde_json::{Value, json};
-use stage::{Ctx, Failure, Finding, Guard, NoVerb, Own, Plan, Rendered, Site, Tool};
+use stage::{Ctx, Failure, Finding, NoVerb, Own, Plan, Rendered, Site};
 
 pub use plan::Step;
 pub use seen::Seen;
 pub use want::Want;
 
-use config::{CA, digest};
+use config::digest;
+use files::CERTIFICATES;
 use seen::FileSeen;
 
-/// The tool.
-pub struct LbRender;
+/// HAProxy as systemd knows it.
+pub const SERVICE: Service = Service { unit: "haproxy", called: "HAProxy" };
 
-impl Tool for LbRender {
+/// The daemon.
+pub struct Haproxy;
+
+/// The tool.
+pub type LbRender = fleet::Tool<Haproxy>;
+
+impl Daemon for Haproxy {
     const NAME: &'static str = "lb-render";
     const ABOUT: &'static str = "HAProxy on the load balancers: rendered, tested, swapped in, reloaded";
     const TEACH: &'static str = "\
@@ -47,33 +55,24 @@ Examples:
 
 Files: man 1 lb-render, man 5 cluster-doc";
     const READS: &'static [Section] = want::READS;
+    const LOOKING: &'static str = "look at HAProxy on";
 
     type Flags = args::Flags;
     type Verb = NoVerb;
     type Want = Want;
-    type World = Fleet;
-    type Seen = Seen;
+    type Machine = seen::MachineSeen;
     type Step = Step;
 
     fn want(_: &args::Flags, doc: &Document, site: &Site) -> Result<Want, Failure> {
         want::want(doc, site)
     }
 
-    async fn connect(want: &Want, ctx: &Ctx) -> Result<Fleet, Failure> {
-        let route = want.route.as_ref().map_err(Clone::clone)?;
-        Fleet::connect(route, ctx).await
-    }
-
-    async fn observe(fleet: &Fleet, want: &Want, ctx: &Ctx) -> Result<Seen, Failure> {
-        seen::observe(fleet, !want.certificates.is_empty(), ctx).await
+    async fn look(host: Host, _: &Want, _: &Ctx) -> Result<seen::MachineSeen, Error> {
+        seen::machine(host).await
     }
 
     fn plan(want: &Want, seen: &Seen) -> Plan<Step> {
         plan::plan(want, seen)
-    }
-
-    async fn guard(plan: &Plan<Step>, fleet: &Fleet, _: &Want, ctx: &Ctx) -> Result<Option<Guard>, Failure> {
-        fleet.lock(plan.steps().map(Step::machine), ctx).await.map(Some)
     }
 
     async fn apply(step: &Step, fleet: &Fleet, want: &Want, ctx: &Ctx) -> Result<(), Failure> {
@@ -100,7 +99,7 @@ Files: man 1 lb-render, man 5 cluster-doc";
             "machines": machines.collect::<Vec<_>>(),
             "vip": want.vip.address,
             "ports": ports,
-            "apiVerified": want.ca.is_some(),
+            "apiVerified": want.files.all.contains_key(files::CA),
         })
     }
 
@@ -108,22 +107,23 @@ Files: man 1 lb-render, man 5 cluster-doc";
         check::check(seen)
     }
 
-    fn render(want: &Want) -> Result<Option<Vec<Rendered>>, Failure> {
+    fn render(want: &Want) -> Result<Vec<Rendered>, Failure> {
         // Certificates are left out: they come with their private keys.
         let mut files = Vec::new();
         for balancer in &want.balancers {
             let path = |file: &str| format!("{}/{file}", balancer.name);
             let content = balancer.text.text.clone().into_bytes();
             files.push(Rendered { path: path("haproxy.cfg"), content });
-            if let Some(pem) = &want.ca {
-                let file = CA.rsplit('/').next().unwrap_or(CA);
-                files.push(Rendered { path: path(file), content: pem.clone().into_bytes() });
+            let folder = want.files.name().unwrap_or_default();
+            for (file, pem) in want.files.all.iter().filter(|(file, _)| !file.starts_with(CERTIFICATES)) {
+                let path = path(&format!("kubeline/{folder}/{file}"));
+                files.push(Rendered { path, content: pem.clone().into_bytes() });
             }
         }
-        Ok(Some(files))
+        Ok(files)
     }
 
-    fn own(verb: &Self::Verb, _: &Self::Want, _: &Site) -> Result<Own<Self>, Failure> {
+    fn own(verb: &NoVerb, _: &Want, _: &Site) -> Result<Own<LbRender>, Failure> {
         match *verb {}
     }
 

@@ -1,13 +1,15 @@
 //! What is to be done; pure.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use cluster_doc::spec::PackageSource;
+use fleet::Change;
+use fleet::tool::in_turn;
 use serde::{Deserialize, Serialize};
 use stage::{HeldKind, Plan, StepId};
 
 use crate::config::{CONFIG, digest, mark};
+use crate::files::FOLDER;
 use crate::seen::{FileSeen, MachineSeen, Seen};
 use crate::want::{Balancer, Want};
 
@@ -48,7 +50,7 @@ pub enum Step {
 
 impl Step {
     /// The machine that it changes.
-    pub fn machine(&self) -> &str {
+    pub fn on(&self) -> &str {
         match self {
             Step::Install { machine }
             | Step::Enable { machine }
@@ -56,6 +58,12 @@ impl Step {
             | Step::Load { machine, .. }
             | Step::Remove { machine } => machine,
         }
+    }
+}
+
+impl Change for Step {
+    fn machine(&self) -> Option<&str> {
+        Some(self.on())
     }
 }
 
@@ -75,7 +83,7 @@ impl fmt::Display for Step {
 /// after the other loads it, the holder of the shared address last.
 pub fn plan(want: &Want, seen: &Seen) -> Plan<Step> {
     let mut plan = Plan::new();
-    hold_unreachable(&mut plan, seen);
+    seen.hold_unreachable(&mut plan);
     let mut ready: Vec<StepId> = Vec::new();
     let mut loads: Vec<(&Balancer, &MachineSeen, String)> = Vec::new();
     for balancer in &want.balancers {
@@ -111,12 +119,6 @@ pub fn plan(want: &Want, seen: &Seen) -> Plan<Step> {
     plan
 }
 
-fn hold_unreachable(plan: &mut Plan<Step>, seen: &Seen) {
-    for (name, why) in &seen.unreachable {
-        plan.hold(HeldKind::Unreachable, name, why, None);
-    }
-}
-
 /// What keeps a machine from being touched.
 fn held(plan: &mut Plan<Step>, want: &Want, name: &str, machine: &MachineSeen) -> bool {
     let (why, hint) = if machine.config == FileSeen::Foreign {
@@ -140,18 +142,16 @@ fn held(plan: &mut Plan<Step>, want: &Want, name: &str, machine: &MachineSeen) -
 
 /// Why the files on the disk are not those that are wanted.
 fn stale(want: &Want, balancer: &Balancer, machine: &MachineSeen) -> Option<String> {
-    let files: BTreeMap<String, String> =
-        want.certificates.iter().map(|(name, pem)| (name.clone(), digest(pem.as_bytes()))).collect();
-    let ca = want.ca.as_ref().map(|pem| digest(pem.as_bytes()));
     match &machine.config {
         FileSeen::Absent if machine.version.is_none() => Some("a new load balancer".to_owned()),
         FileSeen::Absent => Some(format!("there is no {CONFIG}")),
         FileSeen::Pristine => Some(format!("{CONFIG} is the package's")),
-        FileSeen::Ours(digest) if *digest != crate::config::digest(balancer.text.text.as_bytes()) => {
+        FileSeen::Ours(is) if *is != digest(balancer.text.text.as_bytes()) => {
             Some("its configuration differs".to_owned())
         }
-        _ if machine.ca != ca => Some("its CA file differs".to_owned()),
-        _ if machine.certificates != files => Some("its certificates differ".to_owned()),
+        _ if machine.files != want.files.seen() => {
+            Some(format!("what lies in {FOLDER} is not what its configuration refers to"))
+        }
         _ => None,
     }
 }
@@ -171,15 +171,14 @@ fn idle(balancer: &Balancer, machine: &MachineSeen) -> Option<String> {
 /// What `destroy` does: one machine after the other, the holder of the shared address last.
 pub fn teardown(want: &Want, seen: &Seen) -> Plan<Step> {
     let mut plan = Plan::new();
-    hold_unreachable(&mut plan, seen);
-    let ours = |machine: &MachineSeen| matches!(machine.config, FileSeen::Ours(_)) || machine.ca.is_some();
+    seen.hold_unreachable(&mut plan);
+    let ours =
+        |machine: &MachineSeen| matches!(machine.config, FileSeen::Ours(_)) || !machine.files.is_empty();
     let names = want.balancers.iter().map(|b| &b.name);
-    let mut due: Vec<(&String, &MachineSeen)> =
+    let due =
         names.filter_map(|name| Some((name, seen.machines.get(name)?))).filter(|(_, m)| ours(m)).collect();
-    due.sort_by_key(|(_, machine)| machine.addresses.contains(&want.vip.address));
-    let mut last = Vec::new();
-    for (name, _) in due {
-        last = vec![plan.step_after(&last, Step::Remove { machine: name.clone() }, "it is ours")];
-    }
+    let holds = |machine: &MachineSeen| machine.addresses.contains(&want.vip.address);
+    let step = |name: &str| Step::Remove { machine: name.to_owned() };
+    in_turn(&mut plan, due, holds, step, "it is ours");
     plan
 }

@@ -6,10 +6,11 @@ use cluster_doc::spec::{
     BalanceMode, Ingress, Kubernetes, ListenerMode, LoadBalancer, Packages, Role, Spec, Vip,
 };
 use cluster_doc::{Document, Exit, FilePath, Machine, Pointer, Refusals, Section};
-use fleet::Route;
+use fleet::{Route, Wanted};
 use stage::{Failure, Site};
 
-use crate::config::{self, Api, Config, Listener, Pair, Server, Terminate, Text, Vault, Web};
+use crate::config::{Api, Config, Listener, Pair, Server, Terminate, Text, Vault, Web};
+use crate::files::{CA, CERTIFICATES, Files, VAULT_CA};
 use crate::kubeconfig;
 
 /// The sections that lb-render reads.
@@ -33,10 +34,9 @@ pub struct Want {
     pub vip: Vip,
     /// Where packages come from.
     pub packages: Packages,
-    /// The cluster's CA (PEM), once there is a cluster.
-    pub ca: Option<String>,
-    /// Certificates with their keys by file name, when TLS ends here.
-    pub certificates: BTreeMap<String, String>,
+    /// What the configurations refer to: the cluster's CA once there is a cluster, Vault's, and certificates with
+    /// their keys when TLS ends here.
+    pub files: Files,
     /// How the machines are reached; a document without `spec.ssh` can only be rendered.
     pub route: Result<Route, Failure>,
 }
@@ -49,6 +49,12 @@ pub struct Balancer {
     pub config: Config,
     /// haproxy.cfg.
     pub text: Text,
+}
+
+impl Wanted for Want {
+    fn route(&self) -> Result<&Route, Failure> {
+        self.route.as_ref().map_err(Clone::clone)
+    }
 }
 
 impl Want {
@@ -85,24 +91,25 @@ pub fn want(doc: &Document, site: &Site) -> Result<Want, Failure> {
         return Err(nothing(doc, &spec, "holds no control plane and no worker: there is nothing to balance"));
     }
     let balancer = spec.load_balancer.clone().unwrap_or_default();
-    let certificates = certificates(doc, &balancer, site)?;
-    let ca = match &spec.kubernetes {
-        Some(kubernetes) if !planes.is_empty() => kubeconfig::ca(&kubernetes.kubeconfig, site)?,
-        _ => None,
-    };
+    let mut files = Files { all: certificates(doc, &balancer, site)? };
+    if let (Some(kubernetes), false) = (&spec.kubernetes, planes.is_empty()) {
+        files.all.extend(kubeconfig::ca(&kubernetes.kubeconfig, site)?.map(|pem| (CA.to_owned(), pem)));
+    }
+    if let Some(pem) = vault_ca(doc, &balancer, site)? {
+        files.all.insert(VAULT_CA.to_owned(), pem);
+    }
+    let path = |file: &str| files.all.contains_key(file).then(|| files.path(file));
     let own = listeners(doc, &balancer, &machines)?;
     let config = |machine: &Machine| Config {
         address: machine.address,
         stats_port: balancer.stats_port.get(),
-        api: api(&vip, spec.kubernetes.as_ref(), ca.is_some(), &planes),
+        api: api(&vip, spec.kubernetes.as_ref(), path(CA), &planes),
         web: web(&vip, spec.ingress.as_ref(), &balancer, &workers),
         terminate: (balancer.mode == BalanceMode::Terminate)
-            .then_some(Terminate { certificates: config::CERTIFICATES, hsts: balancer.hsts_seconds }),
-        vault: vault(&balancer),
+            .then(|| Terminate { certificates: files.path(CERTIFICATES) + "/", hsts: balancer.hsts_seconds }),
+        vault: vault(&balancer, path(VAULT_CA)),
         listeners: own.clone(),
     };
-    let files: Vec<String> =
-        ca.iter().chain(certificates.values()).map(|c| config::digest(c.as_bytes())).collect();
     let route = match spec.ssh() {
         Ok(ssh) => Ok(Route::new(balancers.iter().copied(), ssh, site)),
         Err(missing) => Err(Failure::from(doc.locate(missing))
@@ -110,15 +117,14 @@ pub fn want(doc: &Document, site: &Site) -> Result<Want, Failure> {
     };
     let balancers = balancers.into_iter().map(|machine| {
         let config = config(machine);
-        let text = config.text(&files)?;
+        let text = config.text()?;
         Ok(Balancer { name: machine.name.clone(), config, text })
     });
     Ok(Want {
         balancers: balancers.collect::<Result<_, Failure>>()?,
         vip,
         packages: spec.packages.clone().unwrap_or_default(),
-        ca,
-        certificates,
+        files,
         route,
     })
 }
@@ -129,9 +135,8 @@ fn nothing(doc: &Document, spec: &Spec, why: &str) -> Failure {
     doc.locate(Refusals::one(at, why)).into()
 }
 
-fn api(vip: &Vip, kubernetes: Option<&Kubernetes>, verified: bool, servers: &[Server]) -> Option<Api> {
+fn api(vip: &Vip, kubernetes: Option<&Kubernetes>, ca: Option<String>, servers: &[Server]) -> Option<Api> {
     let port = kubernetes.map_or(6443, |k| k.api_port.get());
-    let ca = verified.then_some(config::CA);
     (!servers.is_empty()).then(|| Api { listen: vip.ports.api.get(), port, ca, servers: servers.to_vec() })
 }
 
@@ -149,11 +154,39 @@ fn web(vip: &Vip, ingress: Option<&Ingress>, balancer: &LoadBalancer, servers: &
     })
 }
 
-fn vault(balancer: &LoadBalancer) -> Option<Vault> {
+fn vault(balancer: &LoadBalancer, ca: Option<String>) -> Option<Vault> {
     let vault = balancer.vault.as_ref()?;
     let servers = vault.servers.iter().enumerate();
     let servers = servers.map(|(n, a)| Server { name: format!("vault-{}", n + 1), address: *a });
-    Some(Vault { listen: vault.port.get(), port: vault.server_port.get(), servers: servers.collect() })
+    Some(Vault {
+        listen: vault.port.get(),
+        port: vault.server_port.get(),
+        ca,
+        name: vault.server_name.as_ref().map(ToString::to_string),
+        servers: servers.collect(),
+    })
+}
+
+/// The authority of the Vault servers (PEM), where the document names one.
+fn vault_ca(doc: &Document, balancer: &LoadBalancer, site: &Site) -> Result<Option<String>, Failure> {
+    let Some(vault) = &balancer.vault else { return Ok(None) };
+    let Some(path) = &vault.ca_file else {
+        let at = Pointer::root().key("spec").key("loadBalancer").key("vault").key("serverName");
+        let why = "needs caFile: without an authority no certificate is looked at";
+        return match vault.server_name {
+            Some(_) => Err(doc.locate(Refusals::one(at, why)).into()),
+            None => Ok(None),
+        };
+    };
+    let wrong = |why: String| {
+        Failure::precondition(format!("cannot take Vault's CA from {path} (spec.loadBalancer.vault.caFile)"))
+            .because(why)
+    };
+    let pem = std::fs::read_to_string(site.path(path)).map_err(|e| wrong(e.to_string()))?;
+    if !pem.contains("-----BEGIN CERTIFICATE-----") || pem.contains("PRIVATE KEY") {
+        return Err(wrong("it is not PEM with certificates, and nothing else".to_owned()));
+    }
+    Ok(Some(pem))
 }
 
 /// The operator's own listeners, each with the machines that its selector chooses.
@@ -211,7 +244,7 @@ fn is_path(text: &str) -> bool {
     text.starts_with('/') && text.chars().all(|c| c.is_ascii_alphanumeric() || "/._~-?=&%".contains(c))
 }
 
-/// The certificates to serve, each with its key, by file name.
+/// The certificates to serve, each with its key, by the paths that they have on a machine.
 fn certificates(
     doc: &Document,
     balancer: &LoadBalancer,
@@ -236,7 +269,7 @@ fn certificates(
             }
             let name = site.path(&file).file_name().map(|n| n.to_string_lossy().into_owned());
             let name = name.unwrap_or_default();
-            if all.insert(name.clone(), pem + "\n").is_some() {
+            if all.insert(format!("{CERTIFICATES}/{name}"), pem + "\n").is_some() {
                 let why = format!("brings a second file called {name:?}; file names must differ");
                 return Err(doc.locate(Refusals::one(at.index(n), why)).into());
             }

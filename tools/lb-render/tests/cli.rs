@@ -3,32 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests fail loudly")]
 
 use lab::world::Machines as _;
-use lab::{Action, Clock, Fault, Window};
+use lab::{Action, Clock, Fault};
+use laws::balancers::{offline, spec, ssh, trouble, troubles};
 use laws::ssh::Site;
-use laws::{Case, Trouble, run};
+use laws::{Case, run};
 use lb_render::LbRender;
 use serde_json::{Value, json};
 use stage::Exit;
-
-/// Three load balancers in the lab; control planes and workers are addresses that nobody listens at.
-async fn spec(site: &Site) -> Value {
-    let mut machines = Vec::new();
-    for n in 1..=3 {
-        machines.push(site.machine(&format!("lb-{n}"), "load-balancer", 10 + n).await.unwrap());
-    }
-    for n in 1..=3 {
-        machines.push(site.entry(&format!("cp-{n}"), "control-plane", 20 + n));
-        machines.push(site.entry(&format!("w-{n}"), "worker", 30 + n));
-    }
-    json!({
-        "vip": { "address": site.address(10), "routerId": 30, "ports": { "http": 7080, "https": 7443, "api": 7643 } },
-        "ssh": site.ssh(),
-        "machines": machines,
-        "kubernetes": {
-            "version": "1.36.2", "podCidr": "10.244.0.0/16", "serviceCidr": "10.96.0.0/12", "kubeconfig": "kubeconfig",
-        },
-    })
-}
 
 async fn case() -> Case {
     let site = Site::new(Clock::ZERO).unwrap();
@@ -36,45 +17,64 @@ async fn case() -> Case {
     site.case(spec)
 }
 
-fn ssh(matching: &str, action: Action) -> Fault {
-    Fault { window: Window::Ssh, matching: matching.into(), skip: 0, times: 1, action }
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keeps_the_seven_laws() {
+    let apt = "lb-1 env DEBIAN_FRONTEND=noninteractive apt-get install";
+    let apt = Fault { times: 2, ..ssh(apt, Action::Exit(100, "E: no".into())) };
+    let refused = ssh("lb-2 /usr/sbin/haproxy -c", Action::Exit(1, "[ALERT] no".into()));
+    let mut troubles = troubles();
+    troubles.push(trouble("apt fails twice", apt, Exit::Precondition));
+    troubles.push(trouble("haproxy -c refuses", refused, Exit::Precondition));
+    let summary = laws::check::<LbRender>(&[], &troubles, case).await.unwrap_or_else(|e| panic!("{e}"));
+    println!("{summary}");
+}
+
+/// Load balancers that serve one certificate and are to serve another; both are the same in every world.
+async fn renewed() -> Case {
+    use std::os::unix::fs::PermissionsExt as _;
+    static PEMS: std::sync::LazyLock<[String; 2]> = std::sync::LazyLock::new(|| {
+        [(); 2].map(|()| {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let names = vec!["site.example".to_owned()];
+            let made = rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
+            made.pem() + &key.serialize_pem()
+        })
+    });
+    let site = Site::new(Clock::ZERO).unwrap();
+    let mut spec = spec(&site).await;
+    for (name, pem) in ["old.pem", "new.pem"].iter().zip(PEMS.iter()) {
+        std::fs::write(site.dir.join(name), pem).unwrap();
+        std::fs::set_permissions(site.dir.join(name), std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    spec["loadBalancer"] = json!({ "mode": "terminate", "certificates": ["old.pem"] });
+    let mut case = site.case(spec);
+    let said = run::<LbRender>(&case, &["apply"], &[], &case.document, None).await;
+    assert_eq!(said.exit, Exit::Done, "{said}");
+    case.document = case.document.replace("old.pem", "new.pem");
+    let key = PEMS[1].lines().skip_while(|line| !line.contains("PRIVATE KEY")).nth(1);
+    case.secrets.extend(key.map(str::to_owned));
+    case
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn keeps_the_seven_laws() {
-    let trouble = |name, fault, exits: &[Exit]| Trouble { name, fault, exits: exits.to_vec() };
-    let transient = [Exit::Transient];
-    let troubles = [
-        trouble(
-            "apt fails twice",
-            Fault {
-                times: 2,
-                ..ssh(
-                    "lb-1 env DEBIAN_FRONTEND=noninteractive apt-get install",
-                    Action::Exit(100, "E: no".into()),
-                )
-            },
-            &[Exit::Precondition],
-        ),
-        trouble(
-            "haproxy -c refuses",
-            ssh("lb-2 /usr/sbin/haproxy -c", Action::Exit(1, "[ALERT] no".into())),
-            &[Exit::Precondition],
-        ),
-        trouble(
-            "a reload fails",
-            ssh(
-                "lb-2 systemctl reload-or-restart",
-                Action::Exit(1, "Job for haproxy.service failed.".into()),
-            ),
-            &[Exit::Precondition],
-        ),
-        trouble("cut before a write", ssh("lb-3 write v1", Action::DropBefore), &transient),
-        trouble("cut after a reload", ssh("lb-1 systemctl reload-or-restart", Action::DropAfter), &transient),
-        trouble("a host hangs", ssh("lb-1 systemctl reload-or-restart", Action::Hang), &transient),
-    ];
-    let summary = laws::check::<LbRender>(&[], &troubles, case).await.unwrap_or_else(|e| panic!("{e}"));
+async fn keeps_the_seven_laws_while_a_certificate_changes() {
+    let refused = ssh("lb-2 /usr/sbin/haproxy -c", Action::Exit(1, "[ALERT] no".into()));
+    let refused = trouble("haproxy -c refuses", refused, Exit::Precondition);
+    let lost = trouble(
+        "cut after it was cleared",
+        ssh("lb-1 lb-render-tidy v1", Action::DropAfter),
+        Exit::Transient,
+    );
+    let summary =
+        laws::check::<LbRender>(&[], &[refused, lost], renewed).await.unwrap_or_else(|e| panic!("{e}"));
     println!("{summary}");
+    let case = renewed().await;
+    assert!((case.picture)().contains("/certs/old.pem"), "it begins with the old one");
+    let said = run::<LbRender>(&case, &["apply"], &[], &case.document, None).await;
+    assert_eq!(said.exit, Exit::Done, "{said}");
+    let picture = (case.picture)();
+    assert_eq!(picture.matches("/certs/new.pem 600 root:root").count(), 3, "{picture}");
+    assert!(!picture.contains("/certs/old.pem"), "{picture}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -170,7 +170,7 @@ async fn check_names_what_is_down_and_destroy_removes_what_is_ours() {
 
 #[tokio::test]
 async fn renders_without_ssh_and_refuses_to_apply() {
-    let case = Site::new(Clock::ZERO).unwrap().case(json!({
+    let case = offline(json!({
         "vip": { "address": "192.0.2.10", "routerId": 7 },
         "machines": [
             { "name": "a", "role": "load-balancer", "address": "192.0.2.11" },
@@ -208,7 +208,7 @@ async fn a_cluster_that_comes_to_be_is_verified() {
     assert_eq!(said.exit, Exit::Done, "{said}");
     assert_eq!(said.done.len(), 6, "tested and loaded on each of three: {:?}", said.done);
     let picture = (case.picture)();
-    assert_eq!(picture.matches("verify required ca-file /etc/haproxy/kubeline-ca.pem").count(), 9);
+    assert_eq!(picture.matches("verify required ca-file /etc/haproxy/kubeline/").count(), 9);
     assert_eq!(picture.matches(ca.as_str()).count(), 3);
     let document: Value = serde_json::from_str(&said.stdout).unwrap();
     assert_eq!(document["status"]["lb-render"]["apiVerified"], true);
@@ -220,13 +220,13 @@ async fn a_cluster_that_comes_to_be_is_verified() {
     std::fs::remove_file(&file).unwrap();
     let said = run::<LbRender>(&case, &["apply"], &[], &case.document, None).await;
     assert_eq!(said.exit, Exit::Done, "{said}");
-    assert!(!(case.picture)().contains("kubeline-ca.pem"));
+    assert!(!(case.picture)().contains("/etc/haproxy/kubeline/"));
 }
 
 #[tokio::test]
 async fn refuses_listeners_that_lead_nowhere() {
     let case = |listener: Value| {
-        Site::new(Clock::ZERO).unwrap().case(json!({
+        offline(json!({
             "vip": { "address": "192.0.2.10", "routerId": 7 },
             "machines": [
                 { "name": "a", "role": "load-balancer", "address": "192.0.2.11" },

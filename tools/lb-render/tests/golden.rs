@@ -17,11 +17,7 @@ use lb_render::{LbRender, Want};
 use stage::{Site, Tool as _};
 
 fn cases() -> Vec<PathBuf> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let mut found: Vec<PathBuf> = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
-    found.sort();
-    assert!(!found.is_empty(), "no golden case was found");
-    found
+    laws::golden::cases(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// The case's files in a folder of their own, secrets readable by their owner alone.
@@ -66,7 +62,6 @@ fn seen(case: &Path, want: &Want) -> Option<Seen> {
 
 #[test]
 fn cases_give_what_is_expected() {
-    let update = std::env::var_os("BLESS").is_some();
     let mut wrong = Vec::new();
     for case in cases() {
         let (want, _dir) = want(&case);
@@ -95,18 +90,7 @@ fn cases_give_what_is_expected() {
                 all.retain(|name, _| !name.starts_with("render/"));
             }
         }
-        for (name, text) in all {
-            let path = case.join(name);
-            if update {
-                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-                std::fs::write(&path, &text).unwrap();
-            }
-            match std::fs::read_to_string(&path) {
-                Ok(expected) if expected == text => {}
-                Ok(_) => wrong.push(format!("{} differs", path.display())),
-                Err(_) => wrong.push(format!("{} is not there", path.display())),
-            }
-        }
+        wrong.extend(laws::golden::differences(&case, all));
     }
     assert!(wrong.is_empty(), "{wrong:#?}\nBLESS=1 writes them");
 }
@@ -129,14 +113,17 @@ fn the_real_haproxy_takes_them() {
     let (certificate, key) = certificate();
     for case in cases() {
         let (want, dir) = want(&case);
-        let served = dir.path().join("served");
-        std::fs::create_dir(&served).unwrap();
-        std::fs::write(served.join("site.pem"), format!("{certificate}{key}")).unwrap();
-        let ca = dir.path().join("ca.pem");
-        std::fs::write(&ca, &certificate).unwrap();
+        // HAProxy reads what a configuration refers to: something real in the place of the case's own.
+        let folder = dir.path().join("kubeline");
+        for path in want.files.seen().keys() {
+            let path = folder.join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let with_key = path.parent().unwrap().ends_with("certs");
+            let key = if with_key { key.as_str() } else { "" };
+            std::fs::write(path, format!("{certificate}{key}")).unwrap();
+        }
         for balancer in &want.balancers {
-            let text = balancer.text.text.replace(lb_render::config::CA, ca.to_str().unwrap());
-            let text = text.replace(lb_render::config::CERTIFICATES, served.to_str().unwrap());
+            let text = balancer.text.text.replace(lb_render::files::FOLDER, folder.to_str().unwrap());
             let file = dir.path().join("haproxy.cfg");
             std::fs::write(&file, text).unwrap();
             let said = Command::new(haproxy).arg("-c").arg("-f").arg(&file).output().unwrap();

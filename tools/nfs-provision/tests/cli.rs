@@ -127,3 +127,32 @@ async fn a_blank_disk_is_formatted_once_and_what_holds_data_never() {
     assert_eq!(said.exit, Exit::Precondition, "{said}");
     assert!(said.stderr.contains("never formatted"), "{said}");
 }
+
+/// Parameters of a class cannot be changed: the class is made anew, which no volume notices.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_class_with_other_parameters_is_made_anew() {
+    use lab::world::Kubernetes as _;
+    let (site, cluster, spec) = start().await;
+    let kube = cluster.kube.clone();
+    let case = cluster.case(site, spec);
+    let said = run::<NfsProvision>(&case, &["apply"], &[], &case.document, None).await;
+    assert_eq!(said.exit, Exit::Done, "{said}");
+    let class = || kube.get("law", "storage.k8s.io/v1", "StorageClass", None, "nfs-prod").unwrap();
+    let before = class();
+    let other = case.document.replace("\"archive\"", "\"retain\"");
+    let said = run::<NfsProvision>(&case, &["plan"], &[], &other, None).await;
+    assert!(
+        said.stdout.contains("1. recreate StorageClass nfs-prod") && said.stdout.contains("immutable"),
+        "{said}"
+    );
+    let said = run::<NfsProvision>(&case, &["apply"], &[], &other, None).await;
+    assert_eq!(said.exit, Exit::Done, "{said}");
+    let changes = said.done.iter().filter(|step| !step.starts_with("wait for "));
+    assert_eq!(changes.collect::<Vec<_>>(), ["recreate StorageClass nfs-prod"], "{said}");
+    let after = class();
+    assert_ne!(before["metadata"]["uid"], after["metadata"]["uid"]);
+    assert_eq!(
+        (&after["parameters"]["onDelete"], &after["reclaimPolicy"]),
+        (&json!("retain"), &json!("Retain"))
+    );
+}

@@ -64,3 +64,25 @@ async fn the_password_is_made_once_and_data_outlives_destroy() {
         run::<ObsInstall>(&case, &["destroy", "--yes"], &["--prune-data"], &case.document, None).await;
     assert_eq!((again.exit, again.done.len()), (Exit::Done, 0), "{again}");
 }
+
+/// A claim that cannot grow is held with the server's words, and all else is done: the rest does not wait for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_volume_of_another_size_is_held_and_the_rest_is_done() {
+    use lab::world::Kubernetes as _;
+    let (site, cluster, spec) = start().await;
+    let kube = cluster.kube.clone();
+    let case = cluster.case(site, spec);
+    let said = run::<ObsInstall>(&case, &["apply"], &[], &case.document, None).await;
+    assert_eq!(said.exit, Exit::Done, "{said}");
+    for size in ["9Gi", "7Gi"] {
+        let other = case.document.replace("\"8Gi\"", &format!("\"{size}\"")).replace("\"7d\"", "\"14d\"");
+        let said = run::<ObsInstall>(&case, &["apply"], &[], &other, None).await;
+        assert_eq!(said.exit, Exit::Precondition, "{said}");
+        assert!(said.stderr.contains("PersistentVolumeClaim monitoring/loki"), "{said}");
+        assert!(said.stderr.contains("its data moved"), "{said}");
+        let map = kube.get("law", "v1", "ConfigMap", Some("monitoring"), "loki").unwrap().to_string();
+        assert!(map.contains("336h"), "{map}");
+        let claim = kube.get("law", "v1", "PersistentVolumeClaim", Some("monitoring"), "loki").unwrap();
+        assert_eq!(claim["spec"]["resources"]["requests"]["storage"], "8Gi");
+    }
+}

@@ -62,6 +62,10 @@ pub async fn observe(want: &Want, seen: &mut Seen) -> Result<(), Failure> {
     if !needed(&want.design, seen) {
         return Ok(());
     }
+    if let Some(resolved) = resolved(&want.design, seen) {
+        seen.digest = Some(resolved);
+        return Ok(());
+    }
     let doing = format!("cannot fetch the digests of the image from {url}");
     let hint = "give the digest in spec.proxmox.template.image.checksum";
     let list = crate::pve::fetch(url, &Trust::System, LARGEST).await;
@@ -74,6 +78,16 @@ pub async fn observe(want: &Want, seen: &mut Seen) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// The digest that the list gave when the first template was made: the others are made of the same image, also when
+/// the list speaks of a newer one since.
+fn resolved(design: &Design, seen: &Seen) -> Option<(String, String)> {
+    if design.refresh_templates {
+        return None;
+    }
+    let known = seen.guests.iter().find_map(|guest| template::made_of(design, guest));
+    known.and_then(|known| digest(known).ok())
 }
 
 /// The digest of a file of the operator's, compared with the document's where that gives one.

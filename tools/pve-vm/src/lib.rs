@@ -14,6 +14,7 @@ mod apply;
 pub mod args;
 pub mod change;
 pub mod container;
+pub mod ha;
 mod homes;
 pub mod image;
 pub mod job;
@@ -81,7 +82,8 @@ impl Tool for PveVmTool {
     }
 
     async fn observe(world: &Self::World, want: &Self::Want, ctx: &Ctx) -> Result<Self::Seen, Failure> {
-        observe::observe(world, want, ctx).await
+        // On the heap: it holds the futures of many requests.
+        Box::pin(observe::observe(world, want, ctx)).await
     }
 
     fn plan(want: &Self::Want, seen: &Self::Seen) -> Plan<Self::Step> {
@@ -102,7 +104,7 @@ impl Tool for PveVmTool {
         want: &Self::Want,
         ctx: &Ctx,
     ) -> Result<(), Failure> {
-        apply::apply(step, world, want, ctx).await
+        Box::pin(apply::apply(step, world, want, ctx)).await
     }
 
     fn status(want: &Self::Want, seen: &Self::Seen) -> Value {

@@ -7,6 +7,7 @@ use futures::stream::{self, StreamExt as _};
 use serde_json::Value;
 use stage::{Ctx, Exit, Failure, Waiting};
 
+use crate::ha::{Entry, HaSeen};
 use crate::job::Job;
 use crate::mark::Mark;
 use crate::options::{Options, tags};
@@ -134,7 +135,7 @@ async fn look(
         }
     }
     seen.pool = pool(world, design, seen.version).await?;
-    seen.job = job(world, design).await?;
+    (seen.job, seen.ha) = futures::try_join!(job(world, design), entries(world, design, seen.version))?;
     let names: BTreeSet<&str> = design.machines.iter().map(|m| m.name.as_str()).collect();
     let concerned = guests.into_values().filter(|g| concerns(design, &names, g));
     let configs = concerned.map(|guest| {
@@ -438,6 +439,41 @@ async fn job(world: &World, design: &Design) -> Result<Option<Job>, Failure> {
     let jobs = all.as_ref().map(list).unwrap_or_default().iter();
     let mut ours = jobs.filter(|j| text(j, "id").as_deref() == Some(id.as_str()));
     Ok(ours.next().map(|j| crate::job::read(&design.cluster, j)))
+}
+
+/// The entries of the HA manager; where the document asks for none and none of them is ours, the resources alone.
+async fn entries(world: &World, design: &Design, version: (u32, u32)) -> Result<Option<HaSeen>, Failure> {
+    let what = "the entries of the HA manager";
+    let look = |entry: Entry| async move {
+        let told = match world.client.read(Request::get(entry.path())).await {
+            // Who does not ask for it is not kept by it.
+            Err(error) if design.ha.is_none() && !error.is_transport() => None,
+            told => allowed(told, world, what)?,
+        };
+        Ok::<_, Failure>(
+            told.map(|all| list(&all).iter().filter_map(|e| crate::ha::read(entry, e)).collect()),
+        )
+    };
+    let Some(resources) = look(Entry::Resource).await? else { return Ok(None) };
+    let mut seen = HaSeen { resources, ..HaSeen::default() };
+    let concerns = design.ha.is_some() || !seen.ours(&design.cluster, Entry::Resource).is_empty();
+    // A group outlives its resources when a run breaks off; rules go before them.
+    if !concerns && version >= (9, 0) {
+        return Ok(Some(seen));
+    }
+    // Rules took the place of groups in 9, which refuses them.
+    let apart = if version >= (9, 0) { Entry::Rule } else { Entry::Group };
+    let (apart_seen, states) =
+        futures::join!(look(apart), world.client.read(Request::get("/cluster/ha/status/current")),);
+    let apart_seen = apart_seen?.unwrap_or_default();
+    match apart {
+        Entry::Rule => seen.rules = apart_seen,
+        _ => seen.groups = apart_seen,
+    }
+    let states = allowed(states, world, "the state of the HA manager")?.unwrap_or_default();
+    let services = list(&states).iter().filter(|e| text(e, "type").as_deref() == Some("service"));
+    seen.states = services.filter_map(|e| Some((text(e, "sid")?, text(e, "state")?))).collect();
+    Ok(Some(seen))
 }
 
 /// Asks every running machine of ours whose host key is known, side by side.

@@ -1,12 +1,13 @@
 //! The plan: from what shall be and what is there to steps with reasons; pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use cluster_doc::spec::GuestKind;
 use stage::{HeldKind, Plan, StepId};
 
 use crate::change::{Change, Running, difference};
 use crate::container;
+use crate::ha;
 use crate::homes::settle;
 use crate::job;
 use crate::mark::{Mark, pool_mark};
@@ -49,11 +50,10 @@ pub fn plan(design: &Design, seen: &Seen) -> Plan<Step> {
             State::NoId => None,
         })
         .collect();
+    ha::plan(&mut planner, &roster);
     job::plan(design, seen, &ids, &mut planner.plan);
     for (node, storage, file) in seed::orphans(design, seen) {
-        if !planner.seeds.contains(&(node.clone(), storage.clone(), file.clone())) {
-            planner.plan.step(Step::DropSeed { node, storage, file }, "no machine needs it");
-        }
+        planner.plan.step(Step::DropSeed { node, storage, file }, "no machine needs it");
     }
     for (guest, mark) in &roster.leaving {
         planner.plan.hold(
@@ -118,8 +118,6 @@ pub(crate) struct Planner<'d> {
     pub(crate) archives: BTreeMap<String, StepId>,
     /// Templates that are being made, by id.
     templates: BTreeMap<u32, StepId>,
-    /// Seeds that are being made: node, storage and file.
-    seeds: BTreeSet<(String, String, String)>,
 }
 
 impl<'d> Planner<'d> {
@@ -133,7 +131,6 @@ impl<'d> Planner<'d> {
             pool: None,
             archives: BTreeMap::new(),
             templates: BTreeMap::new(),
-            seeds: BTreeSet::new(),
         }
     }
 
@@ -178,9 +175,15 @@ impl<'d> Planner<'d> {
             }
         };
         let why = "it is made anew";
-        let mut after = Vec::new();
+        // Its manager would start it again. The next apply makes the entry anew.
+        let free = ha::drop_one(self.design, self.seen, lost, why, &mut self.plan);
+        let mut after = list(free);
         if lost.running {
-            after.push(self.plan.step(Step::Stop { at: at.clone() }, why));
+            after = vec![self.plan.step_after(&after, Step::Stop { at: at.clone() }, why)];
+        }
+        if let Some((storage, file)) = seed::of(self.design, self.seen, lost) {
+            let step = Step::DropSeed { node: lost.node.clone(), storage, file };
+            after = vec![self.plan.step_after(&after, step, why)];
         }
         let gone = self.plan.step_after(&after, Step::Destroy { at }, why);
         self.build(machine, lost.vmid, &lost.node, source.as_ref(), vec![gone]);
@@ -296,23 +299,25 @@ impl<'d> Planner<'d> {
 
     /// Seed, start, proof, and the seed away again.
     fn first_boot(&mut self, machine: &Machine, at: &At, options: &Options, after: Vec<StepId>, why: &str) {
+        let described = options.get("description").and_then(|d| Mark::read(d));
+        let before = described.map(|m| m.host_keys).unwrap_or_default();
         let (slot, file) = (seed::slot(options), seed::file(&self.design.cluster, &at.machine, at.vmid));
         // Preflight has found a storage for it on every node.
         let storage = seed::storage(self.design, self.seen, &at.node).unwrap_or_default();
-        self.seeds.insert((at.node.clone(), storage.clone(), file.clone()));
         let seed = Step::Seed {
             at: at.clone(),
             address: self.seen.nodes.get(&at.node).and_then(|n| n.address.clone()),
-            storage: storage.clone(),
-            file: file.clone(),
-            slot: slot.clone(),
+            storage,
+            file,
+            slot,
+            before,
             boot: FirstBoot::of(self.design, machine),
         };
         let seeded = self.plan.step_after(&after, seed, "it has not booted yet");
         let started = self.plan.step_after(&[seeded], Step::Start { at: at.clone() }, why);
         let ready = Step::Ready { at: at.clone(), address: machine.address };
         let ready = self.plan.step_after(&[started], ready, "it boots for the first time");
-        let seal = Step::Seal { at: at.clone(), address: machine.address, slot, storage, file };
+        let seal = Step::Seal { at: at.clone(), address: machine.address };
         self.plan.step_after(&[ready], seal, "cloud-init goes off for good, and its seed away");
     }
 
@@ -386,6 +391,9 @@ impl<'d> Planner<'d> {
             );
             return;
         }
+        if let Some((why, hint)) = ha::given_up(self.seen, guest) {
+            return self.plan.hold(HeldKind::Unmet, machine.name.as_str(), why, Some(hint));
+        }
         if mark.renew.is_some() {
             return self.renew(machine, guest, mark, "it was begun");
         }
@@ -427,9 +435,9 @@ impl<'d> Planner<'d> {
             self.plan.step_after(&list(last), ready, "it is off");
             return;
         }
-        if let Some((slot, storage, file)) = seeded.filter(|_| self.answering(guest)) {
+        if seeded.is_some() && self.answering(guest) {
             let ready = self.plan.step_after(&list(last), ready, "its first boot is not proven yet");
-            let seal = Step::Seal { at, address: machine.address, slot, storage, file };
+            let seal = Step::Seal { at, address: machine.address };
             self.plan.step_after(&[ready], seal, "its seed is still in its drive");
             return;
         }

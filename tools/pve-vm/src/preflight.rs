@@ -60,6 +60,9 @@ pub(crate) fn impossible(design: &Design, seen: &Seen, roster: &Roster<'_>) -> P
             Some(_) => {}
         }
     }
+    if let Some((why, hint)) = crate::ha::impossible(design, seen) {
+        plan.hold(HeldKind::Unmet, "spec.proxmox.ha", why, Some(hint));
+    }
     if plan.held().is_empty() {
         let (_, homeless) = settle(design, seen, roster);
         let mut by_reason: Vec<(String, Vec<String>)> = Vec::new();

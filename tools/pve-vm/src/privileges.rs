@@ -59,6 +59,7 @@ fn needs(design: &Design, seen: &Seen, step: &Step) -> Vec<(Vec<String>, Vec<&'s
         Step::MakePool { pool, .. } | Step::DropPool { pool } => {
             vec![(vec![format!("/pool/{pool}")], vec!["Pool.Allocate"])]
         }
+        Step::HaSet { .. } | Step::HaDrop { .. } => vec![(vec!["/".to_owned()], vec!["Sys.Console"])],
         Step::MakeJob { .. } | Step::DropJob { .. } => vec![(vec!["/".to_owned()], vec!["Sys.Modify"])],
         Step::Upload { storage, .. } => {
             vec![(vec![format!("/storage/{storage}")], vec!["Datastore.AllocateTemplate"])]
@@ -116,12 +117,14 @@ fn needs(design: &Design, seen: &Seen, step: &Step) -> Vec<(Vec<String>, Vec<&'s
         }
         step => {
             let mut all = Vec::new();
-            if let Step::Seed { storage, .. } | Step::Seal { storage, .. } = step {
-                all.push((
-                    vec![format!("/storage/{storage}")],
-                    vec!["Datastore.AllocateTemplate", "Datastore.Audit"],
-                ));
-            }
+            let seeds = match step {
+                Step::Seed { storage, .. } => Some(storage.clone()),
+                Step::Seal { at, .. } => crate::seed::storage(design, seen, &at.node).ok(),
+                _ => None,
+            };
+            all.extend(seeds.map(|storage| {
+                (vec![format!("/storage/{storage}")], vec!["Datastore.AllocateTemplate", "Datastore.Audit"])
+            }));
             let pool = step.at().and_then(|at| seen.guests.iter().find(|g| g.vmid == at.vmid)?.pool.as_ref());
             let vmid = step.at().map(|at| at.vmid);
             all.push((guests(vmid, pool.or(design.pool.as_ref())), guest_role()));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ha::HaSeen;
 use crate::job::Job;
 use crate::mark::Mark;
 use crate::options::Options;
@@ -22,6 +23,8 @@ pub struct Seen {
     pub pool: Option<PoolSeen>,
     /// The backup job with our id, where the login may look.
     pub job: Option<Job>,
+    /// The entries of the HA manager, where the login may look.
+    pub ha: Option<HaSeen>,
     /// The privileges that the login has: by path, with 1 where they hold below it too.
     pub privileges: BTreeMap<String, BTreeMap<String, u8>>,
     /// The image's digest, when one is asked for and was needed: algorithm and hex digits.

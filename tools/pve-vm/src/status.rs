@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cluster_doc::spec::Spread;
-use cluster_doc::status::{MachineStatus, PveVm};
+use cluster_doc::status::{MachineStatus, PveVm, TemplateStatus};
 use cluster_doc::{NodeName, VmId};
 use stage::Finding;
 
@@ -12,6 +12,7 @@ use crate::options::{Options, mac};
 use crate::roster::{Roster, State};
 use crate::seen::{Guest, Seen, SshSeen};
 use crate::step::At;
+use crate::template;
 use crate::want::{Design, Machine};
 
 /// The machines in the document's order, then those that left it.
@@ -39,7 +40,12 @@ pub fn status(design: &Design, seen: &Seen) -> PveVm {
             taints: hint.map(|h| h.taints.clone()).unwrap_or_default(),
         });
     }
-    PveVm { machines, held: Vec::new() }
+    let templates = seen.guests.iter().filter(|g| g.is_template()).filter_map(|guest| {
+        let checksum = template::made_of(design, guest)?.to_owned();
+        let name = guest.name.clone().unwrap_or_else(|| design.template.clone());
+        Some(TemplateStatus { name, node: guest.node.clone(), vmid: guest.vmid, checksum })
+    });
+    PveVm { machines, templates: templates.collect(), held: Vec::new() }
 }
 
 fn known(design: &Design, machine: &Machine, state: &State<'_>) -> MachineStatus {
@@ -111,6 +117,13 @@ pub fn check(design: &Design, seen: &Seen) -> Vec<Finding> {
                 format!("shares the Proxmox node {node} with {other}, which its pool forbids (spread hard)");
             findings
                 .push(Finding::new(name, message).hint(format!("{}, on {node}", migrate(guest, "TARGET"))));
+        }
+        let managed = seen.ha.as_ref().is_some_and(|ha| ha.resources.contains_key(&crate::ha::sid(guest)));
+        let was = design.hints.get(name).and_then(|h| h.node.as_ref()).map(ToString::to_string);
+        if let (true, Some(was)) = (managed, was.filter(|was| was != node)) {
+            let message =
+                format!("was on the Proxmox node {was} and is on {node}: it was moved, and stays there");
+            findings.push(Finding::new(name, message).hint("pve-vm rebalance"));
         }
         if !design.nodes.iter().any(|n| n == node) {
             let message = format!("is on the Proxmox node {node}, which spec.proxmox.nodes does not name");

@@ -7,6 +7,7 @@ use std::net::Ipv4Addr;
 use cluster_doc::spec::GuestKind;
 use serde::Serialize;
 
+use crate::ha::Entry;
 use crate::seed::FirstBoot;
 use crate::seen::Guest;
 
@@ -182,10 +183,12 @@ pub enum Step {
         address: Option<String>,
         /// The storage for the seed.
         storage: String,
-        /// The seed's file there.
+        /// How the seed's file is called there; its host key's digest comes after that.
         file: String,
         /// The option of the drive.
         slot: String,
+        /// The host keys that its mark told of: with others, another run was here first.
+        before: Vec<String>,
         /// What the machine learns from it.
         boot: FirstBoot,
     },
@@ -195,12 +198,6 @@ pub enum Step {
         at: At,
         /// Its address.
         address: Ipv4Addr,
-        /// The option of the drive.
-        slot: String,
-        /// The storage that has the seed.
-        storage: String,
-        /// The seed's file there.
-        file: String,
     },
     /// Deletes the seed of a run that broke off.
     DropSeed {
@@ -247,6 +244,24 @@ pub enum Step {
         /// The machine.
         at: At,
     },
+    /// Makes an entry of the HA manager, or changes it.
+    HaSet {
+        /// What it is.
+        entry: Entry,
+        /// Its name; a resource's is `vm:ID` or `ct:ID`.
+        id: String,
+        /// Its fields.
+        set: BTreeMap<String, String>,
+        /// True when it is there already.
+        there: bool,
+    },
+    /// Takes an entry of the HA manager away.
+    HaDrop {
+        /// What it is.
+        entry: Entry,
+        /// Its name.
+        id: String,
+    },
     /// Makes the job for scheduled backups, or changes it.
     MakeJob {
         /// Its id.
@@ -287,6 +302,8 @@ impl Step {
             | Step::MakeTemplate { .. }
             | Step::DropSeed { .. }
             | Step::DropTemplate { .. }
+            | Step::HaSet { .. }
+            | Step::HaDrop { .. }
             | Step::MakeJob { .. }
             | Step::DropJob { .. }
             | Step::Upload { .. } => None,
@@ -371,6 +388,9 @@ impl fmt::Display for Step {
             Step::Destroy { at } => write!(f, "destroy {at}"),
             Step::MakeJob { id, there: false, .. } => write!(f, "make the backup job {id}"),
             Step::MakeJob { id, .. } => write!(f, "change the backup job {id}"),
+            Step::HaSet { entry, id, there: false, .. } => write!(f, "make the {entry} {id}"),
+            Step::HaSet { entry, id, .. } => write!(f, "change the {entry} {id}"),
+            Step::HaDrop { entry, id } => write!(f, "take the {entry} {id} away"),
             Step::DropJob { id } => write!(f, "delete the backup job {id}"),
             Step::Upload { node, storage, file, .. } => write!(f, "upload {file} to {storage} on {node}"),
             Step::DropTemplate { name, vmid, node } => {

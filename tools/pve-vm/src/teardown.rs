@@ -23,6 +23,10 @@ pub fn teardown(design: &Design, seen: &Seen) -> Plan<Step> {
     let mut plan = Plan::new();
     let mut gone: BTreeSet<u32> = BTreeSet::new();
     let mut last: Vec<StepId> = Vec::new();
+    let mut unmanaged = Vec::new();
+    if let (Some(there), false) = (&seen.ha, design.prune) {
+        unmanaged = crate::ha::drop_all(design, there, "the cluster goes", &mut plan);
+    }
     let ours = seen.guests.iter().filter_map(|g| match g.owner(&design.cluster) {
         Owner::Ours(mark) => Some((g, mark)),
         _ => None,
@@ -37,11 +41,16 @@ pub fn teardown(design: &Design, seen: &Seen) -> Plan<Step> {
             continue;
         }
         let at = At::of(&mark.machine, guest);
-        let seeded = guest.config.as_ref().and_then(|c| seed::attached(&design.cluster, c));
         let why = if leaving { "the document does not have it any more" } else { "the cluster goes" };
-        let stopped = guest.running.then(|| plan.step(Step::Stop { at: at.clone() }, why));
-        let mut after: Vec<StepId> = stopped.into_iter().collect();
-        if let Some((_, storage, file)) = seeded.filter(|(_, s, f)| has_seed(seen, &guest.node, s, f)) {
+        // Its manager would start it again; what the whole cluster has there went before.
+        let mut after = match design.prune {
+            true => crate::ha::drop_one(design, seen, guest, why, &mut plan).into_iter().collect(),
+            false => unmanaged.clone(),
+        };
+        if guest.running {
+            after = vec![plan.step_after(&after, Step::Stop { at: at.clone() }, why)];
+        }
+        if let Some((storage, file)) = seed::of(design, seen, guest) {
             // The machine, which names its seed, goes after it.
             let step = Step::DropSeed { node: guest.node.clone(), storage, file };
             after = vec![plan.step_after(&after, step, why)];
@@ -116,11 +125,6 @@ fn pool(design: &Design, seen: &Seen, gone: &BTreeSet<u32>, last: &[StepId], pla
     if ours && pool.members.iter().all(|m| gone.contains(m)) {
         plan.step_after(last, Step::DropPool { pool: name.clone() }, "it is ours, and empty then");
     }
-}
-
-fn has_seed(seen: &Seen, node: &str, storage: &str, file: &str) -> bool {
-    let found = seen.nodes.get(node).and_then(|n| n.storages.get(storage));
-    found.is_some_and(|s| s.seeds.iter().any(|f| f == file))
 }
 
 fn protected(design: &Design, guest: &Guest, mark: &Mark, leaving: bool) -> Option<(String, String)> {

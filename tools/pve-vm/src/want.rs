@@ -10,6 +10,7 @@ use stage::{Failure, Site};
 
 use crate::args::Flags;
 use crate::container::Origin;
+use crate::ha::Wish;
 use crate::pve::{Login, Trust, fingerprint};
 
 /// The sections that are read.
@@ -59,6 +60,8 @@ pub struct Design {
     pub container: Option<Origin>,
     /// Proxmox's backups of the machines: when, how many are kept, and the storage.
     pub backup: Option<(String, u32, String)>,
+    /// Proxmox's own high availability, when the document asks for it.
+    pub ha: Option<Wish>,
     /// Linked or full clones, when the document says so.
     pub clone: Option<CloneMode>,
     /// The machines in the document's order.
@@ -251,6 +254,14 @@ pub fn design(flags: &Flags, doc: &Document, spec: &Spec) -> Result<Design, Fail
             .as_ref()
             .and_then(|b| b.machines.as_ref())
             .map(|m| (m.schedule.to_string(), m.keep, m.storage.to_string())),
+        ha: proxmox.ha.as_ref().map(|ha| Wish {
+            pools: match ha.pools.is_empty() {
+                true => pools.iter().map(|p| p.name.to_string()).collect(),
+                false => ha.pools.iter().map(ToString::to_string).collect(),
+            },
+            max_restart: ha.max_restart,
+            max_relocate: ha.max_relocate,
+        }),
         clone: proxmox.clone,
         machines,
         user: ssh.user.to_string(),

@@ -21,11 +21,13 @@ fn small(site: &Site) -> Value {
     doc
 }
 
-/// One load balancer, which is a container.
+/// One load balancer, which is a container in the care of the HA manager.
 fn container(site: &Site) -> Value {
     let mut doc = small(site);
     doc["spec"]["pools"].as_array_mut().unwrap().truncate(1);
     doc["spec"]["pools"][0]["kind"] = json!("lxc");
+    doc["spec"]["proxmox"]["storage"] = json!("shared");
+    doc["spec"]["proxmox"]["ha"] = json!({});
     doc["spec"]["proxmox"]["containerTemplate"] = json!({
         "url": "https://mirror.lab.example/debian-13-standard_13.1-2_amd64.tar.zst",
         "checksum": format!("sha512:{}", "ab".repeat(64)),
@@ -37,12 +39,12 @@ fn container(site: &Site) -> Value {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keeps_the_seven_laws_with_a_container() {
     let case = || async {
-        let site = Site::start().await.unwrap();
+        let site = Site::with(|config| config.shared = Some("shared".into())).await.unwrap();
         let doc = container(&site);
         site.case(&doc)
     };
     let trouble = |name, fault, exits: &[Exit]| Trouble { name, fault, exits: exits.to_vec() };
-    let lock = "can't lock file '/var/lock/pve-manager/pve-storage-local-lvm' - got timeout";
+    let lock = "cfs-lock 'storage-shared' error: got lock request timeout";
     let troubles = [
         trouble(
             "a storage's lock times out",
@@ -65,6 +67,14 @@ async fn keeps_the_seven_laws_with_a_container() {
             &[Exit::Done],
         ),
     ];
+    let troubles: Vec<Trouble> = troubles
+        .into_iter()
+        .chain([trouble(
+            "the HA manager has it and the answer is lost",
+            pve("POST /cluster/ha/resources", Action::DropAfter),
+            &[Exit::Done],
+        )])
+        .collect();
     let summary = laws::check::<PveVmTool>(&[], &troubles, case).await.unwrap_or_else(|e| panic!("{e}"));
     println!("{summary}");
 }

@@ -39,16 +39,29 @@ fn rules(lines: &str) -> Vec<Acl> {
 async fn the_printed_role_is_enough_and_no_more_is_asked() {
     for (release, generation) in [("8", lab::pve::Generation::V8), ("9", lab::pve::Generation::V9)] {
         let first = site().await;
-        let said = first.run(&["role", "--release", release], &first.whole()).await;
+        // Containers and the HA manager need more.
+        let all = |doc: &mut serde_json::Value| {
+            doc["spec"]["pools"][0]["kind"] = json!("lxc");
+            doc["spec"]["proxmox"]["storage"] = json!("shared");
+            doc["spec"]["proxmox"]["ha"] = json!({});
+            doc["spec"]["proxmox"]["containerTemplate"] = json!({
+                "url": "https://mirror.lab.example/debian-13-standard_13.1-2_amd64.tar.zst",
+                "checksum": format!("sha512:{}", "cd".repeat(64)), "storage": "local" });
+        };
+        let mut doc = first.whole();
+        all(&mut doc);
+        let said = first.run(&["role", "--release", release], &doc).await;
         assert_eq!((said.exit, first.changes(0).len()), (Exit::Done, 0), "{}", said.stderr);
         assert!(first.lab.world.journal.is_empty(), "nobody is asked");
         let rules = rules(&said.stdout);
         let site = site_of(|config| {
             config.generation = generation;
             config.rights = Some(rules);
+            config.shared = Some("shared".into());
         })
         .await;
         let mut doc = site.small();
+        all(&mut doc);
         // Templates of its own, in a pool of its own: nothing is there beforehand.
         doc["spec"]["proxmox"]["template"] = json!({ "name": "made-here", "image": {
             "url": "https://cloud.example/images/debian.qcow2", "checksum": format!("sha512:{}", "ab".repeat(64)),

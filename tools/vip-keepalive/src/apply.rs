@@ -3,16 +3,16 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use fleet::{Fleet, failure, packages, units};
+use fleet::{Fleet, failure, links, packages, units};
 use remote::{Command, Host, RemoteFile};
-use stage::{Ctx, Failure, Waiting};
+use stage::{Ctx, Exit, Failure, Waiting};
 
+use crate::SERVICE;
 use crate::config::{
     CANDIDATE, CONFIG, Config, ENDED, HAPROXY_UNIT, HAPROXY_UNIT_TEXT, KEEPALIVED_UNIT, PENDING, SCRIPT,
     SCRIPT_TEXT,
 };
 use crate::plan::Step;
-use crate::seen::addresses;
 use crate::want::{Balancer, Want};
 
 /// How long keepalived may take to start.
@@ -67,9 +67,9 @@ pub async fn apply(step: &Step, fleet: &Fleet, want: &Want, ctx: &Ctx) -> Result
         Step::Retire { machine } => retire(host(machine)?).await,
         Step::Install { machine } => {
             packages::install(host(machine)?, &want.packages, &["keepalived", "iputils-arping"]).await?;
-            enable(host(machine)?).await
+            SERVICE.enable(host(machine)?).await
         }
-        Step::Enable { machine } => enable(host(machine)?).await,
+        Step::Enable { machine } => SERVICE.enable(host(machine)?).await,
         Step::Probe { machine, interface, address, router_id } => {
             let (host, own) = (host(machine)?, want.balancer(machine)?.instance.source);
             let known: Vec<Ipv4Addr> = want.balancers.iter().map(|b| b.instance.source).collect();
@@ -86,19 +86,9 @@ pub async fn apply(step: &Step, fleet: &Fleet, want: &Want, ctx: &Ctx) -> Result
         }
         Step::Prove { machines, address, port, elsewhere } => {
             let hosts = machines.iter().map(|m| host(m)).collect::<Result<Vec<_>, _>>()?;
-            let monitor = want.balancers.first().map(|b| b.instance.monitor.clone()).unwrap_or_default();
-            prove(&hosts, *address, *port, *elsewhere, &monitor, ctx).await
+            Box::pin(prove(&hosts, *address, *port, *elsewhere, want.monitor(), ctx)).await
         }
     }
-}
-
-async fn enable(host: &Host) -> Result<(), Failure> {
-    let done = host.ok(&systemctl("enable")).await;
-    done.map(drop).map_err(|e| failure(format!("cannot enable keepalived on {}", host.name()), &e))
-}
-
-fn systemctl(verb: &str) -> Command {
-    Command::new("systemctl").args([verb, "keepalived"]).sudo()
 }
 
 /// Duplicate address detection: two questions to the whole segment; exit 1 is an answer (arping(8), -D).
@@ -187,29 +177,17 @@ fn daemon_reload() -> Command {
 }
 
 async fn load(host: &Host, balancer: &Balancer, interface: &str, ctx: &Ctx) -> Result<(), Failure> {
-    let doing = || format!("cannot load the configuration of {}", balancer.name);
-    let transport = |e: remote::Error| failure(doing(), &e);
-    let before = host.read(CONFIG).await.map_err(transport)?;
+    let transport =
+        |e: remote::Error| failure(format!("cannot load the configuration of {}", balancer.name), &e);
     host.write(&RemoteFile::new(PENDING, "swapped in, not read yet\n")).await.map_err(transport)?;
-    let text = balancer.instance.text(interface)?;
-    host.write(&RemoteFile::new(CONFIG, text.as_bytes())).await.map_err(transport)?;
-    let reloaded = host.run(&systemctl("reload-or-restart")).await.map_err(transport)?;
-    let proven = match reloaded.success() {
-        true => understood(host, balancer, interface, ctx).await,
-        false => Err(Failure::precondition(doing()).because(reloaded.tail())),
-    };
-    if let Err(wrong) = proven {
-        let log = journal(host).await;
-        restore(host, before).await?;
-        let mut told = Failure::precondition(format!(
-            "keepalived on {} does not run with its new configuration; the old one was put back",
-            balancer.name
-        ));
-        told.causes.push(wrong.doing);
-        told.causes.extend(wrong.causes);
-        return Err(told.because(log).hint(format!("ssh {} sudo journalctl -u keepalived", balancer.name)));
+    let config = RemoteFile::new(CONFIG, balancer.instance.text(interface)?.as_bytes());
+    let swapped =
+        SERVICE.swap(host, &[config], CONFIG, Box::pin(understood(host, balancer, interface, ctx))).await;
+    // After a machine was lost nobody knows what its keepalived has read: the mark stays.
+    if swapped.as_ref().err().is_none_or(|wrong| wrong.exit == Exit::Precondition) {
+        host.remove(PENDING).await.map_err(transport)?;
     }
-    host.remove(PENDING).await.map(drop).map_err(transport)
+    swapped
 }
 
 /// keepalived runs, and what lies on the disk means what was wanted: `keepalived -t` takes a list on one line and
@@ -233,34 +211,8 @@ async fn understood(host: &Host, balancer: &Balancer, interface: &str, ctx: &Ctx
     }
 }
 
-async fn journal(host: &Host) -> String {
-    let tail = ["-u", "keepalived", "-n", "10", "--no-pager", "-o", "cat"];
-    match host.run(&Command::new("journalctl").args(tail).sudo()).await {
-        Ok(output) => output.text().trim().to_owned(),
-        Err(e) => format!("its log cannot be read: {e}"),
-    }
-}
-
-async fn restore(host: &Host, before: Option<Vec<u8>>) -> Result<(), Failure> {
-    let doing = || format!("cannot put the old configuration of {} back", host.name());
-    let transport = |e: remote::Error| failure(doing(), &e);
-    let verb = match before {
-        Some(content) => {
-            host.write(&RemoteFile::new(CONFIG, content)).await.map_err(transport)?;
-            "reload-or-restart"
-        }
-        None => {
-            host.remove(CONFIG).await.map_err(transport)?;
-            "stop"
-        }
-    };
-    // The old one may not have run either: the failure that is being told matters more.
-    let again = host.run(&systemctl(verb)).await.map_err(transport)?;
-    tracing::debug!(host = host.name(), exit = again.exit, "{verb} with the old configuration");
-    host.remove(PENDING).await.map(drop).map_err(transport)
-}
-
-/// Waits for exactly one holder, then for a connection through the address from a machine that does not hold it.
+/// Waits for exactly one holder, then for a connection through the address from a machine that does not hold it, whose
+/// ARP entry then is the holder's.
 async fn prove(
     hosts: &[&Host],
     vip: Ipv4Addr,
@@ -271,7 +223,7 @@ async fn prove(
 ) -> Result<(), Failure> {
     let doing = || format!("cannot prove who holds {vip}");
     let look = async || -> Result<Waiting<()>, Failure> {
-        let asked = futures::future::try_join_all(hosts.iter().map(|host| addresses(host))).await;
+        let asked = futures::future::try_join_all(hosts.iter().map(|host| links::addresses(host))).await;
         let asked = asked.map_err(|e| failure(doing(), &e))?;
         let (holders, others): (Vec<_>, Vec<_>) =
             hosts.iter().zip(&asked).partition(|(_, addresses)| addresses.contains_key(&vip));
@@ -286,8 +238,16 @@ async fn prove(
         let Some((client, _)) = others.first().or(holders.first()) else { return Ok(Waiting::Seen(())) };
         let connect = Command::sh(CONNECT).args([vip.to_string(), port.to_string()]);
         let said = client.run(&connect).await.map_err(|e| failure(doing(), &e))?;
-        let missing = format!("{} gets no connection to {vip}:{port}", client.name());
-        Ok(if said.success() { Waiting::Seen(()) } else { Waiting::NotYet(missing) })
+        if !said.success() {
+            return Ok(Waiting::NotYet(format!("{} gets no connection to {vip}:{port}", client.name())));
+        }
+        match holders.first().filter(|(holder, _)| holder.name() != client.name()) {
+            Some((holder, held)) => {
+                let interface = held.get(&vip).map(String::as_str).unwrap_or_default();
+                believed(client, holder, interface, vip).await.map_err(|e| failure(doing(), &e))
+            }
+            None => Ok(Waiting::Seen(())),
+        }
     };
     let result = ctx.wait_for(&format!("one machine that holds {vip} and serves"), ELECTING, look).await;
     let Err(mut wrong) = result else { return Ok(()) };
@@ -305,11 +265,31 @@ async fn prove(
     Err(wrong)
 }
 
+/// Whether the segment sends to the holder: the ARP entry that the connection left on another machine is the holder's.
+async fn believed(
+    client: &Host,
+    holder: &Host,
+    interface: &str,
+    vip: Ipv4Addr,
+) -> Result<Waiting<()>, remote::Error> {
+    let asked = futures::try_join!(links::neighbour(client, vip), links::hardware(holder, interface))?;
+    Ok(match asked {
+        (Some(entry), Some(own)) if entry == own => Waiting::Seen(()),
+        (entry, own) => Waiting::NotYet(format!(
+            "{} sends what is for {vip} to {}, and {} on {} is {}",
+            client.name(),
+            entry.as_deref().unwrap_or("nobody"),
+            interface,
+            holder.name(),
+            own.as_deref().unwrap_or("without an address"),
+        )),
+    })
+}
+
 async fn retire(host: &Host) -> Result<(), Failure> {
     let doing = || format!("cannot stop keepalived on {}", host.name());
     let transport = |e: remote::Error| failure(doing(), &e);
-    let stop = Command::new("systemctl").args(["disable", "--now", "keepalived"]).sudo();
-    host.ok(&stop).await.map_err(transport)?;
+    SERVICE.disable(host).await?;
     for path in [SCRIPT, PENDING, HAPROXY_UNIT, KEEPALIVED_UNIT] {
         host.remove(path).await.map_err(transport)?;
     }

@@ -4,15 +4,17 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use fleet::{Fleet, failure};
+use fleet::tool::view;
+use fleet::{Fleet, failure, links};
 use remote::Command;
 use serde_json::json;
 use stage::{Ctx, Exit, Failure, Waiting};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
+use crate::Keepalived;
 use crate::args::How;
-use crate::seen::{Seen, addresses, observe};
+use crate::seen::{Seen, holders};
 use crate::want::Want;
 
 /// How often a client comes.
@@ -27,18 +29,23 @@ const MOVING: Duration = Duration::from_secs(30);
 const HEALING: Duration = Duration::from_secs(300);
 /// For how long a link stays down, in seconds: longer than any election.
 const DOWN: &str = "8";
+/// After so many seconds the machine brings its link back whatever became of the drill.
+const UNDONE: &str = "20";
 /// How many of the other machines have to be healthy: one may fail while the drill goes on.
 const OTHERS: usize = 2;
 
 /// Breaks this machine.
 ///
 /// * `$1` what: `haproxy` or `keepalived` (all its processes are killed), `link` or `reboot`.
-/// * `$2` the interface, `$3` how many seconds the link stays down.
+/// * `$2` the interface, `$3` how many seconds the link stays down, `$4` after how many it is brought back in any case.
 /// * Exit: 0 broken, or about to be: what cuts the connection happens a moment later, by a unit of systemd's that
 ///   nobody has to wait for.
 ///
-/// A link that goes down loses its routes; those that are no interface's own are put back as they were.
-pub const BREAK: &str = r#"# kubeline: vip-keepalive-break v1
+/// A link that goes down loses its routes; they are put back as they were, and again until they stay: systemd-networkd, which
+/// sees the link come up a little later, removes what is none of its own. What does so is a
+/// timer on the machine, armed before the link goes down: it needs neither who asked for the drill nor the unit that
+/// took the link down.
+pub const BREAK: &str = r#"# kubeline: vip-keepalive-break v2
 set -eu
 case $1 in
 haproxy|keepalived)
@@ -50,14 +57,29 @@ haproxy|keepalived)
   [ -n "$pids" ]
   exec kill -KILL $pids ;;
 link)
+  mkdir -p /run/kubeline
+  ip route show dev "$2" | sort >/run/kubeline/drill-routes.txt
+  ip route save dev "$2" >/run/kubeline/drill-routes
+  systemd-run --quiet --collect --unit=kubeline-drill-undo --on-active="$4" --timer-property=AccuracySec=100ms sh -c '
+    ip link set dev "$0" up
+    cd /run/kubeline
+    tries=0 same=0
+    while [ -e drill-routes ] && [ "$same" -lt 3 ] && [ "$tries" -lt 30 ]; do
+      if ip route show dev "$0" | sort | cmp -s - drill-routes.txt; then
+        same=$((same + 1))
+      else
+        same=0
+        ip route restore <drill-routes
+      fi
+      tries=$((tries + 1))
+      sleep 0.5
+    done
+    rm -f drill-routes drill-routes.txt
+    exec systemctl --no-block stop kubeline-drill-undo.timer' "$2"
   exec systemd-run --quiet --collect --unit=kubeline-drill sh -c '
-    mkdir -p /run/kubeline
-    ip route save dev "$0" >/run/kubeline/drill-routes
     ip link set dev "$0" down
     sleep "$1"
-    ip link set dev "$0" up
-    ip route restore </run/kubeline/drill-routes
-    rm -f /run/kubeline/drill-routes' "$2" "$3" ;;
+    exec systemctl --no-block start kubeline-drill-undo.service' "$2" "$3" ;;
 reboot) exec systemd-run --quiet --collect --unit=kubeline-drill systemctl reboot ;;
 esac
 exit 64
@@ -74,7 +96,7 @@ pub fn intent(how: How, want: &Want, seen: &Seen) -> Result<String, Failure> {
             .because(why)
             .hint("vip-keepalive check")
     };
-    let holder = match seen.holders(vip).as_slice() {
+    let holder = match holders(seen, vip).as_slice() {
         [holder] => (*holder).to_owned(),
         [] => return Err(refuse("no machine that can be asked holds the address".to_owned())),
         many => return Err(refuse(format!("{} hold it at once", many.join(" and ")))),
@@ -113,7 +135,7 @@ pub fn intent(how: How, want: &Want, seen: &Seen) -> Result<String, Failure> {
 /// come back.
 pub async fn run(how: How, fleet: &Fleet, want: &Want, seen: &Seen, ctx: &Ctx) -> Result<String, Failure> {
     let vip = want.vip.address;
-    let [holder] = seen.holders(vip)[..] else { return Err(Failure::internal("the holder is not known")) };
+    let [holder] = holders(seen, vip)[..] else { return Err(Failure::internal("the holder is not known")) };
     let port = want.port.ok_or_else(|| Failure::internal("there is no port to measure at"))?;
     let others: Vec<&str> = seen.machines.keys().map(String::as_str).filter(|name| *name != holder).collect();
     // Not the holder: its connection may break, and a lock with it.
@@ -137,7 +159,7 @@ pub async fn run(how: How, fleet: &Fleet, want: &Want, seen: &Seen, ctx: &Ctx) -
     let to = ctx
         .wait_for(&format!("another machine that holds {vip}"), MOVING, async || {
             for name in &others {
-                if addresses(fleet.host(name)?).await.is_ok_and(|all| all.contains_key(&vip)) {
+                if links::addresses(fleet.host(name)?).await.is_ok_and(|all| all.contains_key(&vip)) {
                     return Ok(Waiting::Seen((*name).to_owned()));
                 }
             }
@@ -169,7 +191,7 @@ fn steady_since(clients: &Clients, since: Instant) -> Waiting<()> {
 }
 
 async fn broken(how: How, fleet: &Fleet, holder: &str, interface: &str) -> Result<(), Failure> {
-    let script = Command::sh(BREAK).args([how.word(), interface, DOWN]).sudo();
+    let script = Command::sh(BREAK).args([how.word(), interface, DOWN, UNDONE]).sudo();
     match fleet.host(holder)?.run(&script).await {
         Ok(said) if said.success() => Ok(()),
         Ok(said) => Err(Failure::new(Exit::Precondition, format!("cannot break {} on {holder}", how.word()))
@@ -183,7 +205,6 @@ async fn broken(how: How, fleet: &Fleet, holder: &str, interface: &str) -> Resul
 /// Waits until all machines are reached, healthy and willing, one of them holding the address.
 async fn healed(fleet: &Fleet, want: &Want, holder: &str, ctx: &Ctx) -> Result<(), Failure> {
     let vip = want.vip.address;
-    let monitor = want.balancers.first().map(|b| b.instance.monitor.as_str()).unwrap_or_default();
     let well: Mutex<Option<Instant>> = Mutex::new(None);
     let since = || well.lock().unwrap_or_else(PoisonError::into_inner);
     ctx.wait_for(&format!("{holder}, healthy again"), HEALING, async || {
@@ -191,7 +212,7 @@ async fn healed(fleet: &Fleet, want: &Want, holder: &str, ctx: &Ctx) -> Result<(
         if let Some(host) = fleet.get(holder).filter(|_| since().is_none()) {
             host.close().await;
         }
-        let asked = tokio::time::timeout(Duration::from_secs(20), observe(fleet, monitor, ctx)).await;
+        let asked = tokio::time::timeout(Duration::from_secs(20), view::<Keepalived>(fleet, want, ctx)).await;
         let now = match asked {
             Ok(Ok(now)) => now,
             Ok(Err(e)) => return Ok(Waiting::NotYet(e.doing)),
@@ -206,7 +227,7 @@ async fn healed(fleet: &Fleet, want: &Want, holder: &str, ctx: &Ctx) -> Result<(
             Some(_) => None,
         });
         let missing =
-            missing.or_else(|| (now.holders(vip).len() != 1).then(|| format!("{vip} has no one holder")));
+            missing.or_else(|| (holders(&now, vip).len() != 1).then(|| format!("{vip} has no one holder")));
         if let Some(missing) = missing {
             *since() = None;
             return Ok(Waiting::NotYet(missing));

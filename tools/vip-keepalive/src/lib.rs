@@ -17,21 +17,30 @@ pub mod config;
 pub mod drill;
 pub mod plan;
 pub mod seen;
+pub mod state;
+pub mod table;
 pub mod want;
 
 use cluster_doc::{Document, Section};
-use fleet::Fleet;
+use fleet::{Daemon, Fleet, Service};
+use remote::{Error, Host};
 use serde_json::{Value, json};
-use stage::{Ctx, Failure, Finding, Guard, Own, Plan, Rendered, Site, Tool};
+use stage::{Ctx, Failure, Finding, Own, Plan, Rendered, Site};
 
 pub use plan::Step;
 pub use seen::Seen;
 pub use want::Want;
 
-/// The tool.
-pub struct VipKeepalive;
+/// keepalived as systemd knows it.
+pub const SERVICE: Service = Service { unit: "keepalived", called: "keepalived" };
 
-impl Tool for VipKeepalive {
+/// The daemon.
+pub struct Keepalived;
+
+/// The tool.
+pub type VipKeepalive = fleet::Tool<Keepalived>;
+
+impl Daemon for Keepalived {
     const NAME: &'static str = "vip-keepalive";
     const ABOUT: &'static str = "The load balancers' shared address: keepalived, one holder proven";
     const TEACH: &'static str = "\
@@ -45,34 +54,31 @@ Examples:
 
 Files: man 1 vip-keepalive, man 5 cluster-doc";
     const READS: &'static [Section] = want::READS;
+    const LOOKING: &'static str = "look at keepalived on";
 
     type Flags = args::Flags;
     type Verb = args::Verb;
     type Want = Want;
-    type World = Fleet;
-    type Seen = Seen;
+    type Machine = seen::MachineSeen;
     type Step = Step;
 
     fn want(_: &args::Flags, doc: &Document, site: &Site) -> Result<Want, Failure> {
         want::want(doc, site)
     }
 
-    async fn connect(want: &Want, ctx: &Ctx) -> Result<Fleet, Failure> {
-        let route = want.route.as_ref().map_err(Clone::clone)?;
-        Fleet::connect(route, ctx).await
-    }
-
-    async fn observe(fleet: &Fleet, want: &Want, ctx: &Ctx) -> Result<Seen, Failure> {
-        let monitor = want.balancers.first().map(|b| b.instance.monitor.as_str()).unwrap_or_default();
-        seen::observe(fleet, monitor, ctx).await
+    async fn look(host: Host, want: &Want, ctx: &Ctx) -> Result<seen::MachineSeen, Error> {
+        // keepalived writes a file when it is asked for its state: only who wants to know causes that.
+        // Boxed: so much side by side is larger than a thread's stack should hold.
+        let machine = Box::pin(seen::machine(&host, want.monitor()));
+        let (seen, vrrp) = match ctx.verb() {
+            "check" => futures::try_join!(machine, state::ask(&host))?,
+            _ => (machine.await?, None),
+        };
+        Ok(seen::MachineSeen { vrrp, ..seen })
     }
 
     fn plan(want: &Want, seen: &Seen) -> Plan<Step> {
         plan::plan(want, seen)
-    }
-
-    async fn guard(plan: &Plan<Step>, fleet: &Fleet, _: &Want, ctx: &Ctx) -> Result<Option<Guard>, Failure> {
-        fleet.lock(plan.steps().filter_map(Step::machine), ctx).await.map(Some)
     }
 
     async fn apply(step: &Step, fleet: &Fleet, want: &Want, ctx: &Ctx) -> Result<(), Failure> {
@@ -91,7 +97,7 @@ Files: man 1 vip-keepalive, man 5 cluster-doc";
                 })
             })
         });
-        let holders = seen.holders(want.vip.address);
+        let holders = seen::holders(seen, want.vip.address);
         let mut section = json!({
             "address": want.vip.address,
             "routerId": want.vip.router_id.get(),
@@ -107,7 +113,11 @@ Files: man 1 vip-keepalive, man 5 cluster-doc";
         check::check(want, seen)
     }
 
-    fn render(want: &Want) -> Result<Option<Vec<Rendered>>, Failure> {
+    fn overview(want: &Want, seen: &Seen) -> Option<String> {
+        Some(table::table(want, seen))
+    }
+
+    fn render(want: &Want) -> Result<Vec<Rendered>, Failure> {
         let mut files = Vec::new();
         for balancer in &want.balancers {
             let path = |file: &str| format!("{}/{file}", balancer.name);
@@ -120,10 +130,10 @@ Files: man 1 vip-keepalive, man 5 cluster-doc";
             let content = balancer.instance.unit(&balancer.likely)?.into_bytes();
             files.push(Rendered { path: path("keepalived.service.d/kubeline.conf"), content });
         }
-        Ok(Some(files))
+        Ok(files)
     }
 
-    fn own(verb: &args::Verb, _: &Want, _: &Site) -> Result<Own<Self>, Failure> {
+    fn own(verb: &args::Verb, _: &Want, _: &Site) -> Result<Own<VipKeepalive>, Failure> {
         let args::Verb::Drill { how, consent } = *verb;
         Ok(Own::Once {
             consent: Some(consent),

@@ -4,13 +4,15 @@ use std::fmt;
 use std::net::Ipv4Addr;
 
 use cluster_doc::spec::PackageSource;
+use fleet::Change;
+use fleet::tool::in_turn;
 use serde::{Deserialize, Serialize};
 use stage::{HeldKind, Plan, StepId};
 
 use crate::config::{
     CONFIG, Config, HAPROXY_UNIT, HAPROXY_UNIT_TEXT, HEADER, KEEPALIVED_UNIT, SCRIPT, SCRIPT_TEXT,
 };
-use crate::seen::{MachineSeen, Seen};
+use crate::seen::{MachineSeen, Seen, holders};
 use crate::want::{Balancer, Want};
 
 /// One change, or one proof.
@@ -77,9 +79,8 @@ pub enum Step {
     },
 }
 
-impl Step {
-    /// The machine that it changes; none for a proof.
-    pub fn machine(&self) -> Option<&str> {
+impl Change for Step {
+    fn machine(&self) -> Option<&str> {
         match self {
             Step::Retire { machine }
             | Step::Install { machine }
@@ -121,14 +122,12 @@ impl fmt::Display for Step {
 pub fn plan(want: &Want, seen: &Seen) -> Plan<Step> {
     let vip = want.vip.address;
     let mut plan = Plan::new();
-    for (name, why) in &seen.unreachable {
-        plan.hold(HeldKind::Unreachable, name, why, None);
-    }
+    seen.hold_unreachable(&mut plan);
     let mut ready: Vec<StepId> = retire(&mut plan, want, seen);
     let mut loads: Vec<(&Balancer, &MachineSeen, String, String)> = Vec::new();
     let mut installs: Vec<(String, StepId)> = Vec::new();
     let mut supervised: Vec<(String, String, String)> = Vec::new();
-    let first_use = seen.holders(vip).is_empty() && !seen.machines.values().any(in_use);
+    let first_use = holders(seen, vip).is_empty() && !seen.machines.values().any(in_use);
     for balancer in &want.balancers {
         let name = &balancer.name;
         let Some(machine) = seen.machines.get(name) else { continue };
@@ -270,7 +269,7 @@ fn unsupervised(balancer: &Balancer, machine: &MachineSeen, interface: &str) -> 
 }
 
 fn prove(plan: &mut Plan<Step>, want: &Want, seen: &Seen, after: &[StepId]) {
-    let holders = seen.holders(want.vip.address);
+    let holders = holders(seen, want.vip.address);
     let running = |name: &String| seen.machines.contains_key(name) && !is_held(plan, name);
     let machines: Vec<String> =
         want.balancers.iter().map(|b| b.name.clone()).filter(|name| running(name)).collect();
@@ -295,16 +294,13 @@ fn is_held(plan: &Plan<Step>, name: &str) -> bool {
 /// What `destroy` does: the holder of the address stops last, so that it does not wander.
 pub fn teardown(want: &Want, seen: &Seen) -> Plan<Step> {
     let mut plan = Plan::new();
-    for (name, why) in &seen.unreachable {
-        plan.hold(HeldKind::Unreachable, name, why, None);
-    }
+    seen.hold_unreachable(&mut plan);
     let names = want.balancers.iter().map(|b| &b.name).chain(&want.leaving);
-    let mut due: Vec<(&String, &MachineSeen)> =
+    let due =
         names.filter_map(|name| Some((name, seen.machines.get(name)?))).filter(|(_, m)| ours(m)).collect();
-    due.sort_by_key(|(_, machine)| machine.addresses.contains_key(&want.vip.address));
-    let mut last = Vec::new();
-    for (name, _) in due {
-        last = vec![plan.step_after(&last, Step::Retire { machine: name.clone() }, "it is ours")];
-    }
+    let holds = |machine: &MachineSeen| machine.addresses.contains_key(&want.vip.address);
+    let step = |name: &str| Step::Retire { machine: name.to_owned() };
+    // The holder of the address stops last, so that it does not wander.
+    in_turn(&mut plan, due, holds, step, "it is ours");
     plan
 }

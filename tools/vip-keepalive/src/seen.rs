@@ -4,23 +4,15 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use fleet::units::Unit;
-use fleet::{Fleet, packages, units};
+use fleet::{links, packages, units};
 use remote::{Command, Error, Host};
 use serde::{Deserialize, Serialize};
-use stage::{Ctx, Failure};
 
 use crate::config::{CONFIG, ENDED, HAPROXY_UNIT, KEEPALIVED_UNIT, PENDING, SCRIPT};
+use crate::state::Vrrp;
 
 /// The load balancers as they are.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Seen {
-    /// The machines that answer, by name.
-    pub machines: BTreeMap<String, MachineSeen>,
-    /// Those that do not, and why.
-    #[serde(default)]
-    pub unreachable: BTreeMap<String, String>,
-}
+pub type Seen = fleet::View<MachineSeen>;
 
 /// One load balancer as it is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -52,37 +44,32 @@ pub struct MachineSeen {
     pub addresses: BTreeMap<Ipv4Addr, String>,
     /// Whether the check passes; `None` before it is installed.
     pub healthy: Option<bool>,
+    /// What keepalived says of itself; `None` where it was not asked, or did not tell.
+    pub vrrp: Option<Vrrp>,
 }
 
-impl Seen {
-    /// The machines that hold an address now.
-    pub fn holders(&self, vip: Ipv4Addr) -> Vec<&str> {
-        let holds = self.machines.iter().filter(|(_, m)| m.addresses.contains_key(&vip));
-        holds.map(|(name, _)| name.as_str()).collect()
-    }
+/// The machines that hold an address now.
+pub fn holders(seen: &Seen, vip: Ipv4Addr) -> Vec<&str> {
+    let holds = seen.machines.iter().filter(|(_, m)| m.addresses.contains_key(&vip));
+    holds.map(|(name, _)| name.as_str()).collect()
 }
 
-/// Looks at all machines side by side. `monitor` is what the check asks for.
+/// Looks at one machine. `monitor` is what the check asks for.
 ///
 /// # Errors
-/// Exit 5 when a command that only looks fails.
-pub async fn observe(fleet: &Fleet, monitor: &str, ctx: &Ctx) -> Result<Seen, Failure> {
-    let outcome = fleet.each(ctx, "look at keepalived on", |host| machine(host, monitor.to_owned())).await?;
-    Ok(Seen { machines: outcome.of, unreachable: outcome.unreachable })
-}
-
-async fn machine(host: Host, monitor: String) -> Result<MachineSeen, Error> {
+/// Transport trouble.
+pub async fn machine(host: &Host, monitor: &str) -> Result<MachineSeen, Error> {
     let stat = Command::new("stat").args(["-c", "%a %U", SCRIPT]);
-    let check = Command::new(SCRIPT).arg(&monitor);
+    let check = Command::new(SCRIPT).arg(monitor);
     let (version, arping, unit, haproxy, config, script, pending, addresses, stat) = futures::try_join!(
-        packages::version(&host, "keepalived"),
-        packages::version(&host, "iputils-arping"),
-        units::unit(&host, "keepalived.service"),
-        units::unit(&host, "haproxy.service"),
+        packages::version(host, "keepalived"),
+        packages::version(host, "iputils-arping"),
+        units::unit(host, "keepalived.service"),
+        units::unit(host, "haproxy.service"),
         host.read(CONFIG),
         host.read(SCRIPT),
         host.read(PENDING),
-        addresses(&host),
+        links::addresses(host),
         host.run(&stat),
     )?;
     let (haproxy_unit, keepalived_unit, ended) =
@@ -108,23 +95,6 @@ async fn machine(host: Host, monitor: String) -> Result<MachineSeen, Error> {
         pending: pending.is_some(),
         addresses,
         healthy,
+        vrrp: None,
     })
-}
-
-/// The IPv4 addresses of a machine, each with its interface.
-///
-/// # Errors
-/// Transport trouble.
-pub async fn addresses(host: &Host) -> Result<BTreeMap<Ipv4Addr, String>, Error> {
-    let output = host.ok(&Command::new("ip").args(["-j", "addr"])).await?;
-    let parsed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-    let mut found = BTreeMap::new();
-    for link in parsed.as_array().into_iter().flatten() {
-        let name = link["ifname"].as_str().unwrap_or_default();
-        let infos = link["addr_info"].as_array().into_iter().flatten();
-        for address in infos.filter_map(|info| info["local"].as_str()?.parse().ok()) {
-            found.insert(address, name.to_owned());
-        }
-    }
-    Ok(found)
 }

@@ -2,7 +2,7 @@
 
 use cluster_doc::spec::{Packages, Role, Ssh, Vip};
 use cluster_doc::{Document, Machine, Pointer, Refusals, Section};
-use fleet::Route;
+use fleet::{Route, Wanted};
 use serde::Deserialize;
 use stage::{Failure, Site};
 
@@ -53,7 +53,18 @@ pub struct Balancer {
     pub likely: String,
 }
 
+impl Wanted for Want {
+    fn route(&self) -> Result<&Route, Failure> {
+        self.route.as_ref().map_err(Clone::clone)
+    }
+}
+
 impl Want {
+    /// What the check asks for, on every machine alike.
+    pub fn monitor(&self) -> &str {
+        self.balancers.first().map(|b| b.instance.monitor.as_str()).unwrap_or_default()
+    }
+
     /// The load balancer of this name.
     ///
     /// # Errors

@@ -4,9 +4,10 @@
 
 use lab::hosts::Hosts;
 use lab::world::{Boot, Machines as _};
-use lab::{Action, Clock, Fault, Window};
+use lab::{Action, Clock};
+use laws::balancers::{offline, ssh, trouble, troubles};
 use laws::ssh::Site;
-use laws::{Case, Trouble, run};
+use laws::{Case, run};
 use serde_json::{Value, json};
 use stage::Exit;
 use vip_keepalive::VipKeepalive;
@@ -25,18 +26,11 @@ async fn haproxy(hosts: &Hosts, name: &str) {
 }
 
 async fn spec(site: &Site) -> Value {
-    let mut machines = Vec::new();
+    let spec = laws::balancers::spec(site).await;
     for n in 1..=3 {
-        let name = format!("lb-{n}");
-        machines.push(site.machine(&name, "load-balancer", 10 + n).await.unwrap());
-        haproxy(&site.hosts, &name).await;
+        haproxy(&site.hosts, &format!("lb-{n}")).await;
     }
-    machines.push(site.entry("cp-1", "control-plane", 21));
-    json!({
-        "vip": { "address": site.address(10), "routerId": 30, "ports": { "http": 7080, "https": 7443, "api": 7643 } },
-        "ssh": site.ssh(),
-        "machines": machines,
-    })
+    spec
 }
 
 async fn case() -> Case {
@@ -45,30 +39,12 @@ async fn case() -> Case {
     site.case(spec)
 }
 
-fn ssh(matching: &str, action: Action) -> Fault {
-    Fault { window: Window::Ssh, matching: matching.into(), skip: 0, times: 1, action }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keeps_the_seven_laws() {
-    let trouble = |name, fault, exits: &[Exit]| Trouble { name, fault, exits: exits.to_vec() };
-    let transient = [Exit::Transient];
-    let refused = || Action::Exit(5, "(/run/kubeline/keepalived.conf: Line 3) no".into());
-    let troubles = [
-        trouble(
-            "keepalived -t refuses",
-            ssh("lb-2 /usr/sbin/keepalived -t", refused()),
-            &[Exit::Precondition],
-        ),
-        trouble(
-            "a start fails",
-            ssh("lb-2 systemctl reload-or-restart", Action::Exit(1, "Job failed.".into())),
-            &[Exit::Precondition],
-        ),
-        trouble("cut before a write", ssh("lb-3 write v1", Action::DropBefore), &transient),
-        trouble("cut after a start", ssh("lb-1 systemctl reload-or-restart", Action::DropAfter), &transient),
-        trouble("a host hangs", ssh("lb-1 systemctl reload-or-restart", Action::Hang), &transient),
-    ];
+    let words = "(/run/kubeline/keepalived.conf: Line 3) no";
+    let refused = ssh("lb-2 /usr/sbin/keepalived -t", Action::Exit(5, words.into()));
+    let mut troubles = troubles();
+    troubles.push(trouble("keepalived -t refuses", refused, Exit::Precondition));
     let summary = laws::check::<VipKeepalive>(&[], &troubles, case).await.unwrap_or_else(|e| panic!("{e}"));
     println!("{summary}");
 }
@@ -86,6 +62,10 @@ async fn one_machine_holds_it_and_any_failing_check_moves_it() {
     assert_eq!(document["status"]["vip-keepalive"]["holder"], "lb-1");
     let said = run::<VipKeepalive>(&case, &["check"], &[], &case.document, None).await;
     assert_eq!(said.exit, Exit::Done, "{said}");
+    let vip_text = vip.to_string();
+    let row = said.stdout.lines().find(|l| l.starts_with("lb-1 ")).unwrap_or_default().to_owned();
+    let cells: Vec<&str> = row.split_whitespace().take(5).collect();
+    assert_eq!(cells, ["lb-1", "MASTER", "150", &vip_text, "serves"], "{said}");
 
     // HAProxy of the holder ends: the next takes over, and keeps it when the first is well again.
     hosts.exec("lb-1", &["systemctl", "stop", "haproxy"]).await.unwrap();
@@ -109,6 +89,70 @@ async fn one_machine_holds_it_and_any_failing_check_moves_it() {
     assert!(loads.len() == 2 && loads[1].ends_with("lb-2"), "the holder is last: {loads:?}");
     assert_eq!(hosts.holders(vip), ["lb-2"]);
     assert_eq!(document["status"]["vip-keepalive"]["machines"][2]["priority"], 130);
+    assert!(case.journal.unknown().is_empty(), "{:?}", case.journal.unknown());
+}
+
+/// What may be wrong with one machine; `Fine` first.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Ill {
+    Fine,
+    /// systemd told that HAProxy ended.
+    Ended,
+    /// HAProxy runs and does not answer for itself.
+    Silent,
+    /// keepalived does not run.
+    Stopped,
+}
+
+/// Makes a machine so.
+async fn make(hosts: &Hosts, name: &str, ill: Ill) {
+    let silent = HAPROXY.replace("  monitor-uri /healthz\n", "");
+    let put = |path: &str, text: &str| {
+        hosts.find(name).unwrap().machine().fs.put(path, text, 0o644, "root", "root");
+    };
+    put(vip_keepalive::config::ENDED, if ill == Ill::Ended { "1\n" } else { "0\n" });
+    put("/etc/haproxy/haproxy.cfg", if ill == Ill::Silent { &silent } else { HAPROXY });
+    let verb = if ill == Ill::Stopped { "stop" } else { "start" };
+    for line in [["systemctl", "reload", "haproxy"], ["systemctl", verb, "keepalived"]] {
+        assert_eq!(hosts.exec(name, &line).await.unwrap().exit, 0);
+    }
+    hosts.settle();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_combination_of_failures_leaves_two_holders_or_none() {
+    const ILLS: [Ill; 4] = [Ill::Fine, Ill::Ended, Ill::Silent, Ill::Stopped];
+    let site = Site::new(Clock::ZERO).unwrap();
+    let spec = spec(&site).await;
+    let (hosts, vip) = (site.hosts.clone(), site.address(10));
+    let case = site.case(spec);
+    let said = run::<VipKeepalive>(&case, &["apply"], &[], &case.document, None).await;
+    assert_eq!(said.exit, Exit::Done, "{said}");
+    let names = ["lb-1", "lb-2", "lb-3"];
+    // From each single holder into each combination: who is well and holds it keeps it, else one who is well takes it.
+    for (n, holder) in names.iter().enumerate() {
+        for combination in 0..ILLS.len().pow(3) {
+            let ills = [combination % 4, combination / 4 % 4, combination / 16].map(|i| ILLS[i]);
+            for (other, name) in names.iter().enumerate() {
+                make(&hosts, name, if other == n { Ill::Fine } else { Ill::Stopped }).await;
+            }
+            assert_eq!(hosts.holders(vip), [*holder]);
+            // The others come first: the holder then falls among those that are as they will be.
+            let order = (0..3).filter(|i| *i != n).chain([n]);
+            for i in order {
+                make(&hosts, names[i], ills[i]).await;
+            }
+            let well: Vec<&str> = (0..3).filter(|i| ills[*i] == Ill::Fine).map(|i| names[i]).collect();
+            let holders = hosts.holders(vip);
+            match well.contains(holder) {
+                true => assert_eq!(holders, [*holder], "{ills:?}: who holds it and is well keeps it"),
+                false => {
+                    assert_eq!(holders.len(), well.len().min(1), "from {holder} into {ills:?}: {holders:?}");
+                    assert!(holders.iter().all(|h| well.contains(&h.as_str())), "{ills:?}: {holders:?}");
+                }
+            }
+        }
+    }
     assert!(case.journal.unknown().is_empty(), "{:?}", case.journal.unknown());
 }
 
@@ -166,12 +210,11 @@ async fn destroy_stops_the_holder_last() {
 async fn refuses_too_few_and_renders_without_ssh() {
     let machine = |n: u8| json!({ "name": format!("m{n}"), "role": "load-balancer", "address": format!("192.0.2.{}", 20 + n) });
     let vip = json!({ "address": "192.0.2.10", "routerId": 7 });
-    let case = Site::new(Clock::ZERO).unwrap().case(json!({ "vip": vip, "machines": [machine(1)] }));
+    let case = offline(json!({ "vip": vip, "machines": [machine(1)] }));
     let said = run::<VipKeepalive>(&case, &["render"], &[], &case.document, None).await;
     assert_eq!(said.exit, Exit::Refused, "{said}");
     assert!(said.stderr.contains("spec.machines: holds 1 machines"), "{said}");
-    let case =
-        Site::new(Clock::ZERO).unwrap().case(json!({ "vip": vip, "machines": [machine(1), machine(2)] }));
+    let case = offline(json!({ "vip": vip, "machines": [machine(1), machine(2)] }));
     let said = run::<VipKeepalive>(&case, &["render", "m2/keepalived.conf"], &[], &case.document, None).await;
     assert_eq!(said.exit, Exit::Done, "{said}");
     assert!(said.stdout.contains("    unicast_peer {\n        192.0.2.21\n    }\n"), "{said}");

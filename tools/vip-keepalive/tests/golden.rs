@@ -17,11 +17,7 @@ use vip_keepalive::config::{Config, ENDED, HAPROXY_UNIT_TEXT, SCRIPT, SCRIPT_TEX
 use vip_keepalive::{Seen, VipKeepalive, Want};
 
 fn cases() -> Vec<PathBuf> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let mut found: Vec<PathBuf> = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
-    found.sort();
-    assert!(!found.is_empty(), "no golden case was found");
-    found
+    laws::golden::cases(env!("CARGO_MANIFEST_DIR"))
 }
 
 fn want(case: &Path) -> Want {
@@ -59,7 +55,6 @@ fn seen(case: &Path, want: &Want) -> Option<Seen> {
 
 #[test]
 fn cases_give_what_is_expected() {
-    let update = std::env::var_os("BLESS").is_some();
     let mut wrong = Vec::new();
     for case in cases() {
         let want = want(&case);
@@ -77,20 +72,10 @@ fn cases_give_what_is_expected() {
             all.insert("plan.txt".into(), plan.text("vip-keepalive"));
             let found = VipKeepalive::check(&want, &seen);
             let lines: String = found.iter().map(|f| format!("{}: {}\n", f.what, f.message)).collect();
-            all.insert("check.txt".into(), lines);
+            let table = VipKeepalive::overview(&want, &seen).unwrap_or_default();
+            all.insert("check.txt".into(), lines + &table);
         }
-        for (name, text) in all {
-            let path = case.join(name);
-            if update {
-                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-                std::fs::write(&path, &text).unwrap();
-            }
-            match std::fs::read_to_string(&path) {
-                Ok(expected) if expected == text => {}
-                Ok(_) => wrong.push(format!("{} differs", path.display())),
-                Err(_) => wrong.push(format!("{} is not there", path.display())),
-            }
-        }
+        wrong.extend(laws::golden::differences(&case, all));
     }
     assert!(wrong.is_empty(), "{wrong:#?}\nBLESS=1 writes them");
 }

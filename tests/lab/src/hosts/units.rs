@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::fs::{Fs, Kind, Node};
-use super::programs::apt;
+use super::programs::apt_get;
 use super::{Host, Hosts, Machine, haproxy, kubeadm, nfs, vrrp, words};
 use crate::Window;
 
@@ -342,7 +342,7 @@ pub fn installed(hosts: &Hosts, host: &Arc<Host>, package: &str, upgrade: bool) 
             if !upgrade {
                 enable(&mut machine, unit);
             }
-            apt::policy_forbids(&machine.fs) || masked(&machine.fs, unit)
+            apt_get::policy_forbids(&machine.fs) || masked(&machine.fs, unit)
         };
         // kubelet's package starts nothing by itself on an upgrade; the others restart what ran.
         if policy || (upgrade && *unit == "kubelet.service") {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::allocation;
+use super::claims;
 use super::resources::Resource;
 use super::selectors::Selector;
 use super::status::Status;
@@ -25,7 +26,8 @@ pub(crate) fn required(field: impl Into<String>, why: &str) -> Fault {
     (field.into(), "FieldValueRequired", message)
 }
 
-fn forbidden(field: impl Into<String>, why: &str) -> Fault {
+/// A value that may not be given, or not be changed.
+pub(crate) fn forbidden(field: impl Into<String>, why: &str) -> Fault {
     (field.into(), "FieldValueForbidden", format!("Forbidden: {why}"))
 }
 
@@ -59,7 +61,7 @@ pub(crate) fn admit(
             }
             new["spec"]["taints"] = taints.into();
         }
-        ("", "PersistentVolumeClaim") => claim(store, old, new, &mut faults),
+        ("", "PersistentVolumeClaim") => claims::admit(store, old, new, &mut faults),
         ("", "PersistentVolume") => {
             if old.is_none() {
                 new["metadata"]["finalizers"] = json!(["kubernetes.io/pv-protection"]);
@@ -144,7 +146,13 @@ pub(crate) fn admit(
         }
         _ => {}
     }
-    if faults.is_empty() { Ok(()) } else { Err(Status::invalid(res, &name, &faults)) }
+    if !faults.is_empty() {
+        return Err(Status::invalid(res, &name, &faults));
+    }
+    match old.filter(|_| res.kind == "PersistentVolumeClaim").and_then(|old| claims::grows(store, old, new)) {
+        Some(why) => Err(Status::forbidden(res, &name, why)),
+        None => Ok(()),
+    }
 }
 
 fn immutable(old: Option<&Value>, new: &Value, pointer: &str, field: &str, faults: &mut Vec<Fault>) {
@@ -346,38 +354,4 @@ fn pod(
         new["spec"]["tolerations"] = tolerations.into();
     }
     Ok(())
-}
-
-fn claim(store: &Store, old: Option<&Value>, new: &mut Value, faults: &mut Vec<Fault>) {
-    if let Some(old) = old {
-        let mut before = old["spec"].clone();
-        let after = &new["spec"];
-        if let Some(requests) = after.pointer("/resources/requests") {
-            before["resources"]["requests"] = requests.clone();
-        }
-        if before.get("volumeName").is_none()
-            && let Some(volume) = after.get("volumeName")
-        {
-            before["volumeName"] = volume.clone();
-        }
-        if before != *after {
-            faults.push(forbidden("spec", "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"));
-        }
-        return;
-    }
-    if list(new, "/spec/accessModes").is_empty() {
-        faults.push(required("spec.accessModes", "at least 1 access mode is required"));
-    }
-    if new.pointer("/spec/resources/requests/storage").is_none() {
-        faults.push(required("spec.resources[storage]", ""));
-    }
-    if new["spec"].get("storageClassName").is_none() {
-        let default = store
-            .list("storageclasses.storage.k8s.io", None)
-            .find(|c| c["metadata"]["annotations"]["storageclass.kubernetes.io/is-default-class"] == "true");
-        if let Some(class) = default {
-            new["spec"]["storageClassName"] = class["metadata"]["name"].clone();
-        }
-    }
-    new["metadata"]["finalizers"] = json!(["kubernetes.io/pvc-protection"]);
 }

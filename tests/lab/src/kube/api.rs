@@ -13,6 +13,7 @@ use super::cluster::Cluster;
 use super::deletion::DeleteOptions;
 use super::discovery;
 use super::metrics;
+use super::requests;
 use super::resources::Resource;
 use super::routes::{Answer, Asked, decode};
 use super::selectors::Selector;
@@ -239,6 +240,9 @@ fn dispatch(store: &mut Store, asked: &Asked, place: &Place) -> Result<Answer, S
     if sub == "status" && !res.status || sub == "approval" && res.plural != "certificatesigningrequests" {
         return Err(Status::no_page());
     }
+    if sub == "approval" {
+        return requests::approval(store, asked, res, name, call);
+    }
     call.sub = if sub.is_empty() { String::new() } else { "status".into() };
     if !res.has(verb) {
         return Err(Status::no_method());
@@ -253,6 +257,10 @@ fn dispatch(store: &mut Store, asked: &Asked, place: &Place) -> Result<Answer, S
                 return subresources::review(store, asked, res, object);
             }
             code = 201;
+            let mut object = object;
+            if res.plural == "certificatesigningrequests" {
+                requests::requestor(&mut object, &asked.identity)?;
+            }
             store.create(res, ns, object, &mut call)?
         }
         "update" => store.update(res, ns, name, body(asked)?, &mut call)?,

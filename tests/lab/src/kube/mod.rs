@@ -18,6 +18,7 @@ mod api;
 mod apply;
 mod auth;
 mod bootstrap;
+mod claims;
 mod cluster;
 mod columns;
 mod controllers;
@@ -27,6 +28,7 @@ mod metrics;
 mod patch;
 mod proxy;
 mod registry;
+mod requests;
 mod routes;
 mod schema;
 mod selectors;
@@ -120,7 +122,11 @@ impl Kubernetes for Kube {
         if let Some(before) = lock(&cluster.fronts).insert(server.host.clone(), stop.clone()) {
             before.cancel();
         }
-        cluster.with_plant(|_| ());
+        cluster.with_plant(|plant| {
+            if !server.ca_key.is_empty() {
+                plant.signer = Some((server.client_ca.clone(), server.ca_key.clone()));
+            }
+        });
         self.inner.handle.spawn(server::serve(cluster, server, front, stop));
     }
 
@@ -139,6 +145,15 @@ impl Kubernetes for Kube {
 
     fn kubelet_down(&self, cluster_id: &str, node: &str) {
         self.cluster(cluster_id).with_plant(|plant| plant.kubelet_down(node));
+    }
+
+    fn serving(&self, cluster_id: &str, node: &str) -> Option<(String, String)> {
+        self.cluster(cluster_id).with_plant(|plant| {
+            let machine = plant.machines.get_mut(node)?;
+            let issued = machine.serving.issued.take()?;
+            machine.kubelet.serves = true;
+            Some(issued)
+        })
     }
 
     fn put(&self, cluster_id: &str, object: Value) {

@@ -159,6 +159,7 @@ fn handler(method: &str, path: &str) -> Option<Handler> {
         ("GET", "/cluster/ha/groups") => Now(ha::groups),
         ("POST", "/cluster/ha/groups") => Now(ha::add_group),
         ("GET", "/cluster/ha/groups/{group}") => Now(ha::group),
+        ("PUT", "/cluster/ha/groups/{group}") => Now(ha::change_group),
         ("DELETE", "/cluster/ha/groups/{group}") => Now(ha::remove_group),
 
         ("GET", "/pools") => Now(pools::list),

@@ -1,6 +1,8 @@
 //! High availability: resources, rules (9), groups (8). The manager's own decisions are not played out:
 //! a node that goes down takes its guests with it.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Map, Value as Json, json};
 
 use super::config::Generation;
@@ -51,7 +53,11 @@ pub(super) fn current(call: &Call) -> Answer {
         let vmid = sid.split(':').nth(1).and_then(|v| v.parse::<u32>().ok());
         let guest = vmid.and_then(|v| state.guests.get(&v));
         let wish = resource.get("state").and_then(Json::as_str).unwrap_or("started").to_owned();
-        let is = if guest.is_some_and(|g| g.running.is_some()) { "started" } else { "stopped" };
+        let is = match guest.is_some_and(|g| g.running.is_some()) {
+            _ if state.ha.errors.contains(sid) => "error",
+            true => "started",
+            false => "stopped",
+        };
         list.push(json!({
             "id": format!("service:{sid}"),
             "type": "service",
@@ -115,6 +121,7 @@ pub(super) fn add_resource(call: &Call) -> Answer {
     resource.insert("type".into(), sid[..2].into());
     resource.entry("state").or_insert("started".into());
     state.ha.resources.insert(sid, resource);
+    state.ha.woken.get_or_insert_with(Instant::now);
     nothing()
 }
 
@@ -123,6 +130,15 @@ pub(super) fn change_resource(call: &Call) -> Answer {
     let mut state = call.hub.state();
     let sid = sid(call, &state);
     let failed = || Fail::die(format!("update resource failed: no such resource '{sid}'"));
+    let disabled = matches!(call.text("state"), Some("disabled" | "stopped"));
+    if state.ha.errors.contains(&sid) && call.text("state").is_some() && !disabled {
+        return Err(Fail::die(format!(
+            "update resource failed: service '{sid}' in error state, must be disabled and fixed first"
+        )));
+    }
+    if disabled {
+        state.ha.errors.remove(&sid);
+    }
     let resource = state.ha.resources.get_mut(&sid).ok_or_else(failed)?;
     drop_deleted(call, resource);
     resource.extend(fields(call, &["sid"]));
@@ -173,7 +189,18 @@ pub(super) fn rule(call: &Call) -> Answer {
     Ok(Json::Object(found.ok_or_else(|| Fail::die(format!("no such ha rule '{name}'")))?).into())
 }
 
-fn check_rule(state: &State, name: &str, rule: &Map<String, Json>, verb: &str) -> Result<(), Fail> {
+/// Until the manager is awake it knows no nodes (pve-ha-manager, HA/CRM.pm: it idles without resources).
+const AWAKE: Duration = Duration::from_secs(20);
+
+fn check_rule(
+    call: &Call,
+    state: &State,
+    name: &str,
+    rule: &Map<String, Json>,
+    verb: &str,
+) -> Result<(), Fail> {
+    let awake = state.ha.woken.is_some_and(|since| since.elapsed() >= call.hub.world.clock.real(AWAKE));
+    let known = if awake { state.nodes.len() } else { 0 };
     let text = |key: &str| rule.get(key).and_then(Json::as_str).unwrap_or_default();
     let resources = words(text("resources"));
     let failed = |why: String| Fail::die(format!("{verb} ha rule failed: {why}"));
@@ -200,7 +227,7 @@ fn check_rule(state: &State, name: &str, rule: &Map<String, Json>, verb: &str) -
     let mut wrong = |why: String| drop(errors.insert("resources".into(), why));
     if !node_rule && resources.len() < 2 {
         wrong("rule is ineffective as there are less than two resources".into());
-    } else if text("affinity") == "negative" && resources.len() > state.nodes.len() {
+    } else if text("affinity") == "negative" && resources.len() > known {
         wrong("rule defines more resources than available nodes".into());
     }
     let others =
@@ -226,7 +253,7 @@ pub(super) fn add_rule(call: &Call) -> Answer {
         return Err(Fail::die(format!("create ha rule failed: HA rule '{name}' already defined")));
     }
     let rule = fields(call, &[]);
-    check_rule(&state, &name, &rule, "create")?;
+    check_rule(call, &state, &name, &rule, "create")?;
     state.ha.rules.insert(name, rule);
     nothing()
 }
@@ -239,7 +266,7 @@ pub(super) fn change_rule(call: &Call) -> Answer {
     let mut rule = state.ha.rules.get(&name).cloned().ok_or_else(absent)?;
     drop_deleted(call, &mut rule);
     rule.extend(fields(call, &[]));
-    check_rule(&state, &name, &rule, "update")?;
+    check_rule(call, &state, &name, &rule, "update")?;
     state.ha.rules.insert(name, rule);
     nothing()
 }
@@ -281,6 +308,18 @@ pub(super) fn add_group(call: &Call) -> Answer {
         return Err(Fail::die(format!("create ha group failed: ha group ID '{name}' already defined")));
     }
     state.ha.groups.insert(name, fields(call, &[]));
+    nothing()
+}
+
+/// `PUT /cluster/ha/groups/{group}`.
+pub(super) fn change_group(call: &Call) -> Answer {
+    migrated(call, "update group")?;
+    let mut state = call.hub.state();
+    let name = call.text("group").unwrap_or_default().to_owned();
+    let failed = || Fail::die(format!("update group failed: no such ha group '{name}'"));
+    let group = state.ha.groups.get_mut(&name).ok_or_else(failed)?;
+    drop_deleted(call, group);
+    group.extend(fields(call, &["group"]));
     nothing()
 }
 

@@ -407,6 +407,31 @@ impl Proxmox {
         state.guests.insert(vmid, guest);
     }
 
+    /// The HA manager's entries: resources, rules and groups by name.
+    pub fn ha(&self) -> BTreeMap<String, BTreeMap<String, serde_json::Value>> {
+        let state = self.hub.state();
+        let all =
+            [("resources", &state.ha.resources), ("rules", &state.ha.rules), ("groups", &state.ha.groups)];
+        let one = |map: &BTreeMap<String, serde_json::Map<String, serde_json::Value>>| {
+            map.iter().map(|(k, v)| (k.clone(), serde_json::Value::Object(v.clone()))).collect()
+        };
+        all.into_iter().map(|(name, map)| (name.to_owned(), one(map))).collect()
+    }
+
+    /// The HA manager gives a resource up, such as `vm:3000`.
+    pub fn ha_error(&self, sid: &str) {
+        self.hub.state().ha.errors.insert(sid.to_owned());
+    }
+
+    /// Somebody puts a guest under the HA manager's care, such as `vm:3000`.
+    pub fn ha_foreign(&self, sid: &str) {
+        let mut resource = serde_json::Map::new();
+        resource.insert("sid".into(), sid.into());
+        resource.insert("type".into(), sid.split(':').next().unwrap_or_default().into());
+        resource.insert("state".into(), "started".into());
+        self.hub.state().ha.resources.insert(sid.to_owned(), resource);
+    }
+
     /// Adds the archive of a container template to a storage.
     pub fn add_archive(&self, storage: &str, file: &str, node: &str) {
         let volume = Volume {

@@ -190,6 +190,10 @@ pub(super) struct Ha {
     pub resources: BTreeMap<String, Map<String, Json>>,
     pub rules: BTreeMap<String, Map<String, Json>>,
     pub groups: BTreeMap<String, Map<String, Json>>,
+    /// When its manager got its first resource: only a while after that it is awake and knows the nodes.
+    pub woken: Option<Instant>,
+    /// Resources that the manager has given up.
+    pub errors: BTreeSet<String>,
 }
 
 /// All of it.

@@ -69,6 +69,7 @@ impl Lab {
             certificate,
             key,
             client_ca: ca.clone(),
+            ca_key: String::new(),
             version: "v1.36.2".into(),
             cluster_id: "test".into(),
         };

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
+mod picture;
+
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -60,9 +62,14 @@ impl Write for Shared {
 impl Site {
     /// Machines that answer over SSH, and a load balancer that holds the VIP.
     pub async fn new(control_planes: u8, workers: u8) -> Site {
+        Site::timed(control_planes, workers, Clock::ZERO).await
+    }
+
+    /// The same with latencies; machines and load balancer themselves are there without any.
+    pub async fn timed(control_planes: u8, workers: u8, clock: Clock) -> Site {
         let dir = tempfile::tempdir().unwrap();
         let world = Arc::new(World {
-            clock: Clock::ZERO,
+            clock,
             journal: Journal::default(),
             faults: Faults::default(),
             net: Subnet::claim().unwrap(),
@@ -307,96 +314,6 @@ impl Site {
     pub fn nothing_unknown(&self) {
         let unknown = self.world.journal.unknown();
         assert!(unknown.is_empty(), "{unknown:#?}");
-    }
-
-    /// No token, key or kubeconfig in any argument list (law 7).
-    pub fn no_secret_in_argv(&self) {
-        for entry in self.world.journal.since(0) {
-            for word in &entry.argv {
-                let token = |w: &str| {
-                    w.len() == 23
-                        && w.as_bytes()[6] == b'.'
-                        && w.chars().all(|c| c == '.' || c.is_ascii_lowercase() || c.is_ascii_digit())
-                };
-                let key = |w: &str| w.len() == 64 && w.chars().all(|c| c.is_ascii_hexdigit());
-                let script = word.contains("# kubeline:");
-                // Digests of files that anybody may read are of the same shape as a certificate key.
-                let public = ["kadm-key", "kadm-restore"].iter().any(|s| entry.request.starts_with(s));
-                let bad = word.contains("PRIVATE KEY")
-                    || (!script
-                        && !public
-                        && word.split(|c: char| c.is_whitespace() || c == '=').any(|w| token(w) || key(w)));
-                // crictl names containers by 64 hex digits.
-                assert!(
-                    !bad || entry.request.starts_with("crictl"),
-                    "a secret on a command line: {}",
-                    entry.request
-                );
-            }
-        }
-    }
-
-    /// The world as the laws compare it: etcd's members, nodes with labels and taints, what is left on machines.
-    pub fn picture(&self) -> Value {
-        let clusters = self.kube.clusters();
-        let mut nodes = Vec::new();
-        let mut etcd = Vec::new();
-        let mut addons = Vec::new();
-        let mut tokens = 0;
-        for id in &clusters {
-            let mut members: Vec<String> = self
-                .hosts
-                .etcd_members(id)
-                .into_iter()
-                .map(|m| format!("{} {}", m.name, m.learner))
-                .collect();
-            members.sort();
-            etcd.push(members);
-            let image = |kind: &str, name: &str| {
-                let object = self.kube.get(id, "apps/v1", kind, Some("kube-system"), name);
-                object.map(|o| o["spec"]["template"]["spec"]["containers"][0]["image"].clone())
-            };
-            addons.push(json!([image("DaemonSet", "kube-proxy"), image("Deployment", "coredns")]));
-            let list = |kind: &str| self.kube.list(id, "v1", kind);
-            for node in list("Node") {
-                let taints = kadm_bootstrap::observe::node(&node);
-                nodes.push(json!({ "name": node["metadata"]["name"], "labels": node["metadata"]["labels"],
-                    "taints": taints.taints, "ours": taints.our_taints, "ourLabels": taints.our_labels,
-                    "version": taints.version, "cordoned": taints.cordoned, "ourCordon": taints.our_cordon }));
-            }
-            tokens += list("Secret")
-                .iter()
-                .filter(|s| {
-                    s["type"] == "bootstrap.kubernetes.io/token"
-                        && s["data"]["usage-bootstrap-signing"] == "dHJ1ZQ=="
-                })
-                .count();
-        }
-        nodes.sort_by_key(|n| n["name"].as_str().unwrap_or_default().to_owned());
-        let mut machines = serde_json::Map::new();
-        for (name, _) in self.machines().iter().skip(1) {
-            let host = self.hosts.find(name).unwrap();
-            let machine = host.machine();
-            let mut left: Vec<String> = machine.fs.list("/run").unwrap_or_default();
-            left.retain(|n| n.starts_with("kubeline-"));
-            machines.insert(
-                name.clone(),
-                json!({
-                    "member": lab::hosts::etcd::stored(&machine).is_some(),
-                    "kubelet": machine.services.active("kubelet"),
-                    "version": machine.packages.version("kubelet"),
-                    "held": machine.packages.is_held("kubelet"),
-                    "pods": lab::hosts::kubeadm::manifests::static_pods(&machine),
-                    "kubeline": machine.fs.list("/var/lib/kubeline").unwrap_or_default(),
-                    "manifests": machine.fs.list("/etc/kubernetes/manifests").unwrap_or_default(),
-                    "left": left,
-                    "intent": machine.fs.exists("/var/lib/kubeline/kadm-init"),
-                }),
-            );
-        }
-        json!({ "clusters": clusters.len(), "nodes": nodes, "tokens": tokens, "machines": machines,
-            "etcd": etcd, "addons": addons,
-            "kubeconfig": self.path("out/kubeconfig").exists() })
     }
 
     /// Waits until a machine takes SSH connections.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kube_apply::{Class, Cluster, Object, ObjectId, Prune, Stage, Wait};
+use kube_apply::{Class, Cluster, Object, ObjectId, Stage, Wait};
 use stage::{Ctx, Failure, Waiting};
 
 use crate::access::Link;
@@ -48,9 +48,9 @@ pub async fn apply(step: &Step, world: &Link, addon: &Addon, ctx: &Ctx) -> Resul
             cluster.apply_object(&made).await.map_err(fail)?;
         }
         Step::Wait { what } => wait(what, cluster, ctx).await?,
-        Step::Prune { data, .. } => {
-            let data = if *data { Prune::WithData } else { Prune::KeepData };
-            cluster.prune(&addon.set, data).await.map_err(fail)?;
+        // These, and nothing that has left the set since the plan was made.
+        Step::Prune { ids } => {
+            cluster.prune_those(&addon.set, |left| ids.contains(&left.id)).await.map_err(fail)?;
         }
         Step::Delete { id } => {
             cluster.delete(id).await.map_err(fail)?;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use kube_apply::{Cluster, Object, ObjectId};
 use serde_json::{Value, json};
-use stage::{Ctx, Failure, Guard};
+use stage::{Ctx, Failure, Guard, Waiting};
 use time::OffsetDateTime;
 
 use crate::access::{Link, manager};
@@ -59,25 +59,28 @@ pub async fn guard(world: &Link, ctx: &Ctx) -> Result<Guard, Failure> {
 async fn free(cluster: &Cluster, id: &ObjectId, ctx: &Ctx) -> Result<Option<String>, Failure> {
     let fail = |error| failure("cannot look at the cluster's lock", &error);
     let begun = Instant::now();
-    let mut first: Option<String> = None;
-    loop {
+    let first = std::sync::OnceLock::new();
+    let first = &first;
+    // It ends by itself once the Lease's time is over.
+    let end = Duration::from_secs(4 * SECONDS as u64);
+    ctx.wait_for("the cluster's lock", end, || async move {
         let lease =
             cluster.get(&id.api_version, &id.kind, id.namespace.as_deref(), &id.name).await.map_err(fail)?;
-        let Some(lease) = lease else { return Ok(None) };
+        let Some(lease) = lease else { return Ok(Waiting::Seen(None)) };
         let other = living(&lease, OffsetDateTime::now_utc());
         let renewed = text(&lease, "/spec/renewTime").to_owned();
         // Not renewed for its whole time: whatever the clocks say, its holder was killed.
         let dead = begun.elapsed() > Duration::from_secs(SECONDS as u64);
         let Some(other) = other.filter(|_| !dead) else {
             delete(cluster, id, text(&lease, "/metadata/uid")).await.map_err(fail)?;
-            return Ok(None);
+            return Ok(Waiting::Seen(None));
         };
-        if *first.get_or_insert_with(|| renewed.clone()) != renewed {
-            return Ok(Some(other));
+        if *first.get_or_init(|| renewed.clone()) != renewed {
+            return Ok(Waiting::Seen(Some(other)));
         }
-        ctx.waiting(format!("the cluster's lock, last held by {other}"));
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
+        Ok(Waiting::NotYet(format!("{other} held it last")))
+    })
+    .await
 }
 
 /// Creates the Lease; false when somebody has it: of two, the server lets one.

@@ -56,8 +56,6 @@ pub enum Step {
     Prune {
         /// The objects.
         ids: Vec<ObjectId>,
-        /// Whether what holds data goes as well.
-        data: bool,
     },
     /// Deletes an object and waits until it is gone.
     Delete {
@@ -75,7 +73,7 @@ impl fmt::Display for Step {
             Step::Recreate { id, .. } => write!(f, "recreate {}", Short(id)),
             Step::Generate { id } => write!(f, "generate {}", Short(id)),
             Step::Wait { what } => write!(f, "wait for {what}"),
-            Step::Prune { ids, .. } => {
+            Step::Prune { ids } => {
                 let each: Vec<String> = ids.iter().map(|id| Short(id).to_string()).collect();
                 write!(f, "prune {}", each.join(", "))
             }
@@ -188,7 +186,7 @@ pub fn plan<S>(
         }
     }
     if !going.is_empty() {
-        let step = Step::Prune { ids: going, data: access.prune_data };
+        let step = Step::Prune { ids: going };
         gate = vec![plan.step_after(&gate, wrap(step), "the document has no use for it any more")];
     }
     gate
@@ -220,7 +218,13 @@ fn due<S>(addon: &Addon, seen: &Seen, id: &ObjectId, plan: &mut Plan<S>) -> Opti
             Some((Step::Recreate { id: id.clone(), digest }, one_line(reason)))
         }
         What::Immutable { reason } => {
-            let hint = format!("look at what uses it, delete {} yourself, and run again", Short(id));
+            let hint = match id.kind.as_str() {
+                "PersistentVolumeClaim" | "PersistentVolume" => {
+                    "write back into the document what it has; a volume of another size is made by hand, and its data moved"
+                        .to_owned()
+                }
+                _ => format!("look at what uses it, delete {} yourself, and run again", Short(id)),
+            };
             plan.hold(HeldKind::Unmet, Short(id).to_string(), one_line(reason), Some(hint));
             None
         }

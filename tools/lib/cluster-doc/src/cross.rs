@@ -375,6 +375,13 @@ fn proxmox(spec: &Spec, wrong: &mut Refusals) {
     if proxmox.ca_file.is_some() && proxmox.fingerprint.is_some() {
         wrong.add(here.key("fingerprint"), "and caFile exclude each other; keep one");
     }
+    for (n, name) in proxmox.ha.iter().flat_map(|ha| &ha.pools).enumerate() {
+        let mut pools = spec.pools.iter().flatten();
+        if spec.pools.is_some() && !pools.any(|p| p.name == *name) {
+            let why = format!("\"{name}\" is no pool of spec.pools");
+            wrong.add(here.key("ha").key("pools").index(n), why);
+        }
+    }
     if let Some(template) = &proxmox.container_template {
         container_template(template, &here.key("containerTemplate"), wrong);
     }

@@ -23,6 +23,7 @@ mod read;
 mod refusal;
 mod schema;
 
+pub mod calico;
 pub mod spec;
 pub mod status;
 pub mod types;

@@ -14,9 +14,26 @@ use crate::types::{NodeName, VmId};
 pub struct PveVm {
     /// The machines, by name.
     pub machines: Vec<MachineStatus>,
+    /// The templates that pve-vm made, by id.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub templates: Vec<TemplateStatus>,
     /// What was not done, and why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub held: Vec<HeldStatus>,
+}
+
+/// A template that pve-vm made of a cloud image.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TemplateStatus {
+    /// Its name at Proxmox.
+    pub name: String,
+    /// The Proxmox node that it is on.
+    pub node: String,
+    /// Its id at Proxmox.
+    pub vmid: u32,
+    /// The digest of its image, such as `sha512:ab12...`.
+    pub checksum: String,
 }
 
 /// One machine as pve-vm made or found it.

@@ -3,6 +3,8 @@
 //! Where the document and SSH meet: `remote` knows no document and `cluster-doc` no SSH. A [`Fleet`] is one
 //! connection each; a machine that does not answer is part of what is seen, while a machine that answers with
 //! the wrong key or refuses the log-in ends the run.
+//!
+//! A tool that keeps a daemon on its machines, and nothing else, is a [`Daemon`]; [`Tool`] makes a program of it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,8 +15,14 @@ use futures::stream::{self, StreamExt as _};
 use remote::{Class, Error, Host, Lock, Target};
 use stage::{Ctx, Exit, Failure, Guard, Site};
 
+pub mod links;
 pub mod packages;
+pub mod service;
+pub mod tool;
 pub mod units;
+
+pub use service::Service;
+pub use tool::{Change, Daemon, Tool, View, Wanted};
 
 /// How to reach some of the document's machines: everything about the connection but the connection.
 #[derive(Clone, Debug)]

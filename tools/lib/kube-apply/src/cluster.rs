@@ -62,6 +62,16 @@ impl Cluster {
         })
     }
 
+    /// A connection by a client that there is already; errors name no server.
+    pub fn of(client: kube::Client, field_manager: &str) -> Cluster {
+        Cluster {
+            wire: Wire { client, server: "the API".to_owned(), patience: PATIENCE },
+            manager: field_manager.to_owned(),
+            force: false,
+            discovery: Arc::default(),
+        }
+    }
+
     /// How long one request is repeated when the server does not answer or is overloaded; 60 s unless set.
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {

@@ -154,10 +154,19 @@ fn going(object: &Value) -> Health {
         .flatten()
         .filter_map(Value::as_str)
         .collect();
-    if finalizers.is_empty() {
-        return Waiting("it is being deleted".into());
+    // A namespace says in conditions what is still in it, and which API does not answer for its part.
+    let conditions = object.pointer("/status/conditions").and_then(Value::as_array);
+    let left = conditions
+        .into_iter()
+        .flatten()
+        .filter(|one| text(one, "/type").starts_with("Namespace") && text(one, "/status") == "True");
+    let left: Vec<String> = left.map(|one| text(one, "/message").to_owned()).collect();
+    let mut all = vec!["it is being deleted".to_owned()];
+    if !finalizers.is_empty() {
+        all.push(format!("and waits for {}", finalizers.join(", ")));
     }
-    Waiting(format!("it is being deleted and waits for {}", finalizers.join(", ")))
+    let first = all.join(" ");
+    Waiting(std::iter::once(first).chain(left).collect::<Vec<_>>().join("; "))
 }
 
 fn nodes(names: &[String], nodes: &[Value]) -> Health {
@@ -316,5 +325,11 @@ mod tests {
         assert_eq!(judge(&wait, &[]), Ready);
         let held = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["x/y"]}});
         assert_eq!(judge(&wait, &[held]), waiting("it is being deleted and waits for x/y"));
+        let full = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}, "status": {"conditions": [
+            {"type": "NamespaceDeletionDiscoveryFailure", "status": "False", "message": "All resources successfully discovered"},
+            {"type": "NamespaceContentRemaining", "status": "True",
+                "message": "Some resources are remaining: pods. has 1 resource instances"}]}});
+        let said = "it is being deleted; Some resources are remaining: pods. has 1 resource instances";
+        assert_eq!(judge(&wait, &[full]), waiting(said));
     }
 }

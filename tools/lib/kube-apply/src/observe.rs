@@ -327,13 +327,22 @@ pub(crate) fn conflicts(refusal: &Refusal) -> Option<Vec<(String, String)>> {
 }
 
 /// Whether a refusal is that of a field that cannot be changed; the API has no reason code for it, only these texts
-/// (k8s.io/apimachinery validation.FieldImmutableErrorMsg, and the validation of each kind).
+/// (k8s.io/apimachinery validation.FieldImmutableErrorMsg, and the validation of each kind). A claim that may not grow
+/// is refused by an admission plug-in (PersistentVolumeClaimResize).
 pub(crate) fn is_immutable(refusal: &Refusal) -> bool {
     let text = refusal.message.to_ascii_lowercase();
-    refusal.code == 422
-        && ["immutable", "updates to", "may not change once set", "cannot change"]
-            .iter()
-            .any(|said| text.contains(said))
+    let says = |known: &[&str]| known.iter().any(|said| text.contains(said));
+    match refusal.code {
+        422 => says(&[
+            "immutable",
+            "updates to",
+            "may not change once set",
+            "cannot change",
+            "can not be less than",
+        ]),
+        403 => says(&["pvc can be resized", "volume claims can be expanded"]),
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -366,6 +375,10 @@ mod tests {
         ] {
             assert!(is_immutable(&refusal(json!({"code": 422, "message": message}))), "{message}");
         }
+        let grown = "persistentvolumeclaims \"c\" is forbidden: only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize";
+        assert!(is_immutable(&refusal(json!({"code": 403, "message": grown}))));
+        let alien = "configmaps \"c\" is forbidden: User \"x\" cannot change it";
+        assert!(!is_immutable(&refusal(json!({"code": 403, "message": alien}))));
         let other = "Service \"s\" is invalid: spec.ports[0].nodePort: Invalid value: 80: provided port is not in the valid range";
         assert!(!is_immutable(&refusal(json!({"code": 422, "message": other}))));
     }

@@ -65,10 +65,19 @@ impl Cluster {
 
     /// Deletes what has left the set, and has the parent name exactly what there is; returns what was deleted.
     pub async fn prune(&self, set: &ManifestSet, data: Prune) -> Result<Vec<ObjectId>, Error> {
+        self.prune_those(set, |left| left.holds.is_none() || data == Prune::WithData).await
+    }
+
+    /// As [`Cluster::prune`], but only what `go` says: what has left the set since somebody looked stays for the next look.
+    pub async fn prune_those(
+        &self,
+        set: &ManifestSet,
+        go: impl Fn(&Leftover) -> bool,
+    ) -> Result<Vec<ObjectId>, Error> {
         let mut deleted = Vec::new();
         let mut kept = Vec::new();
         for leftover in self.leftovers(set).await? {
-            if leftover.holds.is_some() && data == Prune::KeepData {
+            if !go(&leftover) {
                 kept.push(leftover.id);
             } else if self.remove(&leftover.id, Some(&leftover.uid)).await? {
                 deleted.push(leftover.id);

@@ -291,6 +291,11 @@ async fn what_left_the_set_goes_and_nothing_else() {
             found,
             ["v1 ConfigMap prune/leaves goes", "v1 PersistentVolumeClaim prune/data it holds data"]
         );
+        let none = cluster.prune_those(&new, |left| left.id.name == "another").await.unwrap();
+        assert!(
+            none.is_empty() && cluster.leftovers(&new).await.unwrap().len() == 2,
+            "only what was named goes"
+        );
         let gone = cluster.prune(&new, Prune::KeepData).await.unwrap();
         assert_eq!(gone, [ObjectId::new("v1", "ConfigMap", Some("prune"), "leaves")]);
         for (name, stays) in [("stays", true), ("leaves", false), ("theirs", true)] {

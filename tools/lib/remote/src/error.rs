@@ -172,6 +172,24 @@ pub enum Error {
         /// The limit, in bytes.
         limit: u64,
     },
+    /// What arrived is not what was sent.
+    #[error("{path} did not come through whole between here and {host}")]
+    Damaged {
+        /// The machine's name.
+        host: String,
+        /// The path.
+        path: String,
+    },
+    /// This side of a transfer failed.
+    #[error("cannot {doing}: this side of the transfer with {host} failed")]
+    Here {
+        /// The machine's name.
+        host: String,
+        /// The verb and the file there.
+        doing: String,
+        /// Why.
+        source: std::io::Error,
+    },
     /// A directory stands where a file is meant.
     #[error("{path} on {host} is a directory")]
     Directory {
@@ -220,6 +238,7 @@ impl Error {
             | Error::TimedOut { .. }
             | Error::Locked { .. }
             | Error::LockLost { .. }
+            | Error::Damaged { .. }
             | Error::Refused { .. } => Class::Transient,
             Error::Handshake { .. }
             | Error::HostKeyChanged { .. }
@@ -230,6 +249,7 @@ impl Error {
             | Error::KeyFile { .. }
             | Error::KeyFileOpen { .. }
             | Error::Io { .. }
+            | Error::Here { .. }
             | Error::Command { .. }
             | Error::TooLarge { .. }
             | Error::Directory { .. } => Class::Precondition,

@@ -127,7 +127,7 @@ impl Host {
         }
     }
 
-    fn file_path(&self, path: &str) -> Result<(), Error> {
+    pub(crate) fn file_path(&self, path: &str) -> Result<(), Error> {
         if path.starts_with('/') && !path.ends_with('/') {
             return Ok(());
         }
@@ -139,7 +139,7 @@ impl Host {
         Error::TooLarge { host: self.name().to_owned(), what: path.to_owned(), limit: LIMIT as u64 }
     }
 
-    fn directory(&self, path: &str) -> Error {
+    pub(crate) fn directory(&self, path: &str) -> Error {
         Error::Directory { host: self.name().to_owned(), path: path.to_owned() }
     }
 }

@@ -1,10 +1,11 @@
 //! A host: one connection that every command shares.
 
+use std::io::Read;
 use std::sync::{Arc, Mutex as StdMutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use russh::client::Msg;
-use russh::{Channel, ChannelMsg, ChannelOpenFailure, ChannelReadHalf, ChannelWriteHalf, Disconnect, Sig};
+use russh::{Channel, ChannelOpenFailure, Disconnect};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
 use crate::command::{Command, Output};
@@ -12,6 +13,7 @@ use crate::error::Error;
 use crate::hostkeys::plain;
 use crate::link::{self, Link, Tunnel};
 use crate::lock::Held;
+use crate::session::Session;
 use crate::target::{Target, address};
 
 /// How many commands run at once; sshd's MaxSessions is 10, and the lock takes one more.
@@ -89,23 +91,54 @@ impl Host {
     /// `Lost` when the connection broke in mid command, `TimedOut`, `TooLarge` for more than 32 MiB of output,
     /// `LockLost`, and those of [`Host::connect`] when the connection had to be made anew.
     pub async fn run(&self, command: &Command) -> Result<Output, Error> {
+        let mut stdout = Vec::new();
+        let mut keep = |bytes: &[u8]| {
+            stdout.extend_from_slice(bytes);
+            self.bounded(command, stdout.len())
+        };
+        // From when it runs: the wait for a session is not its own.
+        let limit = async { tokio::time::sleep(command.limit()).await };
+        let output = self.exchange(command, &mut command.input(), &mut keep, limit).await?;
+        Ok(Output { stdout, ..output })
+    }
+
+    /// Runs a command with standard input from `from` and standard output to `to`, until `limit` ends.
+    ///
+    /// # Errors
+    /// Those of [`Host::run`], `Here`, and those of `to`.
+    pub(crate) async fn exchange(
+        &self,
+        command: &Command,
+        from: &mut (dyn Read + Send),
+        to: &mut (dyn FnMut(&[u8]) -> Result<(), Error> + Send),
+        limit: impl Future<Output = ()> + Send,
+    ) -> Result<Output, Error> {
         let as_root = self.0.target.is_root();
         let line = command.wire(as_root);
         self.sendable(&line)?;
         let slot = Arc::clone(&self.0.slots).acquire_owned().await.ok();
         let mut session = self.session(slot).await?;
         tracing::debug!(host = self.name(), "{line}");
-        match tokio::time::timeout(command.limit(), self.converse(&mut session, &line, command)).await {
-            Ok(result) => result,
-            Err(_) => {
-                session.terminate();
-                Err(Error::TimedOut {
-                    host: self.name().to_owned(),
-                    line: command.called(as_root),
-                    after: command.limit(),
-                })
-            }
+        let ended = tokio::select! {
+            result = self.converse(&mut session, &line, command, from, to) => Some(result),
+            () = limit => None,
+        };
+        ended.unwrap_or_else(|| {
+            session.terminate();
+            Err(Error::TimedOut {
+                host: self.name().to_owned(),
+                line: command.called(as_root),
+                after: command.limit(),
+            })
+        })
+    }
+
+    pub(crate) fn bounded(&self, command: &Command, length: usize) -> Result<(), Error> {
+        if length <= OUTPUT_LIMIT {
+            return Ok(());
         }
+        let what = format!("the output of {}", command.called(self.0.target.is_root()));
+        Err(Error::TooLarge { host: self.name().to_owned(), what, limit: OUTPUT_LIMIT as u64 })
     }
 
     /// Runs a command that has to succeed.
@@ -220,7 +253,7 @@ impl Host {
             }
         };
         let (read, write) = channel.split();
-        Ok(Session { read, write: Some(write), _link: link, slot })
+        Ok(Session { read, write: Some(write), link, slot })
     }
 
     // Opening does nothing on the host yet, so a connection that turns out to be dead is replaced, once.
@@ -245,65 +278,6 @@ impl Host {
             address: self.0.target.address(),
             source: last.unwrap_or_else(|| "no channel".into()),
         }))
-    }
-
-    async fn converse(&self, session: &mut Session, line: &str, command: &Command) -> Result<Output, Error> {
-        let called = || command.called(self.0.target.is_root());
-        let Session { read, write: Some(write), .. } = session else { return Err(self.lost(called())) };
-        write.exec(true, line).await.map_err(|_| self.lost(called()))?;
-        // A command may end without having read its input: that is no error.
-        let feed = async {
-            if !command.input().is_empty() {
-                write.data(command.input()).await?;
-            }
-            write.eof().await
-        };
-        tokio::pin!(feed);
-        let mut fed = false;
-        let mut output = Output::default();
-        let mut exit = None;
-        let mut ended = false;
-        loop {
-            let message = tokio::select! {
-                _ = &mut feed, if !fed => {
-                    fed = true;
-                    continue;
-                }
-                message = read.wait() => message,
-            };
-            match message {
-                Some(ChannelMsg::Data { data }) => output.stdout.extend_from_slice(&data),
-                Some(ChannelMsg::ExtendedData { data, ext: 1 }) => output.stderr.extend_from_slice(&data),
-                Some(ChannelMsg::ExitStatus { exit_status }) => {
-                    exit = Some(i32::try_from(exit_status).unwrap_or(i32::MAX));
-                }
-                Some(ChannelMsg::ExitSignal { signal_name, .. }) => exit = Some(128 + number(&signal_name)),
-                Some(ChannelMsg::Eof) => ended = true,
-                Some(ChannelMsg::Failure) => {
-                    let what = format!("to run: {}", called());
-                    return Err(Error::Refused { host: self.name().to_owned(), what });
-                }
-                // After the close nothing comes any more, so it stands for the end of the output too.
-                Some(ChannelMsg::Close) => match exit {
-                    Some(_) => ended = true,
-                    None => return Err(self.lost(called())),
-                },
-                Some(_) => {}
-                None => return Err(self.lost(called())),
-            }
-            if output.stdout.len() > OUTPUT_LIMIT || output.stderr.len() > OUTPUT_LIMIT {
-                let what = format!("the output of {}", called());
-                return Err(Error::TooLarge {
-                    host: self.name().to_owned(),
-                    what,
-                    limit: OUTPUT_LIMIT as u64,
-                });
-            }
-            if let (Some(exit), true) = (exit, ended) {
-                output.exit = exit;
-                return Ok(output);
-            }
-        }
     }
 }
 
@@ -333,66 +307,4 @@ impl Purpose<'_> {
 enum OpenError {
     Refused(ChannelOpenFailure),
     Other(Error),
-}
-
-/// A session channel, closed when it is dropped, also by a caller that lost interest.
-pub(crate) struct Session {
-    pub(crate) read: ChannelReadHalf,
-    pub(crate) write: Option<ChannelWriteHalf<Msg>>,
-    _link: Arc<Link>,
-    slot: Option<OwnedSemaphorePermit>,
-}
-
-impl Session {
-    // sshd passes a signal on to the command's process group, as far as the user may.
-    fn terminate(&mut self) {
-        if let Some(write) = self.write.take() {
-            let slot = self.slot.take();
-            let link = Arc::clone(&self._link);
-            close_later(async move {
-                let _ = write.signal(Sig::TERM).await;
-                let _ = write.close().await;
-                drop((slot, link));
-            });
-        }
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        if let Some(write) = self.write.take() {
-            let slot = self.slot.take();
-            let link = Arc::clone(&self._link);
-            close_later(async move {
-                let _ = write.close().await;
-                drop((slot, link));
-            });
-        }
-    }
-}
-
-// Without a runtime the process is about to end, and the connection with it.
-fn close_later(close: impl Future<Output = ()> + Send + 'static) {
-    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-        runtime.spawn(close);
-    }
-}
-
-// The numbers of Linux, which signal(7) gives; RFC 4254 section 6.10 has only names.
-fn number(signal: &Sig) -> i32 {
-    match signal {
-        Sig::HUP => 1,
-        Sig::INT => 2,
-        Sig::QUIT => 3,
-        Sig::ILL => 4,
-        Sig::ABRT => 6,
-        Sig::FPE => 8,
-        Sig::KILL => 9,
-        Sig::USR1 => 10,
-        Sig::SEGV => 11,
-        Sig::PIPE => 13,
-        Sig::ALRM => 14,
-        Sig::TERM => 15,
-        Sig::Custom(_) => 0,
-    }
 }

@@ -16,6 +16,8 @@ mod lock;
 mod newkey;
 mod quote;
 pub mod scripts;
+mod session;
+mod stream;
 mod target;
 
 pub use command::{Command, Output};
@@ -26,4 +28,5 @@ pub use link::Tunnel;
 pub use lock::Lock;
 pub use newkey::NewHostKey;
 pub use quote::quote;
+pub use stream::{Content, Meter};
 pub use target::Target;

@@ -11,8 +11,9 @@ use tokio::time::MissedTickBehavior;
 
 use crate::command::{Command, Output};
 use crate::error::Error;
-use crate::host::{Host, Session};
+use crate::host::Host;
 use crate::scripts;
+use crate::session::Session;
 
 /// How long taking the lock may take.
 const TAKING: Duration = Duration::from_secs(30);

@@ -65,6 +65,48 @@ mv -fT -- "$t" "$1"
 sync -- "$d/"
 "#;
 
+/// Prints a whole file.
+///
+/// * `$1` the absolute path; a symbolic link is followed.
+/// * Exit: 0 printed, [`ABSENT`] no such file, [`DIRECTORY`] a directory.
+pub const PRINT: &str = r#"# kubeline: print v1
+[ -e "$1" ] || exit 81
+[ -d "$1" ] && exit 82
+exec cat -- "$1"
+"#;
+
+/// Takes a file of any size and puts it in place atomically once its digest is right.
+///
+/// * `$1` the absolute path, `$2` the mode in octal without leading zeros, `$3` the length in bytes, `$4` the SHA-256 in
+///   lower-case hexadecimal digits. It becomes the user's that runs this: root's.
+/// * Standard input: the content, to its end.
+/// * Missing parent directories are made, mode 0700. What a machine that lost power left of an attempt has a name of
+///   its own, so that the next attempt replaces it.
+/// * Exit: 0 written, [`SAME`] it is there already and nothing was read, [`DIRECTORY`] a directory, [`CUT_SHORT`] other
+///   bytes came than were announced; in these, and in any other code, `$1` is as it was.
+pub const RECEIVE: &str = r#"# kubeline: receive v1
+set -eu
+[ -d "$1" ] && [ ! -L "$1" ] && exit 82
+sum() { sha256sum <"$1" | cut -d' ' -f1; }
+if [ -f "$1" ] && [ ! -L "$1" ] && [ "$(stat -c '%a %s' -- "$1")" = "$2 $3" ] && [ "$(sum "$1")" = "$4" ]; then
+  exit 80
+fi
+d=${1%/*}
+umask 077
+mkdir -p -- "$d/"
+t=$d/.${1##*/}.part
+rm -f -- "$t"
+trap 'rm -f -- "$t"' EXIT
+trap 'exit 129' HUP INT TERM PIPE
+cat >"$t"
+[ "$(wc -c <"$t")" -eq "$3" ] || exit 83
+[ "$(sum "$t")" = "$4" ] || exit 83
+chmod -- "$2" "$t"
+sync -- "$t"
+mv -fT -- "$t" "$1"
+sync -- "$d/"
+"#;
+
 /// Removes a file or a symbolic link.
 ///
 /// * `$1` the absolute path; a link itself is removed, never what it points to.

@@ -5,115 +5,15 @@
 // Helpers outside #[test] functions count as tests too.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
-use std::io::{BufRead, BufReader, Write};
+mod sshd;
+
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command as Process, Stdio};
+use std::process::{Command as Process, Stdio};
 use std::time::{Duration, Instant};
 
 use remote::{Class, Command, Error, Host, RemoteFile, Target};
+use sshd::{file, keygen, output, role, say, sshd, wait_for};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-const SSHD: &str = "/usr/sbin/sshd";
-const ROLE: &str = "KUBELINE_TEST_ROLE";
-
-struct Sshd {
-    child: Child,
-    port: u16,
-    user: String,
-    folder: tempfile::TempDir,
-}
-
-impl Drop for Sshd {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn output(program: &str, args: &[&str]) -> String {
-    let output = Process::new(program).args(args).stdin(Stdio::null()).output().unwrap();
-    assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
-}
-
-fn keygen(path: &Path) {
-    output("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", path.to_str().unwrap()]);
-}
-
-fn skip(why: &str) -> Option<Sshd> {
-    eprintln!("skipped: {why}");
-    None
-}
-
-fn sshd() -> Option<Sshd> {
-    if !Path::new(SSHD).exists() {
-        return skip("no /usr/sbin/sshd (Debian package openssh-server)");
-    }
-    let user = output("id", &["-un"]);
-    if user == "root" {
-        // sshd's privilege separation directory, which its service makes at boot.
-        std::fs::create_dir_all("/run/sshd").unwrap();
-    } else if !Process::new("sudo").args(["-n", "true"]).output().is_ok_and(|o| o.status.success()) {
-        return skip("neither root nor sudo without a password");
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let at = |name: &str| folder.path().join(name);
-    keygen(&at("host"));
-    keygen(&at("id"));
-    std::fs::copy(at("id.pub"), at("authorized_keys")).unwrap();
-    // Bound and let go: sshd takes no socket of ours and tells no port that it chose.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let config = format!(
-        "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nUsePAM no\n\
-         StrictModes no\nPasswordAuthentication no\nPermitRootLogin yes\nAllowTcpForwarding yes\n",
-        at("host").display(),
-        at("authorized_keys").display(),
-    );
-    std::fs::write(at("config"), config).unwrap();
-    let child = Process::new(SSHD)
-        .args(["-D", "-e", "-f", at("config").to_str().unwrap()])
-        .stdin(Stdio::null())
-        .stderr(std::fs::File::create(at("log")).unwrap())
-        .spawn()
-        .unwrap();
-    let sshd = Sshd { child, port, user, folder };
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(Instant::now() < deadline, "sshd: {}", std::fs::read_to_string(sshd.at("log")).unwrap());
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    Some(sshd)
-}
-
-impl Sshd {
-    fn at(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn target(&self) -> Target {
-        Target {
-            port: self.port,
-            identity_file: Some(self.at("id")),
-            host_keys: vec![std::fs::read_to_string(self.at("host.pub")).unwrap()],
-            ..Target::new("m1", "127.0.0.1", &self.user)
-        }
-    }
-
-    // This test binary again, as a client that can be killed or given another environment.
-    fn client(&self, role: &str) -> Process {
-        let mut client = Process::new(std::env::current_exe().unwrap());
-        client.args(["--exact", "client_process", "--nocapture"]);
-        client.env(ROLE, role).env("FOLDER", self.folder.path()).env("PORT", self.port.to_string());
-        client.env("SSH_USER", &self.user).env_remove("SSH_AUTH_SOCK");
-        client.stdin(Stdio::piped()).stdout(Stdio::piped());
-        client
-    }
-}
-
-fn file(path: &Path, content: &str) -> RemoteFile {
-    RemoteFile::new(path.to_str().unwrap(), content).owner(output("id", &["-u"]), output("id", &["-g"]))
-}
 
 #[tokio::test]
 async fn commands() {
@@ -335,14 +235,7 @@ async fn the_agent_signs() {
 /// The client that other tests start as a process of its own; alone it has nothing to do.
 #[tokio::test]
 async fn client_process() {
-    let Ok(role) = std::env::var(ROLE) else { return };
-    let folder = PathBuf::from(std::env::var("FOLDER").unwrap());
-    let mut target = Target {
-        port: std::env::var("PORT").unwrap().parse().unwrap(),
-        identity_file: Some(folder.join("id")),
-        host_keys: vec![std::fs::read_to_string(folder.join("host.pub")).unwrap()],
-        ..Target::new("m1", "127.0.0.1", std::env::var("SSH_USER").unwrap())
-    };
+    let Some((role, mut target, _)) = role() else { return };
     if role == "agent" {
         target.identity_file = None;
     }
@@ -359,14 +252,4 @@ async fn client_process() {
     say("locked");
     // Until it is killed.
     std::future::pending::<()>().await;
-}
-
-fn say(what: &str) {
-    println!("\nROLE: {what}");
-    std::io::stdout().flush().unwrap();
-}
-
-fn wait_for(client: &mut Child, line: &str) {
-    let lines = BufReader::new(client.stdout.as_mut().unwrap()).lines();
-    assert!(lines.map_while(Result::ok).any(|found| found == line), "the client ended early");
 }

@@ -94,6 +94,11 @@ impl<S> Plan<S> {
         self.held.push(Held { what: what.into(), why: why.into(), hint, kind });
     }
 
+    /// The last step so far of which this is true.
+    pub fn last_of(&self, test: impl Fn(&S) -> bool) -> Option<StepId> {
+        self.steps.iter().rposition(|p| test(&p.step)).map(StepId)
+    }
+
     /// The steps in order.
     pub fn steps(&self) -> impl Iterator<Item = &S> {
         self.steps.iter().map(|p| &p.step)

@@ -219,7 +219,7 @@ async fn act<T: Tool>(
             let text = if json {
                 pretty(&checks::json(T::NAME, &findings))
             } else {
-                checks::text(T::NAME, &findings)
+                checks::text(T::NAME, &findings) + &T::overview(&want, &seen).unwrap_or_default()
             };
             output.write(text.as_bytes())?;
             Ok(if findings.is_empty() { Exit::Done } else { Exit::Differs })

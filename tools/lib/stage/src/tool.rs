@@ -130,6 +130,11 @@ pub trait Tool: Sized + Send + Sync + 'static {
         Vec::new()
     }
 
+    /// What `check` shows a person after the findings, such as a table of all machines; lines with their ends.
+    fn overview(_want: &Self::Want, _seen: &Self::Seen) -> Option<String> {
+        None
+    }
+
     /// Exactly what `apply` would install; `None` when the tool installs no files or manifests.
     ///
     /// # Errors

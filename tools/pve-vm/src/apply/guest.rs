@@ -19,6 +19,8 @@ use crate::world::World;
 const CLONING: Duration = Duration::from_secs(3600);
 /// How long a machine may take to run or to be off; with HA, its manager sees to it (10 to 20 s).
 const STARTING: Duration = Duration::from_secs(120);
+/// How long a machine that is being switched off may take, by the HA manager too, which has a time-out of its own.
+const STOPPING: Duration = Duration::from_secs(300);
 
 /// The path of a guest's power switch.
 pub fn status(at: &At, what: &str) -> String {
@@ -148,7 +150,8 @@ pub async fn configure(
     net: Option<&Net>,
     delete: &[String],
 ) -> Result<(), Error> {
-    let have = config(world, at).await?;
+    let told = world.client.read(Request::get(config_path(at))).await?;
+    let have = options(&told);
     let due = |(option, _): &(&String, &String)| !(is_drive(option) && have.contains_key(*option));
     // A machine's change may take a worker; a container's is done at once, and PUT alone.
     let request = if at.kind.is_vm() { Request::post } else { Request::put };
@@ -163,6 +166,10 @@ pub async fn configure(
     }
     if request.is_bare() {
         return Ok(());
+    }
+    // Only as we saw it: a disk that another run makes at the same moment would be made twice.
+    if let Some(digest) = text(&told, "digest") {
+        request = request.with("digest", digest);
     }
     world.client.run(ctx, &request).await
 }
@@ -190,6 +197,21 @@ pub async fn absent(world: &World, at: &At) -> Result<Look, Error> {
     }
 }
 
+/// Switches it off and waits until it is: for a guest that the HA manager has, the task only hands the wish on.
+pub async fn stop(world: &World, ctx: &Ctx, at: &At, request: &Request, doing: &str) -> Result<(), Failure> {
+    let look = || runs(world, at, Look::NotYet, Look::Done);
+    persist(world, ctx, doing, || world.client.run(ctx, request), look).await?;
+    ctx.wait_for(&format!("{at} to be off"), STOPPING, || async {
+        match look().await {
+            Ok(Look::Done) => Ok(Waiting::Seen(())),
+            Ok(_) => Ok(Waiting::NotYet("it runs".to_owned())),
+            Err(error) if crate::pve::passing(&error) => Ok(Waiting::NotYet(error.to_string())),
+            Err(error) => Err(error.failure(doing, &world.client.grantee())),
+        }
+    })
+    .await
+}
+
 /// Switches it on and waits until it runs.
 pub async fn start(world: &World, ctx: &Ctx, at: &At, doing: &str) -> Result<(), Failure> {
     let request = Request::post(status(at, "start"));
@@ -203,22 +225,6 @@ pub async fn start(world: &World, ctx: &Ctx, at: &At, doing: &str) -> Result<(),
                 Ok(missing) => Ok(Waiting::NotYet(missing)),
                 Err((why, hint)) => Err(Failure::transient(doing).because(why).hint(hint).confined()),
             },
-            Err(error) if crate::pve::passing(&error) => Ok(Waiting::NotYet(error.to_string())),
-            Err(error) => Err(error.failure(doing, &world.client.grantee())),
-        }
-    })
-    .await
-}
-
-/// Switches it off and waits until it is: where the HA manager has it, the task only tells the manager.
-pub async fn stop(world: &World, ctx: &Ctx, at: &At, doing: &str) -> Result<(), Failure> {
-    let request = Request::post(status(at, "stop"));
-    let look = || runs(world, at, Look::NotYet, Look::Done);
-    persist(world, ctx, doing, || world.client.run(ctx, &request), look).await?;
-    ctx.wait_for(&format!("{at} to be off"), STARTING, || async {
-        match look().await {
-            Ok(Look::Done) => Ok(Waiting::Seen(())),
-            Ok(_) => Ok(Waiting::NotYet("it runs".to_owned())),
             Err(error) if crate::pve::passing(&error) => Ok(Waiting::NotYet(error.to_string())),
             Err(error) => Err(error.failure(doing, &world.client.grantee())),
         }

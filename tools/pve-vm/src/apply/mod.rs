@@ -2,6 +2,7 @@
 
 mod container;
 mod guest;
+mod ha;
 mod off;
 mod persist;
 mod ready;
@@ -96,6 +97,8 @@ async fn work(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result<(), 
             persist(world, ctx, &doing, || world.client.run(ctx, &request), || async { Ok(Look::NotYet) })
                 .await
         }
+        Step::HaSet { entry, id, set, there } => ha::set(world, ctx, *entry, id, set, *there, &doing).await,
+        Step::HaDrop { entry, id } => ha::drop(world, ctx, *entry, id, &doing).await,
         Step::MakeJob { id, set, there } => {
             let request = match there {
                 true => Request::put(format!("/cluster/backup/{id}")),
@@ -165,19 +168,20 @@ async fn work(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result<(), 
             renew::renew(world, ctx, at, lost, drive, &doing).await
         }
         Step::Start { at } => guest::start(world, ctx, at, &doing).await,
-        Step::Seed { at, address, storage, file, slot, boot } => {
+        Step::Seed { at, address, storage, file, slot, before, boot } => {
             guest::own(world, at, &want.design.cluster, &doing).await?;
             let place = seed::Place { at, address: address.as_deref(), storage, file, slot };
-            seed::plant(world, ctx, &place, boot, &doing).await
+            seed::plant(world, want, ctx, &place, before, boot, &doing).await
         }
         Step::Ready { at, address } => ready::ready(world, want, ctx, at, *address, &doing).await,
-        Step::Seal { at, address, slot, storage, file } => {
+        Step::Seal { at, address } => {
             guest::own(world, at, &want.design.cluster, &doing).await?;
             seed::finished(world, want, ctx, at, *address, &doing).await?;
             let _room = world.room(&at.node).await;
-            let place = seed::Place { at, address: None, storage, file, slot };
-            seed::eject(world, ctx, &place, &doing).await?;
-            seed::delete(world, ctx, &at.node, storage, file, &doing).await
+            match seed::eject(world, want, ctx, at, &doing).await? {
+                Some((storage, file)) => seed::delete(world, ctx, &at.node, &storage, &file, &doing).await,
+                None => Ok(()),
+            }
         }
         Step::DropSeed { node, storage, file } => seed::delete(world, ctx, node, storage, file, &doing).await,
         Step::Restart { at } => {
@@ -185,13 +189,13 @@ async fn work(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result<(), 
             // Without an answer of the guest Proxmox switches it off after the time-out.
             let request =
                 Request::post(guest::status(at, "shutdown")).with("timeout", 120).with("forceStop", 1);
-            let look = || guest::runs(world, at, Look::NotYet, Look::Done);
-            persist(world, ctx, &doing, || world.client.run(ctx, &request), look).await?;
+            guest::stop(world, ctx, at, &request, &doing).await?;
             guest::start(world, ctx, at, &doing).await
         }
         Step::Stop { at } => {
             guest::own(world, at, &want.design.cluster, &doing).await?;
-            guest::stop(world, ctx, at, &doing).await
+            let request = Request::post(guest::status(at, "stop"));
+            guest::stop(world, ctx, at, &request, &doing).await
         }
         Step::DropTemplate { name, vmid, node } => {
             let at = At { machine: name.clone(), vmid: *vmid, node: node.clone(), kind: GuestKind::Vm };

@@ -1,6 +1,7 @@
 //! The seed of a first boot: made, uploaded, put in; and away again once nobody needs it.
 
 use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,13 +10,13 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use stage::{Ctx, Exit, Failure, Waiting};
 
-use super::guest::{config, config_path, marked, noted_keys};
+use super::guest::{config, config_path, marked, noted_keys, runs};
 use super::persist::{Look, persist};
 use crate::image::hex;
 use crate::mark::Mark;
-use crate::options::{Properties, mac};
+use crate::options::{Options, Properties, mac};
 use crate::pve::{Content, Error, Request, Upload, encode, list, text};
-use crate::seed::FirstBoot;
+use crate::seed::{FirstBoot, attached, keyed};
 use crate::ssh;
 use crate::step::At;
 use crate::want::Want;
@@ -42,31 +43,38 @@ pub(super) struct Place<'p> {
 }
 
 impl Place<'_> {
-    fn volume(&self) -> String {
-        format!("{}:iso/{}", self.storage, self.file)
+    fn volume(&self, file: &str) -> String {
+        format!("{}:iso/{file}", self.storage)
     }
 
-    /// True when the drive holds the seed.
-    fn holds(&self, options: &crate::options::Options) -> bool {
-        options.get(self.slot).is_some_and(|d| Properties::parse(d).head == Some(self.volume()))
+    /// True when the drive holds this seed.
+    fn holds(&self, options: &Options, file: &str) -> bool {
+        options.get(self.slot).is_some_and(|d| Properties::parse(d).head == Some(self.volume(file)))
     }
 }
 
-/// Makes a host key, uploads the seed with it, and notes the public half in the same change that puts it in.
+/// Makes a host key, uploads the seed with it, and notes the public half in the same change that puts it in. When
+/// another run is at the same machine, the first to note its key goes on, and the other ends here.
 pub(super) async fn plant(
     world: &World,
+    want: &Want,
     ctx: &Ctx,
     place: &Place<'_>,
+    before: &[String],
     boot: &FirstBoot,
     doing: &str,
 ) -> Result<(), Failure> {
     let at = place.at;
+    let failed = |e: Error| e.failure(doing, &world.client.grantee());
     let made = |e: remote::Error| fleet::failure(doing, &e);
     let key = NewHostKey::random().map_err(made)?;
-    let options = config(world, at).await.map_err(|e| e.failure(doing, &world.client.grantee()))?;
+    let options = config(world, at).await.map_err(failed)?;
     let Some((_, mac)) = options.get("net0").and_then(|net| mac(net)) else {
         return Err(Failure::precondition(doing).because("it has no network card net0"));
     };
+    let cluster = &want.design.cluster;
+    let earlier = attached(cluster, &options);
+    let file = keyed(place.file, key.public());
     let image = Bytes::from(boot.image(&mac, key.public(), &key.private().map_err(made)?));
     let digest = hex(&Sha256::digest(&image));
     // An upload to another node is passed on with scp, which has lost files (CAPMOX issue 112): ask the node itself.
@@ -74,24 +82,92 @@ pub(super) async fn plant(
         .with("content", "iso")
         .with("checksum-algorithm", "sha256")
         .with("checksum", digest)
-        .with_upload(Upload { name: place.file.to_owned(), content: Content::Bytes(image) })
+        .with_upload(Upload { name: file.clone(), content: Content::Bytes(image) })
         .asked_at(place.address.map(|a| world.client.base_at(a)));
     // Sending it again is sending the same.
     persist(world, ctx, doing, || world.client.run(ctx, &request), || async { Ok(Look::NotYet) }).await?;
+    let (file, lost) = (&file, &AtomicBool::new(false));
     let attempt = || async {
-        let have = config(world, at).await?;
+        let told = world.client.read(Request::get(config_path(at))).await?;
+        let have = crate::observe::options(&told);
         let description = have.get("description").map(String::as_str).unwrap_or_default();
         let Some(mut mark) = Mark::read(description) else { return Err(unmarked(at)) };
+        let ours = mark.host_keys.iter().any(|k| k == key.public());
+        // One that begins anew must still be off: another run may have switched it on with the seed that it made.
+        let taken = || async {
+            Ok::<_, Error>(
+                !before.is_empty() && runs(world, at, Look::Done, Look::NotYet).await? == Look::Done,
+            )
+        };
+        if !ours && (mark.host_keys != *before || taken().await?) {
+            lost.store(true, Ordering::Relaxed);
+            return Ok(());
+        }
         mark.host_keys = vec![key.public().to_owned()];
-        let request = Request::post(config_path(at))
+        // At once: a worker would look at the digest before it waits for its turn.
+        let mut request = Request::put(config_path(at))
             .with("description", mark.write(description))
-            .with(place.slot, format!("{},media=cdrom", place.volume()));
+            .with(place.slot, format!("{},media=cdrom", place.volume(file)));
+        // It is changed only as we saw it.
+        if let Some(digest) = text(&told, "digest") {
+            request = request.with("digest", digest);
+        }
         world.client.run(ctx, &request).await
     };
     let look = || async {
         let have = config(world, at).await?;
         let noted = marked(&have).is_some_and(|m| m.host_keys.iter().any(|k| k == key.public()));
-        Ok(if noted && place.holds(&have) { Look::Done } else { Look::NotYet })
+        Ok(if noted && place.holds(&have, file) { Look::Done } else { Look::NotYet })
+    };
+    persist(world, ctx, doing, attempt, look).await?;
+    let again = !before.is_empty() && !lost.load(Ordering::Relaxed);
+    if again && runs(world, at, Look::Done, Look::NotYet).await.map_err(failed)? == Look::Done {
+        // It was being switched on while we waited for its lock: it has the other run's key.
+        restore(world, ctx, place, before, earlier.as_ref(), doing).await?;
+        lost.store(true, Ordering::Relaxed);
+    }
+    if lost.load(Ordering::Relaxed) {
+        delete(world, ctx, &at.node, place.storage, file, doing).await?;
+        return Err(Failure::transient(doing)
+            .because("another run makes the same machine now, and noted its host key first")
+            .hint("wait until that run has ended, then run again"));
+    }
+    match earlier {
+        // The seed of a run that broke off, which nothing names any more.
+        Some((_, storage, old)) if old != *file => delete(world, ctx, &at.node, &storage, &old, doing).await,
+        _ => Ok(()),
+    }
+}
+
+/// Puts the host keys back into the mark, and the seed into the drive, that it had before.
+async fn restore(
+    world: &World,
+    ctx: &Ctx,
+    place: &Place<'_>,
+    keys: &[String],
+    seed: Option<&(String, String, String)>,
+    doing: &str,
+) -> Result<(), Failure> {
+    let at = place.at;
+    let drive = match seed {
+        Some((_, storage, file)) => format!("{storage}:iso/{file},media=cdrom"),
+        None => "none,media=cdrom".to_owned(),
+    };
+    let drive = &drive;
+    let attempt = || async move {
+        let have = config(world, at).await?;
+        let description = have.get("description").map(String::as_str).unwrap_or_default();
+        let Some(mark) = Mark::read(description) else { return Err(unmarked(at)) };
+        let mark = Mark { host_keys: keys.to_vec(), ..mark };
+        let request = Request::post(config_path(at))
+            .with("description", mark.write(description))
+            .with(place.slot, drive);
+        world.client.run(ctx, &request).await
+    };
+    let look = || async move {
+        let have = config(world, at).await?;
+        let same = marked(&have).is_some_and(|m| m.host_keys == *keys);
+        Ok(if same { Look::Done } else { Look::NotYet })
     };
     persist(world, ctx, doing, attempt, look).await
 }
@@ -150,20 +226,29 @@ fn errors(result: &[u8]) -> Vec<String> {
     errors.iter().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
-/// Takes the seed out of its drive; the drive stays, empty.
-pub(super) async fn eject(world: &World, ctx: &Ctx, place: &Place<'_>, doing: &str) -> Result<(), Failure> {
-    let look = || async {
-        let have = config(world, place.at).await?;
-        Ok(if place.holds(&have) { Look::NotYet } else { Look::Done })
+/// Takes the seed out of its drive, which stays, empty; gives the storage and the file that were in it.
+pub(super) async fn eject(
+    world: &World,
+    want: &Want,
+    ctx: &Ctx,
+    at: &At,
+    doing: &str,
+) -> Result<Option<(String, String)>, Failure> {
+    let failed = |e: Error| e.failure(doing, &world.client.grantee());
+    let cluster = &want.design.cluster;
+    let options = config(world, at).await.map_err(failed)?;
+    let Some((slot, storage, file)) = attached(cluster, &options) else { return Ok(None) };
+    let slot = &slot;
+    let look = || async move {
+        let have = config(world, at).await?;
+        Ok(if attached(cluster, &have).is_some() { Look::NotYet } else { Look::Done })
     };
-    let attempt = || async {
-        if look().await? == Look::Done {
-            return Ok(());
-        }
-        let request = Request::post(config_path(place.at)).with(place.slot, "none,media=cdrom");
+    let attempt = || async move {
+        let request = Request::post(config_path(at)).with(slot, "none,media=cdrom");
         world.client.run(ctx, &request).await
     };
-    persist(world, ctx, doing, attempt, look).await
+    persist(world, ctx, doing, attempt, look).await?;
+    Ok(Some((storage, file)))
 }
 
 /// Deletes the seed's file.

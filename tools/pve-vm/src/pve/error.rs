@@ -98,6 +98,10 @@ const TEXTS: &[(&str, Class)] = &[
     ("got no worker upid", Class::Retry),
     ("no quorum", Class::Retry),
     ("locked command timed out", Class::Retry),
+    // Somebody changed the configuration between our look and our change (pve-common, Tools.pm: assert_if_modified).
+    ("file change by other user?", Class::Retry),
+    // Until the HA manager has woken up it knows no nodes (pve-ha-manager, HA/CRM.pm and Rules.pm).
+    ("rule defines more resources than available nodes", Class::Retry),
     ("unexpected status", Class::Unknown),
     ("unable to get last line from task log", Class::Unknown),
     ("unable to find configuration file", Class::Moved),
@@ -239,6 +243,7 @@ mod tests {
         (Some(500), "got no worker upid - start worker failed", Class::Retry),
         (Some(500), "cluster not ready - no quorum?", Class::Retry),
         (Some(500), "cfs-lock 'domain-ha' error: no quorum!", Class::Retry),
+        (Some(500), "checksum mismatch (file change by other user?)", Class::Retry),
         (Some(595), "Connection refused", Class::Retry),
         (Some(596), "Connection timed out", Class::Unknown),
         (Some(597), "Broken pipe", Class::Unknown),

@@ -10,6 +10,7 @@ use std::net::Ipv4Addr;
 
 use serde::Serialize;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use crate::options::{Options, Properties, is_drive};
 use crate::seen::{Guest, Seen};
@@ -118,6 +119,13 @@ pub fn file(cluster: &str, machine: &str, vmid: u32) -> String {
     format!("{}{machine}.{vmid}.iso", prefix(cluster))
 }
 
+/// The file name of a seed with this host key: two runs at once do not write over each other's.
+pub fn keyed(file: &str, public: &str) -> String {
+    let digest = crate::image::hex(&Sha256::digest(public));
+    let stem = file.strip_suffix(".iso").unwrap_or(file);
+    format!("{stem}.{}.iso", digest.get(..12).unwrap_or_default())
+}
+
 /// The drive that holds a seed of this cluster: its option, the storage and the file.
 pub fn attached(cluster: &str, options: &Options) -> Option<(String, String, String)> {
     let drives = options.iter().filter(|(option, _)| is_drive(option));
@@ -127,6 +135,13 @@ pub fn attached(cluster: &str, options: &Options) -> Option<(String, String, Str
         file.starts_with(&prefix(cluster)).then(|| (option.clone(), storage.to_owned(), file.to_owned()))
     });
     found.next()
+}
+
+/// The seed that a guest has in its drive and that is there: storage and file.
+pub fn of(design: &Design, seen: &Seen, guest: &Guest) -> Option<(String, String)> {
+    let (_, storage, file) = attached(&design.cluster, guest.config.as_ref()?)?;
+    let found = seen.nodes.get(&guest.node).and_then(|n| n.storages.get(&storage));
+    found.is_some_and(|s| s.seeds.contains(&file)).then_some((storage, file))
 }
 
 /// Where a seed is put in: in the cloud-init drive's place, which would be a second data source, or a free one.

@@ -62,6 +62,8 @@ fn grants(design: &Design, version: (u32, u32)) -> Vec<Grant> {
     let mut site = vec!["Sys.Audit"];
     // Backup jobs are the cluster's own.
     site.extend(design.backup.iter().map(|_| "Sys.Modify"));
+    // So are the entries of its HA manager.
+    site.extend(design.ha.iter().map(|_| "Sys.Console"));
     let grant =
         |role, privileges: &[&'static str], paths| Grant { role, privileges: privileges.to_vec(), paths };
     vec![

@@ -104,7 +104,7 @@ impl Site {
         edges.crash_after = crash_after;
         let crashed = edges.crashed.clone();
         let args = std::iter::once("pve-vm").chain(args.iter().copied()).map(OsString::from).collect();
-        let exit = stage::run::<PveVmTool>(args, edges).await;
+        let exit = Box::pin(stage::run::<PveVmTool>(args, edges)).await;
         Run { exit, stdout: stdout.text(), stderr: stderr.text(), crashed: crashed.load(Ordering::SeqCst) }
     }
 
@@ -172,7 +172,10 @@ pub async fn requests(site: &Site) -> Vec<(String, bool)> {
             })
             .collect();
         // A task's name is another one in each run.
-        let matching = entry.request.split("UPID").next().unwrap().to_owned();
+        let matching = entry.request.split("UPID").next().unwrap();
+        // So is a seed's, which ends in the digest of its key.
+        let seed = matching.contains("kubeline-seed.").then(|| matching.rsplitn(3, '.').nth(2)).flatten();
+        let matching = seed.unwrap_or(matching).to_owned();
         kinds.entry(kind.join("/")).or_insert((matching, entry.changing));
     }
     kinds.into_values().collect()

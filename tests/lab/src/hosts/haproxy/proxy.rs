@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -56,26 +57,37 @@ async fn accept(
     token: CancellationToken,
     power: CancellationToken,
 ) {
-    let bound = tokio::select! {
-        () = token.cancelled() => return,
-        bound = listen(address) => bound,
-    };
-    let listener = match bound {
-        Ok(listener) => listener,
-        Err(e) => {
-            let text = format!("haproxy cannot listen on {address}: {e}");
-            host.machine().log("haproxy.service", text.clone());
-            hosts.world().journal.record_unknown(Window::Ssh, &host.name(), &text);
-            return;
+    let mut tries = 0;
+    let listener = loop {
+        let bound = tokio::select! {
+            () = token.cancelled() => return,
+            bound = listen(address) => bound,
+        };
+        // Who held the address before may not have closed its port yet on a busy machine: as long as this one is to have
+        // it, it goes on trying. Otherwise nobody would listen there until something else happens.
+        match bound {
+            Ok(listener) => break listener,
+            Err(_) if tries < 10 => tries += 1,
+            Err(e) if tries == 10 => {
+                tries += 1;
+                let text = format!("haproxy cannot listen on {address}: {e}");
+                host.machine().log("haproxy.service", text.clone());
+                hosts.world().journal.record_unknown(Window::Ssh, &host.name(), &text);
+            }
+            Err(_) => {}
         }
     };
     loop {
-        let (stream, peer) = tokio::select! {
+        let accepted = tokio::select! {
+            // In this order: a port that is to be closed takes nobody in any more.
+            biased;
             () = token.cancelled() => return,
-            accepted = listener.accept() => match accepted {
-                Ok(accepted) => accepted,
-                Err(_) => continue,
-            },
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((stream, peer)) = accepted else {
+            // No descriptor is free, for example: the next moment may have one.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            continue;
         };
         let running = host.machine().haproxy.clone();
         let Some(running) = running else { return };

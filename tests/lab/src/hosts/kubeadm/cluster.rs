@@ -45,6 +45,7 @@ fn api_server(machine: &Machine) -> Option<ApiServer> {
         certificate: read("apiserver.crt")?,
         key: read("apiserver.key")?,
         client_ca: read("ca.crt")?,
+        ca_key: read("ca.key").unwrap_or_default(),
         version: manifests::api_version(machine),
         cluster_id: cluster_id(machine)?,
     })
@@ -67,6 +68,12 @@ fn node(machine: &Machine) -> Option<(String, Kubelet)> {
         os_image: "Debian GNU/Linux 13 (trixie)".into(),
         static_pods: manifests::static_pods(machine),
         process: machine.services.get("kubelet").pid,
+        asks: machine
+            .fs
+            .text("/var/lib/kubelet/config.yaml")
+            .lines()
+            .any(|l| l == "serverTLSBootstrap: true"),
+        serves: machine.fs.exists(kubelet::SERVING),
     };
     Some((cluster_id(machine)?, kubelet))
 }
@@ -138,4 +145,19 @@ pub fn settle(hosts: &Hosts) {
     }
     drop(shown);
     etcd::settle(hosts);
+    for host in hosts.all() {
+        keep_serving(hosts, &host);
+    }
+}
+
+/// A kubelet writes the serving certificate that it was given to its disk.
+pub fn keep_serving(hosts: &Hosts, host: &Host) {
+    let known = {
+        let machine = host.machine();
+        if machine.fs.exists(kubelet::SERVING) { None } else { node(&machine) }
+    };
+    let Some((cluster, kubelet)) = known.filter(|(_, k)| k.asks) else { return };
+    if let Some((certificate, key)) = hosts.kube().serving(&cluster, &kubelet.name) {
+        host.machine().fs.put(kubelet::SERVING, certificate + &key, 0o600, "root", "root");
+    }
 }

@@ -30,6 +30,8 @@ pub struct Config {
     pub cluster: String,
     /// `imageRepository`.
     pub registry: String,
+    /// `etcd.local.imageTag`.
+    pub etcd_tag: Option<String>,
     /// `apiServer.certSANs`.
     pub sans: Vec<String>,
     /// `certificateKey`.
@@ -300,6 +302,7 @@ fn cluster(config: &mut Config, document: &Value) {
     or(&mut config.cluster, &document["clusterName"]);
     or(&mut config.registry, &document["imageRepository"]);
     config.sans = list(&document["apiServer"]["certSANs"]);
+    config.etcd_tag = document["etcd"]["local"]["imageTag"].as_str().map(String::from);
     for (component, at) in [
         ("kube-apiserver", &document["apiServer"]),
         ("kube-controller-manager", &document["controllerManager"]),

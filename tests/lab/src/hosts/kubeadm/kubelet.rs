@@ -3,6 +3,10 @@
 use crate::hosts::Machine;
 use crate::hosts::units::State;
 
+/// The serving certificate that the cluster gave to the kubelet, and its key (`--cert-dir`, the link that the
+/// certificate manager of client-go keeps).
+pub const SERVING: &str = "/var/lib/kubelet/pki/kubelet-server-current.pem";
+
 /// Starts the kubelet: without kubeadm's configuration it ends at once, and systemd starts it again and again.
 ///
 /// # Errors

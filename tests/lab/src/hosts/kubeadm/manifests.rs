@@ -32,7 +32,11 @@ fn with_extra(mut command: Vec<String>, config: &Config, component: &str) -> Vec
 
 fn image(config: &Config, name: &str) -> String {
     let all = images::of(&config.version, &config.registry);
-    all.into_iter().find(|i| i.contains(&format!("/{name}:"))).unwrap_or_default()
+    let found = all.into_iter().find(|i| i.contains(&format!("/{name}:"))).unwrap_or_default();
+    match (&config.etcd_tag, found.rsplit_once(':')) {
+        (Some(tag), Some((bare, _))) if name == "etcd" => format!("{bare}:{tag}"),
+        _ => found,
+    }
 }
 
 /// Writes the static pods of the control plane but etcd's.
@@ -88,20 +92,22 @@ pub fn one(machine: &mut Machine, config: &Config, address: &str, which: &str) {
 /// Writes etcd's static pod.
 pub fn etcd(machine: &mut Machine, config: &Config, name: &str, address: &str, cluster: &[(String, String)]) {
     let initial: Vec<String> = cluster.iter().map(|(n, a)| format!("{n}=https://{a}:2380")).collect();
-    let state = if cluster.len() > 1 { "existing" } else { "new" };
-    let command = [
+    let mut command = vec![
         "etcd".to_string(),
         format!("--advertise-client-urls=https://{address}:2379"),
         "--data-dir=/var/lib/etcd".into(),
         format!("--initial-advertise-peer-urls=https://{address}:2380"),
         format!("--initial-cluster={}", initial.join(",")),
-        format!("--initial-cluster-state={state}"),
         "--listen-metrics-urls=http://127.0.0.1:2381".into(),
         format!("--listen-client-urls=https://127.0.0.1:2379,https://{address}:2379"),
         format!("--listen-peer-urls=https://{address}:2380"),
         format!("--name={name}"),
     ];
-    let text = pod("etcd", &image(config, "etcd"), &with_extra(command.to_vec(), config, "etcd"));
+    // Only a join says so; without it etcd takes the state for new.
+    if cluster.len() > 1 {
+        command.push("--initial-cluster-state=existing".into());
+    }
+    let text = pod("etcd", &image(config, "etcd"), &with_extra(command, config, "etcd"));
     machine.fs.put(&format!("{DIR}/etcd.yaml"), text, 0o600, "root", "root");
 }
 

@@ -5,22 +5,26 @@
 //! door. Whether an API server runs follows from the machine alone: see [`cluster::settle`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use super::programs::{Ctx, Output};
-use super::{Machine, etcd};
+use super::{Host, Machine, etcd};
 
 pub mod certs;
 pub mod cluster;
 pub mod config;
+pub mod credentials;
+pub mod discovery;
 pub mod images;
 pub mod init;
 pub mod join;
 pub mod kubelet;
 pub mod manifests;
 pub mod objects;
+pub mod phase;
 pub mod pki;
 pub mod preflight;
 pub mod reset;
@@ -35,6 +39,8 @@ pub use cluster::{Shown, settle};
 pub struct NodeState {
     /// The installed kubeadm's version, such as `1.36.2`.
     pub kubeadm_version: Option<String>,
+    /// How many kubeadm run.
+    pub runs: usize,
     /// How often the container of a static pod was stopped, by its name.
     pub stops: BTreeMap<String, u64>,
     /// Images in the runtime's store.
@@ -149,9 +155,27 @@ impl Flags {
     }
 }
 
+/// A process of kubeadm, however it ends.
+struct Runs(Arc<Host>);
+
+impl Runs {
+    fn new(host: &Arc<Host>) -> Runs {
+        host.machine().kube.runs += 1;
+        Runs(host.clone())
+    }
+}
+
+impl Drop for Runs {
+    fn drop(&mut self) {
+        let mut machine = self.0.machine();
+        machine.kube.runs = machine.kube.runs.saturating_sub(1);
+    }
+}
+
 /// The program.
 pub fn kubeadm<'a>(ctx: &'a mut Ctx, args: &'a [String]) -> BoxFuture<'a, Output> {
     async move {
+        let _runs = Runs::new(&ctx.host);
         let words: Vec<&str> = args.iter().map(String::as_str).collect();
         let tail = |n: usize| &args[n.min(args.len())..];
         match words.as_slice() {
@@ -161,6 +185,7 @@ pub fn kubeadm<'a>(ctx: &'a mut Ctx, args: &'a [String]) -> BoxFuture<'a, Output
             ["config", "validate", ..] => init::validate(ctx, tail(2)),
             ["init", "phase", "upload-certs", ..] => tokens::upload_certs(ctx, tail(3)).await,
             ["init", "phase", "preflight", ..] => init::preflight_only(ctx, tail(3)),
+            ["init", "phase", "etcd", "local", ..] => phase::etcd_local(ctx, tail(4)),
             ["init", "phase", ..] => ctx.unknown("kubeadm", args),
             ["init", ..] => init::run(ctx, tail(1)).await,
             ["join", "phase", ..] => ctx.unknown("kubeadm", args),

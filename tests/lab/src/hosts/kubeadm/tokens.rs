@@ -59,7 +59,7 @@ pub async fn admin(ctx: &Ctx) -> Result<(String, String), String> {
         (server, cluster::cluster_id(&machine).unwrap_or_default())
     };
     let address = server.trim_start_matches("https://").to_string();
-    super::join::reach(ctx, &address)
+    super::discovery::reach(ctx, &address)
         .await
         .map_err(|e| format!("Get \"{server}/api/v1/namespaces/kube-system/secrets?timeout=10s\": {e}"))?;
     if !etcd::quorate(&ctx.hosts, &id) {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::config::Config;
 use super::pki::Subject;
-use super::{Flags, Words, cluster, host_name, images, init, manifests, objects, tokens};
+use super::{Flags, Words, cluster, credentials, host_name, images, init, manifests, objects, tokens};
 use crate::hosts::etcd;
 use crate::hosts::programs::{Ctx, Output};
 
@@ -74,7 +74,9 @@ async fn worker(ctx: &Ctx) -> Result<String, String> {
                     failed to load admin kubeconfig: open /etc/kubernetes/kubelet.conf: no such file or directory"
             .into());
     }
-    super::join::reach(ctx, &server).await.map_err(|e| format!("error execution phase preflight: {e}"))?;
+    super::discovery::reach(ctx, &server)
+        .await
+        .map_err(|e| format!("error execution phase preflight: {e}"))?;
     if !etcd::quorate(&ctx.hosts, &id) {
         return Err(
             "error execution phase preflight: failed to get config map: context deadline exceeded".into()
@@ -364,7 +366,9 @@ pub fn subject(config: &Config, name: &str) -> Option<(&'static str, &'static st
         }
     };
     Some(match name {
-        "apiserver" => ("pki/apiserver", "ca", init::api_subject(config, &config.node_name, &address).0),
+        "apiserver" => {
+            ("pki/apiserver", "ca", credentials::api_subject(config, &config.node_name, &address).0)
+        }
         "apiserver-kubelet-client" => (
             "pki/apiserver-kubelet-client",
             "ca",

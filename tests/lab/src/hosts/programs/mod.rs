@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use super::{Host, Hosts, Machine, nfs, scripts, words};
 
 pub mod apt;
+pub mod apt_get;
 pub mod cluster;
 pub mod disks;
 pub mod etcdctl;
@@ -21,6 +22,7 @@ pub mod files;
 pub mod haproxy;
 pub mod keepalived;
 pub mod net;
+mod reading;
 pub mod system;
 pub mod systemctl;
 

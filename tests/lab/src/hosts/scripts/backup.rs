@@ -77,41 +77,6 @@ pub fn backup(ctx: &mut Ctx, args: &[String]) -> Output {
     Output::ok(said)
 }
 
-/// `$1` the file, `$2` which part, `$3` its size.
-pub fn part(ctx: &mut Ctx, args: &[String]) -> Output {
-    let [path, n, size] = args else { return ctx.unknown("kadm-part v1", args) };
-    let (Ok(n), Ok(size)) = (n.parse::<usize>(), size.parse::<usize>()) else {
-        return ctx.unknown("kadm-part v1", args);
-    };
-    let machine = ctx.machine();
-    match machine.fs.read(path) {
-        Ok(content) => Output::ok(content.iter().skip(n * size).take(size).copied().collect::<Vec<u8>>()),
-        Err(_) => {
-            Output::fail(1, format!("tail: cannot open '{path}' for reading: No such file or directory"))
-        }
-    }
-}
-
-/// `$1` the file, `$2` the offset; the rest comes on standard input.
-pub fn append(ctx: &mut Ctx, args: &[String]) -> Output {
-    let [path, offset] = args else { return ctx.unknown("kadm-append v1", args) };
-    let added = ctx.stdin.clone();
-    let mut machine = ctx.machine();
-    let mut content = match offset.as_str() {
-        "0" => Vec::new(),
-        _ => machine.fs.read(path).map(<[u8]>::to_vec).unwrap_or_default(),
-    };
-    if content.len().to_string() != *offset {
-        return Output::code(1);
-    }
-    content.extend(added);
-    let _ = machine.fs.mkdir_p(&fs::parent(path), 0o700);
-    machine.fs.put(path, content, 0o600, "root", "root");
-    drop(machine);
-    ctx.changes();
-    Output::quiet()
-}
-
 /// Puts etcd's data aside once nothing runs on it, beside what was put aside before.
 pub fn aside(ctx: &mut Ctx, args: &[String]) -> Output {
     if !args.is_empty() || !ctx.root() {

@@ -15,15 +15,15 @@ use crate::hosts::units::State;
 
 /// The scripts.
 pub const TABLE: &[Script] = &[
-    ("kadm-look v2", false, Run::Quick(look)),
+    ("kadm-look v4", false, Run::Quick(look)),
+    ("kadm-probe v1", false, Run::Slow(probe)),
+    ("kadm-busy v1", false, Run::Quick(busy)),
     ("kadm-swap v1", false, Run::Quick(swap)),
     ("kadm-key v1", false, Run::Slow(key)),
     ("kadm-clean v2", false, Run::Quick(clean)),
     ("kadm-snapshot v1", false, Run::Quick(backup::snapshot)),
     ("kadm-backup v1", false, Run::Quick(backup::backup)),
-    ("kadm-part v1", false, Run::Quick(backup::part)),
     ("kadm-aside v1", false, Run::Quick(backup::aside)),
-    ("kadm-append v1", true, Run::Quick(backup::append)),
     ("kadm-restore v1", false, Run::Quick(backup::restore)),
 ];
 
@@ -85,12 +85,21 @@ impl Facts {
     }
 }
 
+/// Whether a kubeadm runs.
+fn busy(ctx: &mut Ctx, args: &[String]) -> Output {
+    if !args.is_empty() {
+        return ctx.unknown("kadm-busy v1", args);
+    }
+    Output::code(i32::from(ctx.machine().kube.runs == 0))
+}
+
 /// `$1` a folder of packages or nothing, then the managed files.
 fn look(ctx: &mut Ctx, args: &[String]) -> Output {
-    let Some((debs, paths)) = args.split_first() else { return ctx.unknown("kadm-look v2", args) };
+    let Some((debs, paths)) = args.split_first() else { return ctx.unknown("kadm-look v4", args) };
     if !ctx.root() {
-        return ctx.unknown("kadm-look v2 without root", args);
+        return ctx.unknown("kadm-look v4 without root", args);
     }
+    kubeadm::cluster::keep_serving(&ctx.hosts, &ctx.host);
     let machine = ctx.machine();
     let mut facts = Facts(String::new());
     hardware(&machine, &mut facts);
@@ -188,11 +197,18 @@ fn kubernetes(machine: &Machine, facts: &mut Facts) {
             _ => text.contains("--bind-address=0.0.0.0"),
         };
         if served {
-            facts.say("metrics", pod);
+            facts.say("metrics", &pod);
+        }
+        if pod == "etcd" && !text.contains("--initial-cluster-state=existing") {
+            facts.say("begins-anew", "");
         }
     }
     if fs.text("/var/lib/kubelet/config.yaml").lines().any(|l| l.starts_with("serverTLSBootstrap: true")) {
         facts.say("serving", "");
+    }
+    let pem = fs.text(kubeadm::kubelet::SERVING);
+    if let Some(end) = pem.find("-----END CERTIFICATE-----") {
+        facts.say("serves", STANDARD.encode(format!("{}-----END CERTIFICATE-----\n", &pem[..end])));
     }
     for name in fs.list("/var/lib/kubeline").unwrap_or_default() {
         if name.starts_with("etcd-before-") && name.ends_with(".db") {
@@ -238,6 +254,38 @@ fn kubernetes(machine: &Machine, facts: &mut Facts) {
 
 pub(super) fn hex(content: &[u8]) -> String {
     Sha256::digest(content).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// What the disk is taken to do, unless a test wrote other numbers here.
+const DISK: &str = "/etc/lab/fsync";
+
+/// `$1` the folder whose disk is tried, or nothing; the others are `ADDRESS:PORT`.
+fn probe<'a>(ctx: &'a mut Ctx, args: &'a [String]) -> BoxFuture<'a, Output> {
+    async move {
+        let Some((disk, ways)) = args.split_first() else { return ctx.unknown("kadm-probe v1", args) };
+        if !ctx.root() {
+            return ctx.unknown("kadm-probe v1 without root", args);
+        }
+        let mut facts = Facts(String::new());
+        for (address, port) in net::listening(ctx) {
+            facts.say("listen", format!("LISTEN 0      4096   {address}:{port} 0.0.0.0:*"));
+        }
+        if !disk.is_empty() {
+            let said = ctx.machine().fs.text(DISK);
+            facts.say("fsync", if said.is_empty() { "1000 1200 4100" } else { said.trim() });
+        }
+        for way in ways {
+            let what = match kubeadm::discovery::reach(ctx, way).await {
+                Ok(_) => "open".to_owned(),
+                Err(why) if why.ends_with("connection refused") => "refused".to_owned(),
+                Err(why) if why.ends_with("no route to host") => "No route to host".to_owned(),
+                Err(why) => return Output::fail(1, why),
+            };
+            facts.say("reach", format!("{way} {what}"));
+        }
+        Output::ok(facts.0)
+    }
+    .boxed()
 }
 
 fn swap(ctx: &mut Ctx, args: &[String]) -> Output {

@@ -4,19 +4,23 @@ use std::net::Ipv4Addr;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use sha2::{Digest as _, Sha256};
 
 use super::Script;
 use crate::hosts::haproxy::{self, stats};
 use crate::hosts::programs::{Ctx, Output, Run};
-use crate::hosts::units;
+use crate::hosts::{units, vrrp};
 
 /// The scripts.
 pub const TABLE: &[Script] = &[
     ("lb-render-socket v1", false, Run::Quick(socket)),
+    ("lb-render-files v1", false, Run::Quick(files)),
+    ("lb-render-tidy v1", false, Run::Quick(tidy)),
     ("vip-keepalive-check v1", false, Run::Quick(check)),
     ("vip-keepalive-connect v1", false, Run::Slow(connect)),
     ("vip-keepalive-listen v1", false, Run::Quick(listen)),
-    ("vip-keepalive-break v1", false, Run::Slow(break_it)),
+    ("vip-keepalive-break v2", false, Run::Slow(break_it)),
+    ("vip-keepalive-state v1", false, Run::Quick(state)),
 ];
 
 /// `$1` the URL of HAProxy's monitor on this machine.
@@ -78,7 +82,7 @@ fn break_it<'a>(ctx: &'a mut Ctx, args: &'a [String]) -> BoxFuture<'a, Output> {
         let unit = match args.first().map(String::as_str) {
             Some("haproxy") => "haproxy.service",
             Some("keepalived") => "keepalived.service",
-            _ => return ctx.unknown("vip-keepalive-break v1", args),
+            _ => return ctx.unknown("vip-keepalive-break v2", args),
         };
         if !ctx.machine().services.active(unit) {
             return Output::code(1);
@@ -97,6 +101,22 @@ fn break_it<'a>(ctx: &'a mut Ctx, args: &'a [String]) -> BoxFuture<'a, Output> {
     .boxed()
 }
 
+/// What keepalived writes of its instances on SIGUSR1, as far as it is read.
+fn state(ctx: &mut Ctx, args: &[String]) -> Output {
+    if !args.is_empty() {
+        return ctx.unknown("vip-keepalive-state v1", args);
+    }
+    if !ctx.root() {
+        return Output::fail(1, "kill: Operation not permitted");
+    }
+    let (hosts, vmid) = (ctx.hosts.clone(), ctx.host.vmid);
+    let told = vrrp::told(&hosts, vmid);
+    match ctx.machine().services.active("keepalived.service") {
+        true => Output::ok(told),
+        false => Output::code(69),
+    }
+}
+
 /// `$1` the path of the runtime socket, `$2` the command.
 fn socket(ctx: &mut Ctx, args: &[String]) -> Output {
     let [path, command] = args else { return ctx.unknown("lb-render-socket v1", args) };
@@ -113,4 +133,40 @@ fn socket(ctx: &mut Ctx, args: &[String]) -> Output {
         ctx.changes();
     }
     Output::ok(answer)
+}
+
+/// `$1` a folder: the files in it, with their digests.
+fn files(ctx: &mut Ctx, args: &[String]) -> Output {
+    let [folder] = args else { return ctx.unknown("lb-render-files v1", args) };
+    let machine = ctx.machine();
+    let mut text = String::new();
+    for path in machine.fs.walk(folder) {
+        let Ok(content) = machine.fs.read(&path) else { continue };
+        if !machine.fs.may(&ctx.user, &path, 4) {
+            return Output::fail(1, format!("sha256sum: {path}: Permission denied"));
+        }
+        let digest: String = Sha256::digest(content).iter().map(|b| format!("{b:02x}")).collect();
+        text.push_str(&format!("{digest}  .{}\n", path.trim_start_matches(folder.as_str())));
+    }
+    Output::ok(text)
+}
+
+/// `$1` a folder, `$2` the entry of it that stays; empty: the folder goes as well.
+fn tidy(ctx: &mut Ctx, args: &[String]) -> Output {
+    let [folder, stays] = args else { return ctx.unknown("lb-render-tidy v1", args) };
+    if !ctx.root() {
+        return Output::fail(1, format!("rm: cannot remove '{folder}': Permission denied"));
+    }
+    let mut gone: Vec<String> = Vec::new();
+    if let Ok(names) = ctx.machine().fs.list(folder) {
+        let others = names.into_iter().filter(|name| name != stays && !name.starts_with('.'));
+        gone.extend(others.map(|name| format!("{folder}/{name}")));
+        gone.extend(stays.is_empty().then(|| folder.clone()));
+    }
+    for path in gone {
+        if ctx.machine().fs.remove_all(&path) {
+            ctx.changes();
+        }
+    }
+    Output::quiet()
 }

@@ -6,6 +6,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use super::Script;
+use super::kadm::hex;
 use crate::hosts::fs::Kind;
 use crate::hosts::programs::{Ctx, Output, Run, files};
 
@@ -13,6 +14,8 @@ use crate::hosts::programs::{Ctx, Output, Run, files};
 pub const TABLE: &[Script] = &[
     ("read v1", false, Run::Quick(read)),
     ("write v1", true, Run::Quick(write)),
+    ("print v1", false, Run::Quick(print)),
+    ("receive v1", true, Run::Quick(receive)),
     ("remove v1", false, Run::Quick(remove)),
     ("lock v1", false, Run::Slow(lock)),
 ];
@@ -71,6 +74,42 @@ fn write(ctx: &mut Ctx, args: &[String]) -> Output {
         return Output::code(SAME);
     }
     machine.fs.put(path, ctx.stdin.clone(), mode, &owner, &group);
+    drop(machine);
+    ctx.changes();
+    Output::quiet()
+}
+
+/// `$1` the file.
+fn print(ctx: &mut Ctx, args: &[String]) -> Output {
+    let [path] = args else { return ctx.unknown("print v1", args) };
+    read(ctx, &[path.clone(), usize::MAX.to_string()])
+}
+
+/// `$1` the path, `$2` the mode, `$3` the length, `$4` the digest; the content comes on standard input.
+fn receive(ctx: &mut Ctx, args: &[String]) -> Output {
+    let [path, mode, length, sha256] = args else { return ctx.unknown("receive v1", args) };
+    let (Ok(mode), Ok(length)) = (u32::from_str_radix(mode, 8), length.parse::<usize>()) else {
+        return ctx.unknown("receive v1", args);
+    };
+    if !ctx.root() {
+        return ctx.unknown("receive v1 without root", args);
+    }
+    let mut machine = ctx.machine();
+    if let Ok(node) = machine.fs.link_node(path) {
+        let same = |content: &[u8]| (node.mode, content.len()) == (mode, length) && hex(content) == *sha256;
+        match &node.kind {
+            Kind::Dir => return Output::code(DIRECTORY),
+            Kind::File(content) if same(content) => return Output::code(SAME),
+            _ => {}
+        }
+    }
+    if let Err(e) = machine.fs.mkdir_p(&crate::hosts::fs::parent(path), 0o700) {
+        return Output::fail(1, format!("mkdir: cannot create directory: {e}"));
+    }
+    if ctx.stdin.len() != length || hex(&ctx.stdin) != *sha256 {
+        return Output::code(CUT_SHORT);
+    }
+    machine.fs.put(path, ctx.stdin.clone(), mode, "root", "root");
     drop(machine);
     ctx.changes();
     Output::quiet()

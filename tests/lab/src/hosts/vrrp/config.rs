@@ -71,7 +71,7 @@ pub struct Report {
     pub fatal: bool,
 }
 
-const GLOBAL: [&str; 24] = [
+const GLOBAL: [&str; 25] = [
     "router_id",
     "enable_script_security",
     "script_user",
@@ -90,6 +90,7 @@ const GLOBAL: [&str; 24] = [
     "notification_email_from",
     "smtp_server",
     "max_auto_priority",
+    "min_auto_priority_delay",
     "vrrp_startup_delay",
     "enable_snmp_vrrp",
     "process_names",

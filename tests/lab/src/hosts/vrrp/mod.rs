@@ -92,6 +92,34 @@ impl Candidate {
     }
 }
 
+/// What a machine's keepalived writes of its instances when it is sent SIGUSR1, in excerpt.
+pub fn told(hosts: &Hosts, vmid: u32) -> String {
+    let mut text = "------< VRRP Topology >------\n".to_owned();
+    let Some(host) = hosts.host(vmid) else { return text };
+    let machine = host.machine();
+    for instance in machine.keepalived.iter().flat_map(|config| &config.instances) {
+        let effective = machine.keepalived.as_ref().and_then(|c| effective(hosts, &machine, c, instance));
+        let master = hosts.vrrp().masters.contains_key(&(vmid, instance.name.clone()));
+        let state = match (effective, master) {
+            (None, _) => "FAULT",
+            (_, true) => "MASTER",
+            (_, false) => "BACKUP",
+        };
+        text.push_str(&format!(
+            " VRRP Instance = {}\n   VRRP Version = 3\n   State = {state}\n   Virtual Router ID = {}\n   Priority = {}\n\
+             \x20  Effective priority = {}\n   Total priority = {}\n   Advert interval = {} milli-sec\n",
+            instance.name,
+            instance.router_id,
+            instance.priority,
+            effective.unwrap_or(i32::from(instance.priority)),
+            effective.unwrap_or(i32::from(instance.priority)),
+            instance.advert * 1000.0,
+        ));
+    }
+    text.push_str("------< VRRP Sockpool >------\n");
+    text
+}
+
 /// Runs the election once: called after everything that may change it.
 pub fn settle(hosts: &Hosts) {
     let candidates = gather(hosts);

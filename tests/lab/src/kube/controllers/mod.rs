@@ -5,6 +5,7 @@
 
 pub(crate) mod budgets;
 pub(crate) mod calico;
+pub(crate) mod certificates;
 pub(crate) mod certmanager;
 pub(crate) mod daemons;
 pub(crate) mod deployments;
@@ -43,6 +44,8 @@ pub(crate) struct Plant {
     asked: BTreeSet<String>,
     pub machines: BTreeMap<String, Machine>,
     pub ports: NodePorts,
+    /// What the controller manager signs with: the CA's certificate and key (PEM).
+    pub signer: Option<(String, String)>,
     collected: u64,
 }
 
@@ -55,6 +58,7 @@ impl Plant {
             asked: BTreeSet::new(),
             machines: BTreeMap::new(),
             ports: NodePorts::default(),
+            signer: None,
             collected: 0,
         }
     }
@@ -87,6 +91,7 @@ pub(crate) fn pass(store: &mut Store, plant: &mut Plant) {
     plant.now = Instant::now();
     plant.asked.clear();
     nodes::kubelets(store, plant);
+    certificates::kubelets(store, plant);
     if plant.manager_runs() {
         namespaces::run(store);
         gc::run(store, plant);
@@ -103,6 +108,8 @@ pub(crate) fn pass(store: &mut Store, plant: &mut Plant) {
         budgets::run(store);
         calico::run(store, plant);
         certmanager::run(store);
+        certificates::approver(store);
+        certificates::signer(store, plant);
     }
     for name in names(store, "apiservices.apiregistration.k8s.io") {
         store.judge_api_service(&name.1);

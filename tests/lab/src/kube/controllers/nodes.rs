@@ -25,6 +25,19 @@ pub(crate) struct Machine {
     pub cni: bool,
     /// Counts starts, so that latencies begin anew.
     pub starts: u64,
+    /// Where it is with its serving certificate.
+    pub serving: Serving,
+}
+
+/// A kubelet's way to its serving certificate.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Serving {
+    /// The request that it made: its name, and the key (PEM) that never leaves the machine.
+    pub asked: Option<(String, String)>,
+    /// The certificate and its key (PEM).
+    pub issued: Option<(String, String)>,
+    /// Counts its requests.
+    pub tries: u64,
 }
 
 impl Plant {
@@ -48,6 +61,8 @@ impl Plant {
             registers: true,
             cni: same && before.is_some_and(|m| m.cni),
             starts: before.map_or(0, |m| m.starts) + 1,
+            // A request that is under way dies with the process that holds its key.
+            serving: Serving { tries: before.map_or(0, |m| m.serving.tries), ..Serving::default() },
             kubelet,
         };
         self.machines.insert(machine.kubelet.name.clone(), machine);
@@ -58,6 +73,7 @@ impl Plant {
         if let Some(machine) = self.machines.get_mut(node) {
             machine.up = false;
             machine.starts += 1;
+            machine.serving = Serving { tries: machine.serving.tries, ..Serving::default() };
         }
     }
 

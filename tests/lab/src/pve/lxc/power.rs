@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::super::dispatch::Call;
 use super::super::hub::Hub;
 use super::super::locks;
-use super::super::qemu::drives;
+use super::super::qemu::{drives, power};
 use super::super::reply::{Answer, Fail};
 use super::super::state::{Guest, Kind, Running};
 use super::part;
@@ -58,6 +58,9 @@ pub fn machine(guest: &Guest) -> Boot {
 /// `POST …/status/start`.
 pub fn start(call: &Call) -> Answer {
     let (node, vmid) = (call.node().to_owned(), call.vmid());
+    if power::managed(call, Kind::Lxc, vmid) {
+        return power::by_manager(call, Kind::Lxc, &node, vmid, true);
+    }
     {
         let state = call.hub.state();
         let guest = state.guest(Kind::Lxc, &node, vmid)?;
@@ -100,6 +103,9 @@ fn running(call: &Call) -> Result<(String, u32), Fail> {
 /// `POST …/status/stop` and `…/shutdown`.
 pub fn stop(call: &Call, kind: &'static str) -> Answer {
     let (node, vmid) = running(call)?;
+    if power::managed(call, Kind::Lxc, vmid) {
+        return power::by_manager(call, Kind::Lxc, &node, vmid, false);
+    }
     let hub = call.hub.clone();
     let upid = call.work(&node.clone(), kind, &vmid.to_string(), move |_| async move {
         let _held = hub.locks.guest("lxc", &node, vmid, locks::CONFIG).await?;

@@ -7,6 +7,7 @@ use super::super::boot;
 use super::super::dispatch::Call;
 use super::super::hub::Hub;
 use super::super::locks;
+use super::super::lxc;
 use super::super::reply::{Answer, Fail};
 use super::super::state::{Kind, Running};
 use super::drives;
@@ -27,20 +28,30 @@ fn here(call: &Call) -> Result<(String, u32), Fail> {
     Ok((node, vmid))
 }
 
-fn managed(call: &Call, vmid: u32) -> bool {
+/// The manager's name of a guest.
+fn sid(kind: Kind, vmid: u32) -> String {
+    format!("{}:{vmid}", if kind == Kind::Qemu { "vm" } else { "ct" })
+}
+
+/// True when the HA manager has the guest.
+pub fn managed(call: &Call, kind: Kind, vmid: u32) -> bool {
     let state = call.hub.state();
-    let resource = state.ha.resources.get(&format!("vm:{vmid}"));
+    let resource = state.ha.resources.get(&sid(kind, vmid));
     resource.is_some_and(|r| r.get("state").and_then(|s| s.as_str()) != Some("ignored"))
 }
 
 /// Asks the HA manager: the task only queues the wish.
-fn by_manager(call: &Call, node: &str, vmid: u32, on: bool) -> Answer {
+pub fn by_manager(call: &Call, guest: Kind, node: &str, vmid: u32, on: bool) -> Answer {
     let (hub, owner) = (call.hub.clone(), node.to_owned());
     let kind = if on { "hastart" } else { "hastop" };
     let upid = call.work(node, kind, &vmid.to_string(), move |_| async move {
         {
             let mut state = hub.state();
-            if let Some(resource) = state.ha.resources.get_mut(&format!("vm:{vmid}")) {
+            let sid = sid(guest, vmid);
+            if state.ha.errors.contains(&sid) {
+                return Err(format!("service '{sid}' in error state, must be disabled and fixed first"));
+            }
+            if let Some(resource) = state.ha.resources.get_mut(&sid) {
                 resource.insert("state".into(), if on { "started" } else { "stopped" }.into());
             }
         }
@@ -48,8 +59,12 @@ fn by_manager(call: &Call, node: &str, vmid: u32, on: bool) -> Answer {
         hub.runtime.spawn(async move {
             manager.world.clock.wait(MANAGER).await;
             // What fails is seen in the machine's state, as with the real manager.
-            let done =
-                if on { boot(&manager, &owner, vmid).await } else { off(&manager, &owner, vmid).await };
+            let done = match (guest, on) {
+                (Kind::Qemu, true) => boot(&manager, &owner, vmid).await,
+                (Kind::Qemu, false) => off(&manager, &owner, vmid).await,
+                (Kind::Lxc, true) => lxc::power::switch_on(&manager, &owner, vmid).await,
+                (Kind::Lxc, false) => lxc::power::off(&manager, &owner, vmid),
+            };
             if let Err(why) = done {
                 tracing::debug!(vmid, why, "the HA manager could not act");
             }
@@ -62,8 +77,8 @@ fn by_manager(call: &Call, node: &str, vmid: u32, on: bool) -> Answer {
 /// `POST …/status/start`: the machine is looked at in the worker only.
 pub fn start(call: &Call) -> Answer {
     let (node, vmid) = here(call)?;
-    if managed(call, vmid) {
-        return by_manager(call, &node, vmid, true);
+    if managed(call, Kind::Qemu, vmid) {
+        return by_manager(call, Kind::Qemu, &node, vmid, true);
     }
     let hub = call.hub.clone();
     let upid = call.work(&node.clone(), "qmstart", &vmid.to_string(), move |_| async move {
@@ -137,8 +152,8 @@ fn down(hub: &Hub, node: &str, vmid: u32) -> Result<(), String> {
 /// `POST …/status/stop`.
 pub fn stop(call: &Call) -> Answer {
     let (node, vmid) = here(call)?;
-    if managed(call, vmid) {
-        return by_manager(call, &node, vmid, false);
+    if managed(call, Kind::Qemu, vmid) {
+        return by_manager(call, Kind::Qemu, &node, vmid, false);
     }
     let hub = call.hub.clone();
     let upid = call.work(&node.clone(), "qmstop", &vmid.to_string(), move |_| async move {
@@ -157,8 +172,8 @@ fn unlocked(hub: &Hub, node: &str, vmid: u32) -> Result<(), String> {
 /// `POST …/status/shutdown`: holds the configuration's lock until the guest is off.
 pub fn shutdown(call: &Call) -> Answer {
     let (node, vmid) = here(call)?;
-    if managed(call, vmid) {
-        return by_manager(call, &node, vmid, false);
+    if managed(call, Kind::Qemu, vmid) {
+        return by_manager(call, Kind::Qemu, &node, vmid, false);
     }
     let hub = call.hub.clone();
     let timeout = call.number("timeout").unwrap_or(60);

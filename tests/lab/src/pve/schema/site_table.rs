@@ -150,6 +150,15 @@ type = str? in=group
 GET /cluster/ha/groups/{group}
 right / Sys.Audit
 
+PUT /cluster/ha/groups/{group}
+right / Sys.Console
+comment = str? len=..4096
+delete = str? f=pve-configid-list len=..4096
+digest = str? len=..64
+8: nodes = str? f=pve-ha-group-node-list
+9: nodes = str? f=pve-ha-node-list
+nofailback restricted = bool?
+
 DELETE /cluster/ha/groups/{group}
 right / Sys.Console
 

@@ -42,8 +42,22 @@ section! {
         template: Template,
         /// What containers are made from; needed by pools of the kind lxc.
         container_template: Option<ContainerTemplate>,
+        /// Proxmox's own high availability; none unless given, and shared storage is needed for it.
+        ha: Option<HighAvailability>,
         /// Linked or full clones; linked where the storage can, unless said.
         clone: Option<CloneMode>,
+    }
+}
+
+section! {
+    /// Which machines Proxmox starts again elsewhere when their Proxmox node fails.
+    pub struct HighAvailability {
+        /// The pools whose machines it does that for; all, unless said.
+        pools: Vec<Name>,
+        /// How often a machine that does not run is started again where it is.
+        max_restart: u32 = 1,
+        /// How often it is tried on another node after that, before the machine is given up.
+        max_relocate: u32 = 1,
     }
 }
 

@@ -15,8 +15,8 @@ pub use addons::{
 pub use cluster::{Backup, EtcdBackup, Kubernetes, MachineBackup, PackageSource, Packages};
 pub use cni::{Bgp, BgpPeer, Cni, CniInstall, CniProvider, Dataplane, Encapsulation, Policies};
 pub use hardware::{
-    CloneMode, ContainerTemplate, Disk, ExistingMachine, GuestKind, Image, Pool, Proxmox, Role, Spread,
-    Template, Ticket,
+    CloneMode, ContainerTemplate, Disk, ExistingMachine, GuestKind, HighAvailability, Image, Pool, Proxmox,
+    Role, Spread, Template, Ticket,
 };
 pub use site::{
     BalanceMode, Jump, Listener, ListenerMode, LoadBalancer, Network, Ssh, VaultListener, Vip, VipPorts,

@@ -144,6 +144,10 @@ section! {
         servers: Vec<Ipv4Addr>,
         /// The port of the servers.
         server_port: Port = self::port(8200),
+        /// The authority of the servers' certificates (PEM), which health checks then verify.
+        ca_file: Option<FilePath>,
+        /// The name that every server's certificate has; without it any name that the authority signed will do.
+        server_name: Option<DnsName>,
     }
 }
 

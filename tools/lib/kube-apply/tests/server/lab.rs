@@ -32,6 +32,7 @@ pub async fn start() -> Server {
         certificate,
         key,
         client_ca: authority.pem.clone(),
+        ca_key: String::new(),
         version: "v1.36.2".into(),
         cluster_id: "test".into(),
     });

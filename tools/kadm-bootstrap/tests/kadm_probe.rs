@@ -1,0 +1,54 @@
+//! The look across machines: ports, ways and disks, before one is touched.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail so")]
+
+mod site;
+
+use cluster_doc::Exit;
+use site::Site;
+
+/// All that is wrong with all machines stands in one message, and nothing was touched.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_faults_of_all_machines_in_one_message() {
+    let site = Site::new(1, 2).await;
+    let document = site.document();
+    // A slow disk is a warning alone; a load balancer that is down and a port that is taken are faults.
+    let put = |host: &str, path: &str, text: &str| {
+        site.hosts.find(host).unwrap().machine().fs.put(path, text, 0o644, "root", "root");
+    };
+    put("cp-1", "/etc/lab/fsync", "212 48700 90100");
+    for argv in [&["apt-get", "update"][..], &["apt-get", "install", "-y", "haproxy"]] {
+        assert_eq!(site.hosts.exec("w-2", argv).await.unwrap().exit, 0);
+    }
+    put(
+        "w-2",
+        "/etc/haproxy/haproxy.cfg",
+        "frontend odd\n  mode tcp\n  bind *:10250\n  default_backend odd\nbackend odd\n",
+    );
+    assert_eq!(site.hosts.exec("w-2", &["systemctl", "restart", "haproxy"]).await.unwrap().exit, 0);
+    assert_eq!(site.hosts.exec("lb-1", &["systemctl", "stop", "haproxy"]).await.unwrap().exit, 0);
+    let mark = site.world.journal.len();
+    let ran = site.run(&[], &document).await;
+    assert_eq!(ran.exit, Exit::Precondition, "{}", ran.err);
+    let vip = format!("it does not reach {}:6443 (connection refused)", site.world.net.host(10));
+    for word in [
+        vip.as_str(),
+        "cp-1: its disk took 48.7 ms to keep a write (99th percentile of 212",
+        "listens on its port 10250",
+        "lb-render check; vip-keepalive check",
+    ] {
+        assert!(ran.err.contains(word), "{word} in {}", ran.err);
+    }
+    assert_eq!(ran.err.matches("warning: cp-1").count(), 1, "{}", ran.err);
+    assert!(site.changes(mark).is_empty(), "{:#?}", site.changes(mark));
+    let check = site.run(&["check"], &document).await;
+    assert_eq!(check.exit, Exit::Differs);
+    assert!(check.out.contains("48.7 ms"), "{}", check.out);
+
+    // Put right, it goes on.
+    assert_eq!(site.hosts.exec("lb-1", &["systemctl", "start", "haproxy"]).await.unwrap().exit, 0);
+    assert_eq!(site.hosts.exec("w-2", &["systemctl", "stop", "haproxy"]).await.unwrap().exit, 0);
+    let ran = site.run(&[], &document).await;
+    assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
+    site.nothing_unknown();
+}
