@@ -139,6 +139,8 @@ impl Site {
         }
         let said = self.hosts.exec("lb-1", &["systemctl", "restart", "haproxy", "keepalived"]).await.unwrap();
         assert_eq!(said.exit, 0, "{}", String::from_utf8_lossy(&said.stderr));
+        // As vip-keepalive leaves it: with latencies an election takes its time.
+        self.until("the address is held", || !self.hosts.holders(self.world.net.host(10)).is_empty()).await;
     }
 
     /// The document of all machines.
