@@ -6,6 +6,7 @@
 
 mod site;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -94,7 +95,7 @@ fn the_images_of_a_bundle_reach_the_sites_registry() {
     };
     let own = format!("[[registry]]\nlocation = \"{at}\"\ninsecure = true\n");
     std::fs::create_dir_all(home.join(".config/containers")).unwrap();
-    let mirrors = ["docker.io", "quay.io", "registry.k8s.io"].map(mirror).concat() + &own;
+    let mirrors = ["docker.io", "ghcr.io", "quay.io", "registry.k8s.io"].map(mirror).concat() + &own;
     std::fs::write(home.join(".config/containers/registries.conf"), mirrors).unwrap();
     std::fs::write(
         home.join(".config/containers/policy.json"),
@@ -107,14 +108,18 @@ fn the_images_of_a_bundle_reach_the_sites_registry() {
             "hostKey": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHh0kVvPqYyPqvGGmWCTmI9fQF9RQ1wl5OgUhQvuWv5t"})
     };
     let mut document = json!({"apiVersion": "kubeline/v1", "kind": "Cluster", "metadata": {"name": "p"}, "spec": {
+        "vip": {"address": "192.0.2.10", "routerId": 30},
         "machines": [machine("cp-1", "control-plane", 1), machine("w-1", "worker", 2)],
         "kubernetes": {"version": "1.36.2", "podCidr": "10.244.0.0/16", "serviceCidr": "10.96.0.0/12", "kubeconfig": "k"},
         "observability": {"prometheus": {"retention": "10d", "size": "20Gi"}}}});
     let write = |name: &str, document: &Value| std::fs::write(home.join(name), document.to_string()).unwrap();
     write("cluster.json", &document);
     let images = |file: &str, more: &[&str]| -> Vec<String> {
-        let said = done(command(&bin.join("obs-install"), home).args(["images", "-f", file]).args(more));
-        said.lines().map(|line| line.split(' ').next().unwrap().to_owned()).collect()
+        let of = |tool: &str| done(command(&bin.join(tool), home).args(["images", "-f", file]).args(more));
+        let said = ["kadm-bootstrap", "obs-install"].map(of).concat();
+        // In the order of the bundle's list.
+        let all: BTreeSet<&str> = said.lines().map(|line| line.split(' ').next().unwrap()).collect();
+        all.into_iter().map(str::to_owned).collect()
     };
     // What the publishers have: each image with content of its own.
     let far = images("cluster.json", &["--upstream"]);
