@@ -156,6 +156,10 @@ async fn repaired(site: &Site) -> Result<(), String> {
         if run.exit == Exit::Done {
             return Ok(());
         }
+        // A node that comes back switches its machines on by itself: not what the run saw.
+        if run.exit == Exit::Transient && run.stderr.contains("it was switched on meanwhile") {
+            continue;
+        }
         let half = run.stderr.split("qm unlock ").nth(1);
         let half = half.and_then(|rest| rest.split(' ').next()?.trim().parse().ok());
         match half {

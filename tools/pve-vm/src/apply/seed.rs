@@ -129,8 +129,8 @@ pub(super) async fn plant(
     if lost.load(Ordering::Relaxed) {
         delete(world, ctx, &at.node, place.storage, file, doing).await?;
         return Err(Failure::transient(doing)
-            .because("another run makes the same machine now, and noted its host key first")
-            .hint("wait until that run has ended, then run again"));
+            .because("another run noted its host key first, or it was switched on meanwhile")
+            .hint("wait until nobody else is at it, then run again"));
     }
     match earlier {
         // The seed of a run that broke off, which nothing names any more.
