@@ -103,10 +103,12 @@ pub async fn cloned(world: &World, ctx: &Ctx, at: &At, cluster: &str) -> Result<
     end.await.unwrap_or(Ok(Look::NotYet))
 }
 
-async fn cloning(world: &World, node: &str) -> bool {
+pub(super) async fn cloning(world: &World, node: &str) -> bool {
     let request = Request::get(format!("/nodes/{node}/tasks")).with("source", "active").with("limit", 500);
     let tasks = world.client.read(request).await.unwrap_or_default();
-    list(&tasks).iter().any(|t| matches!(text(t, "type").as_deref(), Some("qmclone" | "vzcreate")))
+    list(&tasks)
+        .iter()
+        .any(|t| matches!(text(t, "type").as_deref(), Some("qmclone" | "qmcreate" | "vzcreate")))
 }
 
 /// Whether no guest has the id. To a login whose rights come from the pool, one that is not there and one that

@@ -1,11 +1,12 @@
 //! Makes a template of an image, or goes on where the making broke off.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cluster_doc::spec::GuestKind;
 use stage::{Ctx, Failure};
 
-use super::guest::{absent, config, free};
+use super::guest::{absent, cloning, config, free};
 use super::persist::{Look, persist};
 use crate::pve::{Error, Request};
 use crate::seen::Guest;
@@ -26,6 +27,8 @@ pub async fn make(
     let machine = options.get("name").cloned().unwrap_or_default();
     let at = At { machine, vmid, node: node.to_owned(), kind: GuestKind::Vm };
     let mark = options.get("description").map(String::as_str).unwrap_or_default();
+    // Before it is in the pool that our rights come from, it can neither be seen nor made.
+    let unseen = &AtomicBool::new(false);
     let made = || async {
         match config(world, &at).await {
             Ok(config) if config.contains_key("lock") => Err(locked(&at)),
@@ -34,7 +37,13 @@ pub async fn make(
                 Ok(Look::Foreign(format!("guest {vmid} on node {node} is not ours; it was left untouched")))
             }
             Err(error) if error.is_absent() => Ok(Look::NotYet),
-            Err(error) if error.status() == Some(403) && free(world, vmid).await? => Ok(Look::NotYet),
+            Err(error) if error.status() == Some(403) => match free(world, vmid).await? {
+                true => Ok(Look::NotYet),
+                false if cloning(world, node).await => Err(locked(&at)),
+                // The task may have ended between the two looks.
+                false if !unseen.swap(true, Ordering::Relaxed) => Err(locked(&at)),
+                false => Err(error),
+            },
             Err(error) => Err(error),
         }
     };
