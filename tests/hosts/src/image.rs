@@ -13,10 +13,10 @@ const PACKAGES: &str =
     "systemd,systemd-sysv,dbus,libpam-systemd,openssh-server,sudo,iproute2,iputils-ping,procps";
 
 /// What the machines' own package source offers: packages with all that they depend on. Machines have no way to
-/// the internet, so apt on them reads this folder.
+/// the internet, so apt on them reads this folder. Python is there for `ansible-playbook` in the bench alone.
 const OFFER: &str = r#"chroot "$1" sh -ec '
 apt-get update -q
-apt-get install -y -q --download-only --no-install-recommends haproxy keepalived iputils-arping
+apt-get install -y -q --download-only --no-install-recommends haproxy keepalived iputils-arping python3
 mkdir /srv/debian
 mv /var/cache/apt/archives/*.deb /srv/debian/
 cd /srv/debian

@@ -64,7 +64,64 @@ fn nothing_to_do() {
             );
             assert!(half <= BEARABLE.0 && most <= BEARABLE.1, "{tool}: {half} ms, {most} KiB");
         }
+        ansible(&site).await;
     });
+}
+
+/// The same wish as a playbook: both files as they are, both services on.
+const PLAYBOOK: &str = "\
+- hosts: all
+  gather_facts: false
+  become: true
+  tasks:
+    - ansible.builtin.copy: {src: 'files/{{ inventory_hostname }}/haproxy.cfg', dest: /etc/haproxy/haproxy.cfg}
+    - ansible.builtin.copy: {src: 'files/{{ inventory_hostname }}/keepalived.conf', dest: /etc/keepalived/keepalived.conf}
+    - ansible.builtin.systemd_service: {name: haproxy, state: started, enabled: true}
+    - ansible.builtin.systemd_service: {name: keepalived, state: started, enabled: true}
+";
+
+/// What `ansible-playbook` takes for it, where it is installed: a figure to compare with, and no more.
+async fn ansible(site: &hosts::Site) {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if !std::env::split_paths(&path).any(|dir| dir.join("ansible-playbook").exists()) {
+        println!("skipped: ansible-playbook is not installed (pip install ansible-core)");
+        return;
+    }
+    let (mut inventory, mut known) = (String::new(), String::new());
+    for machine in &site.machines {
+        machine.ok(&["apt-get", "install", "-y", "-q", "--no-install-recommends", "python3"]).await.unwrap();
+        let (name, address) = (&machine.name, machine.address);
+        let folder = site.dir.join("files").join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        for file in ["haproxy/haproxy.cfg", "keepalived/keepalived.conf"] {
+            let to = folder.join(file.split('/').next_back().unwrap());
+            std::fs::copy(machine.file(&format!("/etc/{file}")), to).unwrap();
+        }
+        inventory.push_str(&format!("{name} ansible_host={address} ansible_user=kubeline\n"));
+        known.push_str(&format!("{address} {}\n", machine.host_key));
+    }
+    let write = |name: &str, text: &str| std::fs::write(site.dir.join(name), text).unwrap();
+    write("inventory", &inventory);
+    write("known", &known);
+    write("site.yml", PLAYBOOK);
+    let options = "-o UserKnownHostsFile=known -o StrictHostKeyChecking=yes";
+    let argv = [
+        "ansible-playbook",
+        "-i",
+        "inventory",
+        "--private-key",
+        "id",
+        "--ssh-common-args",
+        options,
+        "site.yml",
+    ];
+    let (times, memory): (Vec<u64>, Vec<u64>) = (0..5).map(|_| timed(site, &argv)).unzip();
+    println!(
+        "ansible-playbook, both files and services as they are: p50 {} ms, max {} ms, peak memory {} KiB, n 5",
+        percentile(&times, 50),
+        percentile(&times, 100),
+        percentile(&memory, 100)
+    );
 }
 
 #[test]

@@ -108,7 +108,7 @@ fn the_images_of_a_bundle_reach_the_sites_registry() {
             "hostKey": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHh0kVvPqYyPqvGGmWCTmI9fQF9RQ1wl5OgUhQvuWv5t"})
     };
     let mut document = json!({"apiVersion": "kubeline/v1", "kind": "Cluster", "metadata": {"name": "p"}, "spec": {
-        "vip": {"address": "192.0.2.10", "routerId": 30},
+        "vip": {"address": "192.0.2.10", "routerId": 30}, "ssh": {"user": "kubeline", "identityFile": "id"},
         "machines": [machine("cp-1", "control-plane", 1), machine("w-1", "worker", 2)],
         "kubernetes": {"version": "1.36.2", "podCidr": "10.244.0.0/16", "serviceCidr": "10.96.0.0/12", "kubeconfig": "k"},
         "observability": {"prometheus": {"retention": "10d", "size": "20Gi"}}}});
