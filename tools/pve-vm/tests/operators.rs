@@ -8,6 +8,7 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
 use stage::Exit;
@@ -32,14 +33,20 @@ async fn two_builds_end_as_one() {
                 "url": "https://mirror.lab.example/debian-13-standard_13.1-2_amd64.tar.zst",
                 "checksum": format!("sha512:{}", "ab".repeat(64)), "storage": "local" });
         }
+        let ended = AtomicBool::new(false);
+        let first = async {
+            let run = site.run(&[], &doc).await;
+            ended.store(true, Ordering::Relaxed);
+            run
+        };
         let second = async {
-            // The second comes when the first has sent so many requests.
-            while site.lab.world.journal.len() < n as usize * 40 {
+            // The second comes when the first has sent so many requests, or has ended with fewer.
+            while site.lab.world.journal.len() < n as usize * 40 && !ended.load(Ordering::Relaxed) {
                 tokio::time::sleep(std::time::Duration::from_millis(1)).await;
             }
             site.run(&[], &doc).await
         };
-        let (one, other) = tokio::join!(site.run(&[], &doc), second);
+        let (one, other) = tokio::join!(first, second);
         for run in [&one, &other] {
             assert!(matches!(run.exit, Exit::Done | Exit::Transient), "{n}: {:?} {}", run.exit, run.stderr);
             *exits.entry(format!("{:?}", run.exit)).or_default() += 1;
