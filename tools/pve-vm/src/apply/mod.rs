@@ -167,7 +167,7 @@ async fn work(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result<(), 
             guest::own(world, at, &want.design.cluster, &doing).await?;
             renew::renew(world, ctx, at, lost, drive, &doing).await
         }
-        Step::Start { at } => guest::start(world, ctx, at, &doing).await,
+        Step::Start { at } => guest::start(world, ctx, at, &doing).await.map_err(seed::taken),
         Step::Seed { at, address, storage, file, slot, before, boot } => {
             guest::own(world, at, &want.design.cluster, &doing).await?;
             let place = seed::Place { at, address: address.as_deref(), storage, file, slot };

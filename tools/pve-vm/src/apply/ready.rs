@@ -2,6 +2,7 @@
 //! meanwhile is asked side by side: it ends a wait that is in vain, and says what is missing.
 
 use std::net::Ipv4Addr;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::{Either, select};
@@ -40,11 +41,13 @@ pub async fn ready(
             .because("its notes hold no host key")
             .hint(format!("pve-vm replace {}", at.machine)));
     }
-    let (grace, off, keys) = (&Grace::default(), &Grace::default(), &keys);
+    let (grace, off, keys) = (&Grace::default(), &Grace::default(), &Mutex::new(keys));
     let probe = || async move {
+        let noted = keys.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let noted = &noted;
         let ssh = std::pin::pin!(async {
             let _turn = world.dial().await;
-            ssh::ask(want, at, address, keys).await
+            ssh::ask(want, at, address, noted).await
         });
         let sight = std::pin::pin!(sight(world, at, address, card, off));
         // Whichever is first; only SSH is the proof.
@@ -66,6 +69,11 @@ pub async fn ready(
             (Answer::WrongKey(why, hint) | Answer::NotLetIn(why, hint), _) => {
                 if grace.over(ACCOUNT) || why.contains("there is no key") {
                     return Err(refusal(doing, why, hint));
+                }
+                // Another run at the same machine may have noted its key for a moment, and taken it back.
+                let mark = config(world, at).await.ok().and_then(|options| marked(&options));
+                if let Some(mark) = mark.filter(|m| !m.host_keys.is_empty()) {
+                    *keys.lock().unwrap_or_else(PoisonError::into_inner) = mark.host_keys;
                 }
                 Ok(Waiting::NotYet(why))
             }

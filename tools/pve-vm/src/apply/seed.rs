@@ -139,6 +139,17 @@ pub(super) async fn plant(
     }
 }
 
+/// A machine that cannot start because another run took its seed for one that nobody needs: the next run makes one anew.
+pub(super) fn taken(mut failure: Failure) -> Failure {
+    let gone = |cause: &String| cause.contains(":iso/kubeline-seed.") && cause.contains("does not exist");
+    if failure.causes.iter().any(gone) {
+        failure.exit = Exit::Transient;
+        failure.hints =
+            vec!["another run removed its seed: wait until that has ended, then run again".to_owned()];
+    }
+    failure
+}
+
 /// Puts the host keys back into the mark, and the seed into the drive, that it had before.
 async fn restore(
     world: &World,
