@@ -171,7 +171,7 @@ async fn work(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result<(), 
         Step::Seed { at, address, storage, file, slot, before, boot } => {
             guest::own(world, at, &want.design.cluster, &doing).await?;
             let place = seed::Place { at, address: address.as_deref(), storage, file, slot };
-            seed::plant(world, want, ctx, &place, before, boot, &doing).await
+            seed::plant(world, want, ctx, &place, before, boot, &doing).await.map_err(seed::taken)
         }
         Step::Ready { at, address } => ready::ready(world, want, ctx, at, *address, &doing).await,
         Step::Seal { at, address } => {

@@ -139,7 +139,8 @@ pub(super) async fn plant(
     }
 }
 
-/// A machine that cannot start because another run took its seed for one that nobody needs: the next run makes one anew.
+/// A machine that cannot be seeded or started because another run took its seed for one that nobody needs: the next
+/// run makes one anew.
 pub(super) fn taken(mut failure: Failure) -> Failure {
     let gone = |cause: &String| cause.contains(":iso/kubeline-seed.") && cause.contains("does not exist");
     if failure.causes.iter().any(gone) {
