@@ -311,7 +311,7 @@ async fn fill(
     if config.get("lock").is_some_and(|l| l == "clone" || l == "create") {
         let what = format!("the clone to {} on node {}", guest.vmid, guest.node);
         let ended = ctx.wait_for(&what, CLONING, || async {
-            if !cloning(world, &guest.node).await {
+            if !world.makes(&guest.node).await {
                 return Ok(Waiting::Seen(()));
             }
             match read().await {
@@ -391,7 +391,7 @@ async fn hidden(
     if again {
         ctx.wait_for("clones that are being made", CLONING, || async {
             for node in &online {
-                if cloning(world, node).await {
+                if world.makes(node).await {
                     return Ok(Waiting::NotYet(format!("one runs on node {node}")));
                 }
             }
@@ -402,15 +402,6 @@ async fn hidden(
     }
     seen.guests.sort_by_key(|g| g.vmid);
     Ok(Ok(()))
-}
-
-/// True while a clone or an import runs on the node.
-async fn cloning(world: &World, node: &str) -> bool {
-    let request = Request::get(format!("/nodes/{node}/tasks")).with("source", "active").with("limit", 500);
-    let tasks = world.client.read(request).await.unwrap_or_default();
-    list(&tasks)
-        .iter()
-        .any(|t| matches!(text(t, "type").as_deref(), Some("qmclone" | "qmcreate" | "vzcreate")))
 }
 
 async fn pool(world: &World, design: &Design, version: (u32, u32)) -> Result<Option<PoolSeen>, Failure> {

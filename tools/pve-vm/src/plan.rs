@@ -97,9 +97,8 @@ pub(crate) fn rebuild(
         }
     }
     // Of a run that broke off between the upload and the drive: no two seeds have one name.
-    let stem = seed::file(&design.cluster, &machine.name, 0);
-    let stem = stem.strip_suffix("0.iso").unwrap_or(&stem);
-    for (node, storage, file) in seed::orphans(design, seen).into_iter().filter(|o| o.2.starts_with(stem)) {
+    let stem = seed::stem(&design.cluster, &machine.name);
+    for (node, storage, file) in seed::orphans(design, seen).into_iter().filter(|o| o.2.starts_with(&stem)) {
         planner.plan.step(Step::DropSeed { node, storage, file }, "no machine needs it");
     }
     privileges::checked(design, seen, planner.plan)

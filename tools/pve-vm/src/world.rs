@@ -98,6 +98,16 @@ impl World {
         nodes.iter().find(|n| seen.off.contains_key(**n)).map(|n| (*n).to_owned())
     }
 
+    /// Whether a node makes a guest at the moment; the task may be anybody's.
+    pub async fn makes(&self, node: &str) -> bool {
+        let request =
+            Request::get(format!("/nodes/{node}/tasks")).with("source", "active").with("limit", 500);
+        let tasks = self.client.read(request).await.unwrap_or_default();
+        let making =
+            |t: &Value| matches!(text(t, "type").as_deref(), Some("qmclone" | "qmcreate" | "vzcreate"));
+        list(&tasks).iter().any(making)
+    }
+
     /// Asks the cluster, whose members know soonest. What cannot be asked is not off.
     async fn look(&self, seen: &mut Nodes) {
         let answer = tokio::time::timeout(5 * LOOK, self.client.send(&Request::get("/nodes"))).await;

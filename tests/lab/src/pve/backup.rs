@@ -126,19 +126,9 @@ pub(super) fn dump(call: &Call) -> Answer {
             log.line(format!("INFO: Starting Backup of VM {vmid} ({kind})"));
             let _held = hub.locks.guest(kind, &node, vmid, super::locks::CONFIG).await?;
             hub.world.clock.wait(Duration::from_secs(30)).await;
-            let volume = Volume {
-                volid: format!("{storage}:backup/vzdump-{kind}-{vmid}-{}.vma.zst", now()),
-                storage: storage.clone(),
-                content: "backup",
-                format: "vma.zst",
-                size: 1 << 30,
-                virtual_size: None,
-                vmid: Some(vmid),
-                parent: None,
-                ctime: now(),
-                digests: Default::default(),
-                bytes: Vec::new(),
-            };
+            let volid = format!("{storage}:backup/vzdump-{kind}-{vmid}-{}.vma.zst", now());
+            let volume =
+                Volume { vmid: Some(vmid), ..Volume::new(&volid, &storage, "backup", "vma.zst", 1 << 30) };
             hub.state().put_volume(&node, volume);
             log.line(format!("INFO: Finished Backup of VM {vmid}"));
         }

@@ -337,19 +337,7 @@ impl Proxmox {
     /// A volume that bears a guest's id and is in no configuration; gives its name.
     pub fn leave_volume(&self, node: &str, storage: &str, vmid: u32) -> String {
         let volid = format!("{storage}:vm-{vmid}-disk-90");
-        let volume = Volume {
-            volid: volid.clone(),
-            storage: storage.into(),
-            content: "images",
-            format: "raw",
-            size: 1 << 30,
-            virtual_size: None,
-            vmid: Some(vmid),
-            parent: None,
-            ctime: tasks::now(),
-            digests: BTreeMap::new(),
-            bytes: Vec::new(),
-        };
+        let volume = Volume { vmid: Some(vmid), ..Volume::new(&volid, storage, "images", "raw", 1 << 30) };
         self.hub.state().put_volume(node, volume);
         volid
     }
@@ -434,19 +422,8 @@ impl Proxmox {
 
     /// Adds the archive of a container template to a storage.
     pub fn add_archive(&self, storage: &str, file: &str, node: &str) {
-        let volume = Volume {
-            volid: format!("{storage}:vztmpl/{file}"),
-            storage: storage.into(),
-            content: "vztmpl",
-            format: "tzst",
-            size: 120 << 20,
-            virtual_size: None,
-            vmid: None,
-            parent: None,
-            ctime: tasks::now(),
-            digests: BTreeMap::new(),
-            bytes: Vec::new(),
-        };
+        let volid = format!("{storage}:vztmpl/{file}");
+        let volume = Volume::new(&volid, storage, "vztmpl", "tzst", 120 << 20);
         self.hub.state().put_volume(node, volume);
     }
 
@@ -462,19 +439,8 @@ impl Proxmox {
         let disk = format!("{storage}:{folder}base-{vmid}-disk-0{end}");
         let seed = format!("{storage}:{folder}vm-{vmid}-cloudinit{end}");
         for (volid, size) in [(&disk, 3u64 << 30), (&seed, 4 << 20)] {
-            let volume = Volume {
-                volid: volid.clone(),
-                storage: storage.into(),
-                content: "images",
-                format: if files { "qcow2" } else { "raw" },
-                size,
-                virtual_size: None,
-                vmid: Some(vmid),
-                parent: None,
-                ctime: tasks::now(),
-                digests: BTreeMap::new(),
-                bytes: Vec::new(),
-            };
+            let format = if files { "qcow2" } else { "raw" };
+            let volume = Volume { vmid: Some(vmid), ..Volume::new(volid, storage, "images", format, size) };
             state.put_volume(node, volume);
         }
         let mut guest = Guest::new(vmid, Kind::Qemu, node, generation);

@@ -167,6 +167,31 @@ pub(super) struct Volume {
     pub bytes: Vec<u8>,
 }
 
+impl Volume {
+    /// One made now, of nobody's and from nothing else.
+    pub(super) fn new(
+        volid: &str,
+        storage: &str,
+        content: &'static str,
+        format: &'static str,
+        size: u64,
+    ) -> Volume {
+        Volume {
+            volid: volid.to_owned(),
+            storage: storage.to_owned(),
+            content,
+            format,
+            size,
+            virtual_size: None,
+            vmid: None,
+            parent: None,
+            ctime: super::tasks::now(),
+            digests: BTreeMap::new(),
+            bytes: Vec::new(),
+        }
+    }
+}
+
 /// A node.
 #[derive(Clone, Debug)]
 pub(super) struct Node {

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use stage::{Ctx, Failure, Waiting};
 
-use super::guest::{cloned, config, config_path, marked, status};
+use super::guest::{borne, cloned, config, config_path, marked, noted_keys, status};
 use super::persist::{Look, persist};
+use super::ready::refusal;
 use crate::container::fingerprints;
 use crate::mark::Mark;
 use crate::options::Options;
@@ -94,8 +95,7 @@ pub(super) async fn pin(
     address: Ipv4Addr,
     doing: &str,
 ) -> Result<(), Failure> {
-    let options = config(world, at).await.map_err(|e| e.failure(doing, &world.client.grantee()))?;
-    let known = marked(&options).map(|m| m.host_keys).unwrap_or_default();
+    let known = noted_keys(world, at, doing).await?;
     let (known, unknown) = (&known, known.is_empty());
     let probe = || async move {
         match ssh::meet(want, ctx, at, address, known).await {
@@ -107,11 +107,7 @@ pub(super) async fn pin(
                 Ok(Waiting::NotYet(format!("{why}{more}")))
             }
             Met::Refused(why, hint) => {
-                let failure = Failure::precondition(doing).because(why);
-                let failure = match hint {
-                    Some(hint) => failure.hint(hint),
-                    None => failure,
-                };
+                let failure = refusal(doing, why, hint);
                 Err(match unknown {
                     true => failure.hint(format!(
                         "compare with, on node {}: pct exec {} -- ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub",
@@ -140,11 +136,7 @@ async fn write(
     let (keys, tags) = (&keys, tags);
     let attempt = || async move {
         let have = config(world, at).await?;
-        let description = have.get("description").map(String::as_str).unwrap_or_default();
-        let Some(mark) = Mark::read(description) else {
-            let why = "our mark is gone from it".to_owned();
-            return Err(Error::Strange { request: format!("GET {}", config_path(at)), why });
-        };
+        let (mark, description) = borne(&have, at)?;
         let mark = Mark { host_keys: keys.clone(), ..mark };
         let mut request = Request::put(config_path(at)).with("description", mark.write(description));
         if let Some(tags) = tags {

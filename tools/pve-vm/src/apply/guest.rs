@@ -55,6 +55,19 @@ pub async fn noted_keys(world: &World, at: &At, doing: &str) -> Result<Vec<Strin
     Ok(marked(&options).map(|m| m.host_keys).unwrap_or_default())
 }
 
+/// The mark that a guest has to bear, with the description that holds it.
+///
+/// # Errors
+/// Somebody took it away.
+pub fn borne<'o>(config: &'o Options, at: &At) -> Result<(Mark, &'o str), Error> {
+    let description = config.get("description").map(String::as_str).unwrap_or_default();
+    let gone = || Error::Strange {
+        request: format!("GET {}", config_path(at)),
+        why: "our mark is gone from it".to_owned(),
+    };
+    Ok((Mark::read(description).ok_or_else(gone)?, description))
+}
+
 /// The mark in a guest's configuration.
 pub fn marked(config: &Options) -> Option<Mark> {
     config.get("description").and_then(|d| Mark::read(d))
@@ -85,7 +98,7 @@ pub async fn cloned(world: &World, ctx: &Ctx, at: &At, cluster: &str) -> Result<
             Err(error) if error.is_absent() => Waiting::Seen(elsewhere(world, at).await),
             Err(error) if error.status() == Some(403) => match free(world, at.vmid).await {
                 Ok(true) => Waiting::Seen(Ok(Look::NotYet)),
-                Ok(false) if cloning(world, &at.node).await => Waiting::NotYet("it is being made".to_owned()),
+                Ok(false) if world.makes(&at.node).await => Waiting::NotYet("it is being made".to_owned()),
                 // It may have ended between the two looks: only what is refused after that is hidden from us.
                 Ok(false) if !unseen.swap(true, Ordering::Relaxed) => {
                     Waiting::NotYet("it cannot be seen".to_owned())
@@ -101,14 +114,6 @@ pub async fn cloned(world: &World, ctx: &Ctx, at: &At, cluster: &str) -> Result<
     });
     // Waited out: whatever made it is asked again.
     end.await.unwrap_or(Ok(Look::NotYet))
-}
-
-pub(super) async fn cloning(world: &World, node: &str) -> bool {
-    let request = Request::get(format!("/nodes/{node}/tasks")).with("source", "active").with("limit", 500);
-    let tasks = world.client.read(request).await.unwrap_or_default();
-    list(&tasks)
-        .iter()
-        .any(|t| matches!(text(t, "type").as_deref(), Some("qmclone" | "qmcreate" | "vzcreate")))
 }
 
 /// Whether no guest has the id. To a login whose rights come from the pool, one that is not there and one that

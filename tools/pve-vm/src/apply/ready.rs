@@ -129,7 +129,8 @@ async fn sight(world: &World, at: &At, address: Ipv4Addr, card: &str, off: &Grac
     }
 }
 
-fn refusal(doing: &str, why: String, hint: Option<String>) -> Failure {
+/// What the operator has to see to, with what helps where that is known.
+pub(super) fn refusal(doing: &str, why: String, hint: Option<String>) -> Failure {
     let failure = Failure::precondition(doing).because(why);
     match hint {
         Some(hint) => failure.hint(hint),

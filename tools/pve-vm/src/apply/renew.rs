@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use stage::{Ctx, Failure};
 
-use super::guest::{config, config_path, marked};
+use super::guest::{borne, config, config_path, marked};
 use super::persist::{Look, persist};
 use crate::mark::Mark;
 use crate::options::{Options, Properties};
-use crate::pve::{Error, Request};
+use crate::pve::Request;
 use crate::step::At;
 use crate::world::World;
 
@@ -78,11 +78,7 @@ async fn note(
     };
     let write = || async {
         let have = config(world, at).await?;
-        let description = have.get("description").map(String::as_str).unwrap_or_default();
-        let Some(mark) = Mark::read(description) else {
-            let request = format!("GET {}", config_path(at));
-            return Err(Error::Strange { request, why: "our mark is gone from it".to_owned() });
-        };
+        let (mark, description) = borne(&have, at)?;
         if right(&mark) {
             return Ok(());
         }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use stage::{Ctx, Exit, Failure, Waiting};
 
-use super::guest::{config, config_path, marked, noted_keys, runs};
+use super::guest::{borne, config, config_path, marked, noted_keys, runs};
 use super::persist::{Look, persist};
 use crate::image::hex;
 use crate::mark::Mark;
@@ -90,8 +90,7 @@ pub(super) async fn plant(
     let attempt = || async {
         let told = world.client.read(Request::get(config_path(at))).await?;
         let have = crate::observe::options(&told);
-        let description = have.get("description").map(String::as_str).unwrap_or_default();
-        let Some(mut mark) = Mark::read(description) else { return Err(unmarked(at)) };
+        let (mut mark, description) = borne(&have, at)?;
         let ours = mark.host_keys.iter().any(|k| k == key.public());
         // One that begins anew must still be off: another run may have switched it on with the seed that it made.
         let taken = || async {
@@ -168,8 +167,7 @@ async fn restore(
     let drive = &drive;
     let attempt = || async move {
         let have = config(world, at).await?;
-        let description = have.get("description").map(String::as_str).unwrap_or_default();
-        let Some(mark) = Mark::read(description) else { return Err(unmarked(at)) };
+        let (mark, description) = borne(&have, at)?;
         let mark = Mark { host_keys: keys.to_vec(), ..mark };
         let request = Request::post(config_path(at))
             .with("description", mark.write(description))
@@ -182,10 +180,6 @@ async fn restore(
         Ok(if same { Look::Done } else { Look::NotYet })
     };
     persist(world, ctx, doing, attempt, look).await
-}
-
-fn unmarked(at: &At) -> Error {
-    Error::Strange { request: format!("GET {}", config_path(at)), why: "our mark is gone from it".to_owned() }
 }
 
 /// Waits until cloud-init has ended, then switches it off for good: without its seed a later boot would find no

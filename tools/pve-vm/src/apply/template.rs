@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use cluster_doc::spec::GuestKind;
 use stage::{Ctx, Failure};
 
-use super::guest::{absent, cloning, config, free};
+use super::guest::{absent, config, free};
 use super::persist::{Look, persist};
 use crate::pve::{Error, Request};
 use crate::seen::Guest;
@@ -39,7 +39,7 @@ pub async fn make(
             Err(error) if error.is_absent() => Ok(Look::NotYet),
             Err(error) if error.status() == Some(403) => match free(world, vmid).await? {
                 true => Ok(Look::NotYet),
-                false if cloning(world, node).await => Err(locked(&at)),
+                false if world.makes(node).await => Err(locked(&at)),
                 // The task may have ended between the two looks.
                 false if !unseen.swap(true, Ordering::Relaxed) => Err(locked(&at)),
                 false => Err(error),

@@ -114,9 +114,14 @@ pub fn prefix(cluster: &str) -> String {
     format!("kubeline-seed.{cluster}.")
 }
 
+/// How the file names of a machine's seeds begin, whatever id it has or had.
+pub fn stem(cluster: &str, machine: &str) -> String {
+    format!("{}{machine}.", prefix(cluster))
+}
+
 /// The file name of a machine's seed.
 pub fn file(cluster: &str, machine: &str, vmid: u32) -> String {
-    format!("{}{machine}.{vmid}.iso", prefix(cluster))
+    format!("{}{vmid}.iso", stem(cluster, machine))
 }
 
 /// The file name of a seed with this host key: two runs at once do not write over each other's.

@@ -62,30 +62,23 @@ pub fn certificates(
     let (api, names, addresses) = api_subject(config, name, address);
     let made = pki::ca(machine, "ca")?;
     say(words, made, "ca");
-    say_leaf(words, pki::leaf(machine, "apiserver", "ca", &api)?, "apiserver");
+    issue(machine, words, "apiserver", "ca", &api)?;
     words.out(format!(
         "[certs] apiserver serving cert is signed for DNS names [{}] and IPs [{}]",
         names.join(" "),
         addresses.join(" ")
     ));
     let client = Subject::client("kube-apiserver-kubelet-client", "kubeadm:cluster-admins");
-    say_leaf(
-        words,
-        pki::leaf(machine, "apiserver-kubelet-client", "ca", &client)?,
-        "apiserver-kubelet-client",
-    );
+    issue(machine, words, "apiserver-kubelet-client", "ca", &client)?;
     let made = pki::ca(machine, "front-proxy-ca")?;
     say(words, made, "front-proxy-ca");
-    say_leaf(
+    issue(
+        machine,
         words,
-        pki::leaf(
-            machine,
-            "front-proxy-client",
-            "front-proxy-ca",
-            &Subject::client("front-proxy-client", ""),
-        )?,
         "front-proxy-client",
-    );
+        "front-proxy-ca",
+        &Subject::client("front-proxy-client", ""),
+    )?;
     let made = pki::ca(machine, "etcd/ca")?;
     say(words, made, "etcd/ca");
     let mut local = vec![name.to_string(), "localhost".into()];
@@ -99,28 +92,16 @@ pub fn certificates(
             client: true,
             ..Subject::default()
         };
-        say_leaf(
-            words,
-            pki::leaf(machine, &format!("etcd/{part}"), "etcd/ca", &subject)?,
-            &format!("etcd/{part}"),
-        );
+        issue(machine, words, &format!("etcd/{part}"), "etcd/ca", &subject)?;
         words.out(format!(
             "[certs] etcd/{part} serving cert is signed for DNS names [{}] and IPs [{address} 127.0.0.1 ::1]",
             local.join(" ")
         ));
     }
     let health = Subject::client("kube-etcd-healthcheck-client", "");
-    say_leaf(
-        words,
-        pki::leaf(machine, "etcd/healthcheck-client", "etcd/ca", &health)?,
-        "etcd/healthcheck-client",
-    );
+    issue(machine, words, "etcd/healthcheck-client", "etcd/ca", &health)?;
     let api_etcd = Subject::client("kube-apiserver-etcd-client", "");
-    say_leaf(
-        words,
-        pki::leaf(machine, "apiserver-etcd-client", "etcd/ca", &api_etcd)?,
-        "apiserver-etcd-client",
-    );
+    issue(machine, words, "apiserver-etcd-client", "etcd/ca", &api_etcd)?;
     let made = pki::service_account(machine)?;
     if !made {
         words.out(format!("[certs] Valid certificates and keys now exist in \"{}\"", pki::DIR));
@@ -129,12 +110,20 @@ pub fn certificates(
     Ok(())
 }
 
-fn say_leaf(words: &mut Words, made: bool, what: &str) {
-    if made {
+/// A certificate of this CA's, unless it is there, and kubeadm's words about it.
+fn issue(
+    machine: &mut Machine,
+    words: &mut Words,
+    what: &str,
+    ca: &str,
+    subject: &Subject,
+) -> Result<(), String> {
+    if pki::leaf(machine, what, ca, subject)? {
         words.out(format!("[certs] Generating \"{what}\" certificate and key"));
     } else {
         words.out(format!("[certs] Using existing {what} certificate and key on disk"));
     }
+    Ok(())
 }
 
 /// The kubeconfig files of a control plane.

@@ -7,7 +7,6 @@ use super::super::hub::Hub;
 use super::super::reply::Fail;
 use super::super::schema::property_string;
 use super::super::state::{Guest, Options, State, Volume};
-use super::super::tasks::now;
 
 /// A drive string in parts.
 #[derive(Clone, Debug, Default)]
@@ -182,18 +181,11 @@ pub fn allocate(
     if state.volume(node, &volid).is_some() {
         return Err(format!("disk image '{volid}' already exists"));
     }
+    let format = if files { "qcow2" } else { "raw" };
     let volume = Volume {
-        volid: volid.clone(),
-        storage: storage.into(),
-        content: "images",
-        format: if files { "qcow2" } else { "raw" },
-        size,
-        virtual_size: None,
         vmid: Some(vmid),
         parent: parent.map(str::to_owned),
-        ctime: now(),
-        digests: BTreeMap::new(),
-        bytes: Vec::new(),
+        ..Volume::new(&volid, storage, "images", format, size)
     };
     state.put_volume(node, volume);
     Ok(volid)
