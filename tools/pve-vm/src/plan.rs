@@ -146,7 +146,10 @@ impl<'d> Planner<'d> {
                 HeldKind::Unreachable,
                 machine.name.as_str(),
                 format!("its Proxmox node {} is off", guest.node),
-                Some(format!("switch {} on, then run again", guest.node)),
+                Some(format!(
+                    "switch {} on, then run again; if it never comes back: pve-vm replace {}",
+                    guest.node, machine.name
+                )),
             ),
             State::Missing(vmid) => {
                 if let Some(conflict) = roster.conflict(&machine.name) {
