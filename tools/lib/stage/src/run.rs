@@ -2,30 +2,19 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
 use cluster_doc::{Document, Exit, Section, schema};
 use serde_json::Value;
-use tokio::sync::watch;
 
 use crate::args::{Cli, Common, Verb};
 use crate::ctx::{Ctx, Inner};
 use crate::events::Events;
-use crate::executor::pressed;
+use crate::frame::{Frame, looking};
 use crate::output::{self, Output};
 use crate::progress::Progress;
 use crate::settle::{Scene, exit_of};
 use crate::{Edges, Failure, Own, Prompt, Site, Tool, checks, input, saved};
-
-/// What a run has beside its movements.
-pub(crate) struct Frame {
-    pub(crate) events: Events,
-    pub(crate) verbose: u8,
-    pub(crate) interrupts: watch::Receiver<u32>,
-    pub(crate) crash_after: Option<usize>,
-    pub(crate) crashed: Arc<AtomicBool>,
-}
 
 /// The command line of a tool, for its help, its completions and its manual's test.
 pub fn command<T: Tool>() -> clap::Command {
@@ -142,20 +131,6 @@ async fn bounded<T: Tool>(
         }
         Err(failure.hint("run again: it goes on where it stopped; or give it more time with --timeout"))
     })
-}
-
-/// A movement that only looks: Ctrl-C ends it at once.
-pub(crate) async fn looking<V>(
-    frame: &Frame,
-    movement: impl Future<Output = Result<V, Failure>>,
-) -> Result<V, Failure> {
-    let mut interrupts = frame.interrupts.clone();
-    tokio::select! {
-        result = movement => result,
-        () = pressed(&mut interrupts, 1) => {
-            Err(Failure::new(Exit::Interrupted, "interrupted while looking; nothing was changed"))
-        }
-    }
 }
 
 async fn act<T: Tool>(

@@ -4,11 +4,11 @@ use cluster_doc::{Document, Exit};
 use serde_json::Value;
 
 use crate::ctx::Ctx;
-use crate::executor::{execute, merged, pressed};
+use crate::executor::{execute, merged};
+use crate::frame::{Frame, looking, pressed};
 use crate::output::Output;
 use crate::own::{Consent, Own};
 use crate::plan::{Held, HeldKind, Plan};
-use crate::run::{Frame, looking};
 use crate::{Failure, Guard, Prompt, Tool};
 
 /// What the movements after the first look have in common.
