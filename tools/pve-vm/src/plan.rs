@@ -12,6 +12,7 @@ use crate::homes::settle;
 use crate::job;
 use crate::mark::{Mark, pool_mark};
 use crate::options::Options;
+use crate::power;
 use crate::preflight::{impossible, names};
 use crate::privileges;
 use crate::renew::{Renewal, data_disks, renewal};
@@ -50,6 +51,7 @@ pub fn plan(design: &Design, seen: &Seen) -> Plan<Step> {
             State::NoId => None,
         })
         .collect();
+    power::hold_order(design, seen, &roster, &mut planner.plan);
     ha::plan(&mut planner, &roster);
     job::plan(design, seen, &ids, &mut planner.plan);
     planner.drop_seeds(&roster, None);
@@ -143,7 +145,10 @@ impl<'d> Planner<'d> {
                 HeldKind::Unreachable,
                 machine.name.as_str(),
                 format!("its Proxmox node {} is off", guest.node),
-                Some(format!("switch {} on, then run again", guest.node)),
+                Some(format!(
+                    "switch {} on, then run again; if it never comes back: pve-vm replace {}",
+                    guest.node, machine.name
+                )),
             ),
             State::Missing(vmid) => {
                 if let Some(conflict) = roster.conflict(&machine.name) {
@@ -187,6 +192,7 @@ impl<'d> Planner<'d> {
             let step = Step::DropSeed { node: lost.node.clone(), storage, file };
             after = vec![self.plan.step_after(&after, step, why)];
         }
+        let Ok(after) = self.unprotect(machine, lost, after, why) else { return };
         let gone = self.plan.step_after(&after, Step::Destroy { at }, why);
         self.build(machine, lost.vmid, &lost.node, source.as_ref(), vec![gone]);
     }
@@ -202,11 +208,12 @@ impl<'d> Planner<'d> {
             }
         };
         let stopped = guest.running.then(|| self.plan.step(Step::Stop { at: at.clone() }, why));
+        let Ok(stopped) = self.unprotect(machine, guest, list(stopped), why) else { return };
         let Renewal { lost, drive, options, mark } = renewal;
         let step = Step::Renew { at: at.clone(), lost, drive };
-        let renewed = self.plan.step_after(&list(stopped), step, why);
+        let renewed = self.plan.step_after(&stopped, step, why);
         let mark = Mark { role: machine.role, pool: machine.pool.clone(), ..mark };
-        let change = difference(self.design, machine, &mark, &options, self.seen.version, None);
+        let change = difference(self.design, machine, &mark, &options, self.seen, None);
         let last = self.changes(Some(renewed), &at, &change);
         self.first_boot(machine, &at, &options, list(last), "its system is new");
     }
@@ -294,7 +301,7 @@ impl<'d> Planner<'d> {
         let cloned_by = self.plan.step_after(&after, step, format!("there is no {}", machine.name));
         self.in_lane(lane, cloned_by);
         let options = cloned(source, &machine.name, &description);
-        let change = difference(design, machine, &mark, &options, self.seen.version, None);
+        let change = difference(design, machine, &mark, &options, self.seen, None);
         let last = self.changes(Some(cloned_by), &at, &change);
         self.first_boot(machine, &at, &options, list(last), "it is new");
     }
@@ -322,6 +329,7 @@ impl<'d> Planner<'d> {
         let seal = Step::Seal { at: at.clone(), address: machine.address };
         let sealed = self.plan.step_after(&[ready], seal, "cloud-init goes off for good, and its seed away");
         self.seals.insert(machine.name.clone(), sealed);
+        self.protect(machine, at, options, sealed);
     }
 
     /// Removes seeds that no drive holds; of a machine that boots for the first time once that is over.
@@ -437,7 +445,7 @@ impl<'d> Planner<'d> {
             (false, false) => Some(Running::No),
             (false, true) => None,
         };
-        let change = difference(design, machine, &wanted, options, self.seen.version, booted);
+        let change = difference(design, machine, &wanted, options, self.seen, booted);
         self.hold_frozen(machine, &change);
         let last = self.changes(None, &at, &change);
         let mut last = self.join(guest, &at, last);
@@ -453,8 +461,9 @@ impl<'d> Planner<'d> {
         }
         if seeded.is_some() && self.answering(guest) {
             let ready = self.plan.step_after(&list(last), ready, "its first boot is not proven yet");
-            let seal = Step::Seal { at, address: machine.address };
-            self.plan.step_after(&[ready], seal, "its seed is still in its drive");
+            let seal = Step::Seal { at: at.clone(), address: machine.address };
+            let sealed = self.plan.step_after(&[ready], seal, "its seed is still in its drive");
+            self.protect(machine, &at, options, sealed);
             return;
         }
         self.settle_running(machine, guest, &at, &change, last);

@@ -8,6 +8,7 @@ use stage::{HeldKind, Plan, StepId};
 use crate::mark::{Mark, pool_mark};
 use crate::options::on;
 use crate::plan::unlock;
+use crate::power;
 use crate::privileges;
 use crate::renew::data_disks;
 use crate::roster::{Roster, State, half};
@@ -54,6 +55,9 @@ pub fn teardown(design: &Design, seen: &Seen) -> Plan<Step> {
             // The machine, which names its seed, goes after it.
             let step = Step::DropSeed { node: guest.node.clone(), storage, file };
             after = vec![plan.step_after(&after, step, why)];
+        }
+        if guest.config.as_ref().is_some_and(|c| on(c, "protection")) {
+            after = vec![power::lift(&mut plan, &at, &after, why)];
         }
         last.push(plan.step_after(&after, Step::Destroy { at }, why));
         gone.insert(guest.vmid);
@@ -147,16 +151,22 @@ fn protected(design: &Design, guest: &Guest, mark: &Mark, leaving: bool) -> Opti
     if let Some(lock) = config.get("lock") {
         return Some((format!("it is locked ({lock})"), unlock(guest)));
     }
-    if on(config, "protection") {
-        let program = if guest.is_container() { "pct" } else { "qm" };
-        let hint = format!("on node {}: {program} set {} --protection 0", guest.node, guest.vmid);
-        return Some(("somebody switched its protection on".to_owned(), hint));
-    }
     let data = data_disks(config, mark);
-    if !data.is_empty() && !design.delete_data.contains(&mark.machine) {
-        let why = format!("it has data disks ({})", data.join(", "));
-        let prune = if design.prune { " --prune" } else { "" };
-        return Some((why, format!("pve-vm destroy{prune} --delete-data {}", mark.machine)));
+    let named = design.delete_data.contains(&mark.machine);
+    let prune = if design.prune { " --prune" } else { "" };
+    let hint = || format!("pve-vm destroy{prune} --delete-data {}", mark.machine);
+    if !data.is_empty() && !named {
+        return Some((format!("it has data disks ({})", data.join(", ")), hint()));
+    }
+    if on(config, "protection") {
+        let mut machines = design.machines.iter();
+        let said = machines.any(|m| m.name == mark.machine && m.protection == Some(true));
+        if data.is_empty() && !said {
+            return Some(power::foreign(guest));
+        }
+        if !named {
+            return Some(("the document protects it".to_owned(), hint()));
+        }
     }
     let node = matches!(mark.role, Role::ControlPlane | Role::Worker) && leaving && design.prune;
     let (why, hint) = match &design.members {

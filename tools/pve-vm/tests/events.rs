@@ -275,6 +275,28 @@ async fn a_machine_is_switched_off_while_it_boots() {
     whole(&site).await.unwrap();
 }
 
+/// A node that comes back switches on what is half made: a machine that boots before its seed is in the drive has
+/// another host key, and is told and begun anew rather than waited for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_is_switched_on_before_it_has_its_seed() {
+    let site = Arc::new(site_of(|_| ()).await);
+    let (weak, done) = (Arc::downgrade(&site), AtomicBool::new(false));
+    let event = Event::new(move || {
+        if !done.swap(true, Ordering::SeqCst) {
+            let site = weak.upgrade().unwrap();
+            let on = site.lab.pve.restarted(3001);
+            tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(on));
+        }
+    });
+    let (matching, action) = ("POST /nodes/pve2/storage/local/upload".to_owned(), Action::Meanwhile(event));
+    site.lab.world.faults.inject(Fault { window: Window::Pve, matching, skip: 0, times: 1, action });
+    let run = site.run(&["--timeout", "30s"], &site.small()).await;
+    assert_eq!(run.exit, Exit::Transient, "{}", run.stderr);
+    assert!(run.stderr.contains("it was switched on meanwhile"), "{}", run.stderr);
+    site.run(&["--timeout", "30s"], &site.small()).await.doc(Exit::Done);
+    whole(&site).await.unwrap();
+}
+
 /// What a clone leaves whose worker died is in no pool: the login, whose rights come from the pool, cannot see it, and
 /// root is told what it may be, how to see that, and what settles it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -324,6 +324,16 @@ impl Proxmox {
         }
     }
 
+    /// Somebody sets an option of a guest, or takes it away.
+    pub fn set_by_root(&self, vmid: u32, option: &str, value: Option<&str>) {
+        if let Some(guest) = self.hub.state().guests.get_mut(&vmid) {
+            match value {
+                Some(value) => drop(guest.config.insert(option.to_owned(), value.to_owned())),
+                None => drop(guest.config.remove(option)),
+            }
+        }
+    }
+
     /// Somebody takes a disk out of its drive: it becomes an unused one.
     pub fn taken_out(&self, vmid: u32, slot: &str) {
         let mut state = self.hub.state();

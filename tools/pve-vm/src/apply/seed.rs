@@ -131,9 +131,9 @@ pub(super) async fn plant(
         Ok(if noted && place.holds(&have, file) { Look::Done } else { Look::NotYet })
     };
     persist(world, ctx, doing, attempt, look).await?;
-    let again = !before.is_empty() && !lost.load(Ordering::Relaxed);
-    if again && runs(world, at, Look::Done, Look::NotYet).await.map_err(failed)? == Look::Done {
-        // It was being switched on while we waited for its lock: it has the other run's key.
+    let first = !lost.load(Ordering::Relaxed);
+    if first && runs(world, at, Look::Done, Look::NotYet).await.map_err(failed)? == Look::Done {
+        // It was switched on before: by another run, with that one's seed, or by its node that came back, with none.
         restore(world, ctx, place, before, earlier.as_ref(), doing).await?;
         lost.store(true, Ordering::Relaxed);
     }

@@ -221,6 +221,8 @@ fn missing(said: &str) -> Option<(&str, String)> {
 /// The commands that give somebody privileges on a path.
 pub fn grant(path: &str, privileges: &str, grantee: &str) -> String {
     let role = role(path);
+    // What concerns the site as a whole is not for all that lies below it.
+    let path = if path == "/" { "/ --propagate 0" } else { path };
     format!(
         "pveum role modify {role} --append 1 --privs '{privileges}' || pveum role add {role} --privs '{privileges}'; \
          pveum acl modify {path} {grantee} --roles {role}"
