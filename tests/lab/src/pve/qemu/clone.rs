@@ -167,6 +167,19 @@ async fn work(hub: Arc<Hub>, wish: Wish, log: Log) -> Result<(), String> {
     }
 }
 
+/// A disk that is copied, with the lines that tell how far it is (qemu-server, QemuServer/QemuImage.pm).
+pub(super) async fn transfer(hub: &Hub, size: u64, length: Duration, say: impl Fn(String)) {
+    const PARTS: u64 = 10;
+    for part in 0..=PARTS {
+        let gib = |bytes: u64| bytes as f64 / f64::from(1u32 << 30);
+        let (done, percent) = (gib(size) * part as f64 / PARTS as f64, part as f64 * 100.0 / PARTS as f64);
+        say(format!("transferred {done:.1} GiB of {:.1} GiB ({percent:.2}%)", gib(size)));
+        if part < PARTS {
+            hub.world.clock.wait(length / PARTS as u32).await;
+        }
+    }
+}
+
 /// Copies drive by drive, in the order of their names. After each the configuration is written as far as it is, with
 /// its lock: a node that goes off leaves it so, and in no pool (qemu-server, API2/Qemu.pm: `clone_vm`).
 async fn copy(hub: &Hub, wish: &Wish, source: &Options, log: &Log) -> Result<Options, String> {
@@ -216,8 +229,7 @@ async fn copy(hub: &Hub, wish: &Wish, source: &Options, log: &Log) -> Result<Opt
                 hub.world.clock.wait(Duration::from_secs(1)).await;
                 allocate(&mut hub.state(), &wish.node, &storage, wish.to, Wanted::Disk, size, None)?
             };
-            hub.world.clock.wait(Duration::from_secs(59)).await;
-            log.line("transferred 100%");
+            transfer(hub, size, Duration::from_secs(59), |line| log.line(line)).await;
         } else {
             log.line(format!("create linked clone of drive {option} ({})", drive.file));
             let parent = drive.file.clone();
