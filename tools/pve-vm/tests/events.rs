@@ -344,3 +344,42 @@ async fn a_clone_that_broke_off_is_told_as_what_it_is() {
         site.nothing_unknown();
     }
 }
+
+/// The same for a template: its making leaves a guest at an id of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_template_whose_making_broke_off_is_told_as_what_it_is() {
+    let site = Arc::new(site_of(|config| config.clock = Clock::scaled(0.05)).await);
+    let mut doc = site.small();
+    doc["spec"]["proxmox"]["template"] = serde_json::json!({ "name": "made-here", "image": {
+        "url": "https://cloud.example/images/debian.qcow2", "checksum": format!("sha512:{}", "ab".repeat(64)),
+        "storage": "local" } });
+    let (weak, done) = (Arc::downgrade(&site), AtomicBool::new(false));
+    let event = Event::new(move || {
+        if !done.swap(true, Ordering::SeqCst) {
+            let site = weak.upgrade().unwrap();
+            site.lab.pve.node_off("pve2");
+            // Its address is free again in a moment.
+            tokio::spawn(async move {
+                while site.lab.pve.node_on("pve2").is_err() {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            });
+        }
+    });
+    // The kind of a task stands in its path, and its node before it.
+    let (matching, action) = ("qmcreate%3A3098".to_owned(), Action::Meanwhile(event));
+    site.lab.world.faults.inject(Fault { window: Window::Pve, matching, skip: 0, times: usize::MAX, action });
+    let run = site.run(&["--timeout", "60s"], &doc).await;
+    site.lab.world.faults.clear();
+    for told in [run, site.run(&["--timeout", "60s"], &doc).await] {
+        assert_eq!(told.exit, Exit::Precondition, "{}", told.stderr);
+        for part in ["the task UPID:pve2:", "which never ended", "qm unlock 3098 && qm destroy 3098"] {
+            assert!(told.stderr.contains(part), "{part}: {}", told.stderr);
+        }
+    }
+    let half = site.lab.pve.view().into_iter().find(|g| g.vmid == 3098).unwrap();
+    assert_eq!((half.config.get("lock").map(String::as_str), half.pool), (Some("create"), None));
+    site.lab.pve.destroyed_by_root(3098);
+    assert_eq!(site.run(&[], &doc).await.machines(Exit::Done).len(), 4);
+    site.nothing_unknown();
+}

@@ -112,7 +112,7 @@ const ROWS: &[(u32, &str, &[&str])] = &[
     (
         23,
         "templates and old statistics counted by the scheduler",
-        &["src/observe templates_claim_no_memory_and_names_may_lack", "src/place memory_is_counted"],
+        &["src/observe/node templates_claim_no_memory_and_names_may_lack", "src/place memory_is_counted"],
     ),
     (24, "no options specified", &["build thirteen_machines_twice_and_gone"]),
     (25, "features of containers that want root", &["containers made_kept_and_gone"]),

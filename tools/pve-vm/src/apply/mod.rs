@@ -115,7 +115,7 @@ async fn work(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result<(), 
             persist(world, ctx, &doing, || world.client.run(ctx, &request), look).await
         }
         Step::MakeTemplate { vmid, node, options, .. } => {
-            template::make(world, ctx, *vmid, node, options, &doing).await
+            template::make(world, &want.design, ctx, *vmid, node, options, &doing).await
         }
         Step::Clone { at, template, source, full, pool, description } => {
             let mut request = Request::post(format!("/nodes/{source}/qemu/{template}/clone"))
