@@ -16,7 +16,8 @@ use crate::roll::{self, Kubelet};
 use crate::step::Step;
 use crate::want::{Node, Want};
 use crate::{
-    World, approver, certificate, certs, etcd, files, hosts, kubeconfig, label, observe, restore, serving,
+    World, approver, certificate, certs, etcd, files, hosts, kubeconfig, kubelet, label, observe, proxy,
+    restore, serving,
 };
 
 /// How long kubeadm may take for one machine.
@@ -73,6 +74,15 @@ pub async fn apply(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result
             let what = Kubelet { install, hold, configure: *configure, ready: *ready };
             Box::pin(roll::kubelet(on(host)?, &what, &world.api(via, want).await?, want, ctx)).await
         }
+        Step::KubeletConfig { via, fields, drop, noted } => {
+            kubelet::store(&world.api(via, want).await?, fields, drop, noted).await
+        }
+        Step::KubeletNote { via, fields } => kubelet::note(&world.api(via, want).await?, fields).await,
+        Step::Configure { host, via, drop, ready } => {
+            let api = world.api(via, want).await?;
+            Box::pin(kubelet::configure(on(host)?, drop, *ready, &api, want, ctx)).await
+        }
+        Step::Proxy { via, mode } => proxy::change(&world.api(via, want).await?, mode, ctx).await,
         Step::Timer { host, files, remove } => hosts::timer(on(host)?, want, files, remove).await,
         Step::Renew { host } => Box::pin(certs::renew(node_of(want, host)?, on(host)?, want, ctx)).await,
         Step::Aside { host } => restore::aside(on(host)?).await,

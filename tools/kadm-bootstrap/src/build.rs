@@ -108,6 +108,13 @@ impl<'a> Build<'a> {
                 && self.ready.contains_key(n.name.as_str())
         });
         self.members_stay(&via, states);
+        match course {
+            Course::Init(_) => self.kubelet_note(&via),
+            _ => {
+                self.kubelets(&via, states);
+                self.proxy(&via);
+            }
+        }
         self.shrink(|ill| ill || !planes_join);
         if matches!(stand, Stand::Due) && !self.upgrade(&via, states) {
             return;

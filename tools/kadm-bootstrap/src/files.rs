@@ -229,6 +229,8 @@ struct Init<'a> {
     pod_cidr: &'a str,
     service_cidr: &'a str,
     domain: &'a str,
+    kubelet: &'a BTreeMap<String, Value>,
+    proxy_mode: &'a str,
 }
 
 /// kubeadm's configuration of an init, or of an upload of certificates.
@@ -264,6 +266,8 @@ pub fn init(
         pod_cidr: &want.pod_cidr,
         service_cidr: &want.service_cidr,
         domain: &want.domain,
+        kubelet: &want.kubelet,
+        proxy_mode: want.proxy_mode,
     };
     Template::new("init.yaml", INIT).render(&data).map_err(|e| wrong(&e))
 }

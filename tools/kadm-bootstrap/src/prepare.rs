@@ -57,10 +57,12 @@ fn kernel(plan: &mut Plan<Step>, want: &Want, name: &str, host: &HostSeen) -> Op
     let modules: BTreeSet<String> =
         files::modules().filter(|m| !host.modules.contains(*m)).map(str::to_owned).collect();
     let settings = files::sysctls().any(|(key, value)| host.sysctls.get(key).is_none_or(|v| v != value));
-    let swap_off = host.swap || host.swap_at_boot;
+    // Who lets the kubelet run with swap wants it on.
+    let swaps = want.kubelet.get("failSwapOn").is_some_and(|v| *v == false);
+    let swap_off = !swaps && (host.swap || host.swap_at_boot);
     let why = match () {
-        () if host.swap => "swap is on",
-        () if host.swap_at_boot => "swap comes back with the next boot",
+        () if swap_off && host.swap => "swap is on",
+        () if swap_off => "swap comes back with the next boot",
         () if !modules.is_empty() => "pods need these modules",
         () if settings => "settings differ",
         () if !files.is_empty() => "files differ",

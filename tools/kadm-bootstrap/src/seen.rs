@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::probe::Probed;
 
@@ -44,6 +45,8 @@ pub struct HostSeen {
     pub time: i64,
     /// 1 or 2.
     pub cgroup: u8,
+    /// The kernel's release, such as `6.12.48+deb13-amd64`.
+    pub kernel: String,
     /// True while swap is in use.
     pub swap: bool,
     /// True when swap comes back with the next boot.
@@ -86,6 +89,10 @@ pub struct HostSeen {
     pub serving: bool,
     /// The serving certificate that the cluster gave to the kubelet.
     pub serves: Option<CertificateSeen>,
+    /// The fields of the kubelet's configuration.
+    pub kubelet: BTreeMap<String, Value>,
+    /// True when this tool began to change it and did not see that through.
+    pub configuring: bool,
     /// Snapshots of etcd that were taken before an upgrade.
     pub snapshots: BTreeSet<String>,
     /// Its ports, its disk and its ways to others, while it or one of them is new.
@@ -161,6 +168,14 @@ pub struct ClusterSeen {
     pub begins_anew: bool,
     /// The tag of kube-proxy's image; `None` when it does not run here.
     pub proxy: Option<String>,
+    /// The mode of its configuration.
+    pub proxy_mode: Option<String>,
+    /// True when that was changed and its pods were not started anew.
+    pub proxy_stale: bool,
+    /// The fields of the cluster's copy of the kubelets' configuration; `None` when there is none.
+    pub kubelet: Option<BTreeMap<String, Value>>,
+    /// The names of those that the document set.
+    pub kubelet_noted: BTreeSet<String>,
     /// SHA-256 of the backup that the cluster was made from, when it was.
     pub restored: Option<String>,
     /// What kubelets ask to be certified for serving, by the request's name.

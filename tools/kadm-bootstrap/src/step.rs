@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::Serialize;
+use serde_json::Value;
 
 /// One change.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -141,6 +142,42 @@ pub enum Step {
         configure: bool,
         /// True when the node is to be Ready afterwards, as it was before.
         ready: bool,
+    },
+    /// Changes the cluster's copy of the kubelets' configuration.
+    KubeletConfig {
+        /// The control plane whose admin.conf is used.
+        via: String,
+        /// The fields to set.
+        fields: BTreeMap<String, Value>,
+        /// The fields to drop.
+        drop: BTreeSet<String>,
+        /// The names of the fields that are noted as the document's before.
+        noted: BTreeSet<String>,
+    },
+    /// Notes which fields of the kubelets' configuration are the document's.
+    KubeletNote {
+        /// The control plane whose admin.conf is used.
+        via: String,
+        /// Their names.
+        fields: BTreeSet<String>,
+    },
+    /// Brings a node's kubelet to the cluster's copy of its configuration.
+    Configure {
+        /// The machine.
+        host: String,
+        /// The control plane whose admin.conf is used.
+        via: String,
+        /// The fields that it must not have any more.
+        drop: BTreeSet<String>,
+        /// True when the node is to be Ready afterwards, as it was before.
+        ready: bool,
+    },
+    /// Changes the mode of kube-proxy and starts its pods anew.
+    Proxy {
+        /// The control plane whose admin.conf is used.
+        via: String,
+        /// The mode.
+        mode: String,
     },
     /// The timer that saves etcd: its files, or their removal.
     Timer {
@@ -282,6 +319,7 @@ impl Step {
             | Step::Snapshot { host, .. }
             | Step::ControlPlane { host, .. }
             | Step::Kubelet { host, .. }
+            | Step::Configure { host, .. }
             | Step::Timer { host, .. }
             | Step::Renew { host }
             | Step::Aside { host }
@@ -292,6 +330,9 @@ impl Step {
             | Step::Node { via, .. }
             | Step::Drain { via, .. }
             | Step::Uncordon { via, .. }
+            | Step::KubeletConfig { via, .. }
+            | Step::KubeletNote { via, .. }
+            | Step::Proxy { via, .. }
             | Step::Approver { via, .. }
             | Step::Approve { via, .. }
             | Step::DropToken { via, .. }
@@ -347,6 +388,22 @@ impl fmt::Display for Step {
                 write!(f, "upgrade the control plane on {host} to {version}")
             }
             Step::Kubelet { host, version, .. } => write!(f, "upgrade the kubelet on {host} to {version}"),
+            Step::KubeletConfig { fields, drop, .. } => {
+                write!(f, "change the configuration of all kubelets: ")?;
+                let set: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
+                let dropped = drop.iter().map(|name| format!("drop {name}"));
+                write!(f, "{}", set.into_iter().chain(dropped).collect::<Vec<_>>().join(", "))
+            }
+            Step::KubeletNote { fields, .. } if fields.is_empty() => {
+                write!(f, "note that the document sets no field of the kubelets' configuration")
+            }
+            Step::KubeletNote { fields, .. } => {
+                write!(f, "note that the document sets {} of the kubelets' configuration", list(fields))
+            }
+            Step::Configure { host, .. } => {
+                write!(f, "write the kubelet's configuration on {host} and restart it")
+            }
+            Step::Proxy { mode, .. } => write!(f, "set kube-proxy to {mode} and start its pods anew"),
             Step::Timer { host, remove, .. } if remove.is_empty() => {
                 write!(f, "install the timer that saves etcd on {host}")
             }

@@ -9,11 +9,13 @@ use cluster_doc::spec::{PackageSource, Role};
 use cluster_doc::{Document, Exit, KubeVersion, Machine};
 use fleet::Route;
 use kube_apply::ManifestSet;
+use serde_json::Value;
 use stage::{Failure, Site};
 
 use crate::approver;
 use crate::args::Flags;
 use crate::files::{self, Files};
+use crate::proxy;
 
 /// The label that makes `kubectl get nodes` show a worker as one.
 pub const WORKER_LABEL: &str = "node-role.kubernetes.io/worker";
@@ -87,6 +89,10 @@ pub struct Want {
     pub sans: Vec<String>,
     /// Checks of kubeadm that may fail.
     pub ignore: Vec<String>,
+    /// Fields of KubeletConfiguration that the operator sets.
+    pub kubelet: BTreeMap<String, Value>,
+    /// The mode of kube-proxy.
+    pub proxy_mode: &'static str,
     /// Where kubeadm takes images from.
     pub registry: String,
     /// The control planes, then the workers, each in the document's order.
@@ -197,6 +203,8 @@ pub fn want(flags: &Flags, doc: &Document, site: &Site) -> Result<Want, Failure>
         domain: kubernetes.dns_domain.to_string(),
         sans,
         ignore: kubernetes.ignore_preflight_errors.clone(),
+        kubelet: kubernetes.kubelet.fields().clone(),
+        proxy_mode: proxy::mode(spec.cni.as_ref().map(|c| c.dataplane)),
         registry,
         nodes,
         leaving: leaving.iter().map(|m| node(m)).collect(),

@@ -55,6 +55,10 @@ impl Site {
                 object.map(|o| o["spec"]["template"]["spec"]["containers"][0]["image"].clone())
             };
             addons.push(json!([image("DaemonSet", "kube-proxy"), image("Deployment", "coredns")]));
+            for name in ["kubelet-config", "kube-proxy", "kubeline-kubelet"] {
+                let map = self.kube.get(id, "v1", "ConfigMap", Some("kube-system"), name);
+                addons.push(map.map(|m| m["data"].clone()).unwrap_or_default());
+            }
             let list = |kind: &str| self.kube.list(id, "v1", kind);
             for node in list("Node") {
                 let taints = kadm_bootstrap::observe::node(&node);
@@ -89,6 +93,7 @@ impl Site {
                     "kubeline": machine.fs.list("/var/lib/kubeline").unwrap_or_default(),
                     "manifests": machine.fs.list("/etc/kubernetes/manifests").unwrap_or_default(),
                     "left": left,
+                    "configuration": machine.fs.text("/var/lib/kubelet/config.yaml"),
                     "serves": machine.fs.exists(lab::hosts::kubeadm::kubelet::SERVING),
                     "intent": machine.fs.exists("/var/lib/kubeline/kadm-init"),
                 }),

@@ -11,6 +11,8 @@ use crate::events::Events;
 
 /// What a run has beside its movements.
 pub(crate) struct Frame {
+    /// The command as it was typed, to be typed again.
+    pub(crate) line: String,
     pub(crate) events: Events,
     pub(crate) verbose: u8,
     pub(crate) interrupts: watch::Receiver<u32>,

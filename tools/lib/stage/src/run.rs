@@ -27,6 +27,7 @@ pub async fn run<T: Tool>(args: Vec<std::ffi::OsString>, edges: Edges) -> Exit {
         stdin, stdin_is_terminal, stdout, stderr, stderr_is_terminal, prompt, env, working_dir, ..
     } = edges;
     let frame = (edges.interrupts, edges.crash_after, edges.crashed);
+    let line = typed(T::NAME, &args);
     let matches = command::<T>().try_get_matches_from(args);
     let name = matches.as_ref().ok().and_then(|m| m.subcommand_name()).unwrap_or("apply").to_owned();
     let parsed = matches.and_then(|m| Cli::<T::Flags, T::Verb>::from_arg_matches(&m));
@@ -77,7 +78,7 @@ pub async fn run<T: Tool>(args: Vec<std::ffi::OsString>, edges: Edges) -> Exit {
     let result = async {
         let events = common.events.as_deref().map(|path| site.absolute(path));
         let events = Events::open(T::NAME, events.as_deref())?;
-        let frame = Frame { events, verbose: common.verbose, interrupts, crash_after, crashed };
+        let frame = Frame { line, events, verbose: common.verbose, interrupts, crash_after, crashed };
         let file = common.file.as_deref().map(|path| site.absolute(path));
         let status = common.status.as_deref().map(|path| site.absolute(path));
         let doc = input::document(stdin, file.as_deref(), status.as_deref())?;
@@ -97,6 +98,13 @@ pub async fn run<T: Tool>(args: Vec<std::ffi::OsString>, edges: Edges) -> Exit {
         Ok(exit) => exit,
         Err(failure) => ended::<T>(Err(failure), &progress),
     }
+}
+
+/// The command line, quoted for a shell.
+fn typed(name: &str, args: &[std::ffi::OsString]) -> String {
+    let args: Vec<_> = args.iter().skip(1).map(|arg| arg.to_string_lossy()).collect();
+    let words = std::iter::once(name).chain(args.iter().map(AsRef::as_ref));
+    shlex::try_join(words).unwrap_or_else(|_| name.to_owned())
 }
 
 /// Ends a run: nothing more than the exit, or the failure's words as well.

@@ -169,7 +169,7 @@ impl<T: Tool> Scene<'_, T> {
         let refuse =
             |why: &str| Failure::precondition(format!("{} {verb} was not confirmed", T::NAME)).because(why);
         let Some(prompt) = &self.prompt else {
-            return Err(refuse("there is no terminal to ask on").hint(format!("{} {verb} --yes", T::NAME)));
+            return Err(refuse("there is no terminal to ask on").hint(format!("{} --yes", self.frame.line)));
         };
         match prompt(&format!("{intent}Type yes to do this: ")) {
             Ok(answer) if answer.trim() == "yes" => Ok(()),

@@ -9,18 +9,20 @@ use sha2::{Digest, Sha256};
 use super::{Script, backup};
 use crate::hosts::Machine;
 use crate::hosts::kubeadm;
+use crate::hosts::machine::KERNEL;
 use crate::hosts::packages::{CONFFILES, RELEASE_KEY};
-use crate::hosts::programs::{Ctx, Output, Run, net};
+use crate::hosts::programs::{Ctx, Output, Run, net, systemctl};
 use crate::hosts::units::State;
 
 /// The scripts.
 pub const TABLE: &[Script] = &[
-    ("kadm-look v4", false, Run::Quick(look)),
+    ("kadm-look v5", false, Run::Quick(look)),
     ("kadm-probe v1", false, Run::Slow(probe)),
     ("kadm-busy v1", false, Run::Quick(busy)),
     ("kadm-swap v1", false, Run::Quick(swap)),
     ("kadm-key v1", false, Run::Slow(key)),
-    ("kadm-clean v2", false, Run::Quick(clean)),
+    ("kadm-clean v3", false, Run::Quick(clean)),
+    ("kadm-restart v1", false, Run::Slow(restart)),
     ("kadm-snapshot v1", false, Run::Quick(backup::snapshot)),
     ("kadm-backup v1", false, Run::Quick(backup::backup)),
     ("kadm-aside v1", false, Run::Quick(backup::aside)),
@@ -95,9 +97,9 @@ fn busy(ctx: &mut Ctx, args: &[String]) -> Output {
 
 /// `$1` a folder of packages or nothing, then the managed files.
 fn look(ctx: &mut Ctx, args: &[String]) -> Output {
-    let Some((debs, paths)) = args.split_first() else { return ctx.unknown("kadm-look v4", args) };
+    let Some((debs, paths)) = args.split_first() else { return ctx.unknown("kadm-look v5", args) };
     if !ctx.root() {
-        return ctx.unknown("kadm-look v4 without root", args);
+        return ctx.unknown("kadm-look v5 without root", args);
     }
     kubeadm::cluster::keep_serving(&ctx.hosts, &ctx.host);
     let machine = ctx.machine();
@@ -136,6 +138,8 @@ fn hardware(machine: &Machine, facts: &mut Facts) {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     facts.say("time", now.as_secs().to_string());
     facts.say("cgroup", if fs.exists("/sys/fs/cgroup/cgroup.controllers") { "2" } else { "1" });
+    let release = fs.text("/proc/sys/kernel/osrelease");
+    facts.say("kernel", if release.is_empty() { KERNEL } else { release.trim() });
     if machine.swap {
         facts.say("swap", "on");
     }
@@ -203,8 +207,11 @@ fn kubernetes(machine: &Machine, facts: &mut Facts) {
             facts.say("begins-anew", "");
         }
     }
-    if fs.text("/var/lib/kubelet/config.yaml").lines().any(|l| l.starts_with("serverTLSBootstrap: true")) {
-        facts.say("serving", "");
+    if let Ok(config) = fs.read("/var/lib/kubelet/config.yaml") {
+        facts.say("kubelet", STANDARD.encode(config));
+    }
+    if fs.exists("/var/lib/kubeline/kadm-kubelet") {
+        facts.say("configuring", "");
     }
     let pem = fs.text(kubeadm::kubelet::SERVING);
     if let Some(end) = pem.find("-----END CERTIFICATE-----") {
@@ -288,6 +295,24 @@ fn probe<'a>(ctx: &'a mut Ctx, args: &'a [String]) -> BoxFuture<'a, Output> {
     .boxed()
 }
 
+/// The kubelet ends, the moment is told, and it begins.
+fn restart<'a>(ctx: &'a mut Ctx, args: &'a [String]) -> BoxFuture<'a, Output> {
+    async move {
+        if !args.is_empty() || !ctx.root() {
+            return ctx.unknown("kadm-restart v1", args);
+        }
+        let stopped = systemctl::systemctl(ctx, &["stop".into(), "kubelet".into()]).await;
+        if stopped.exit != 0 {
+            return stopped;
+        }
+        let now = time::OffsetDateTime::now_utc();
+        let mut started = systemctl::systemctl(ctx, &["start".into(), "kubelet".into()]).await;
+        started.stdout = format!("{}\n", crate::clock::micro_time(now)).into_bytes();
+        started
+    }
+    .boxed()
+}
+
 fn swap(ctx: &mut Ctx, args: &[String]) -> Output {
     if !args.is_empty() || !ctx.root() {
         return ctx.unknown("kadm-swap v1", args);
@@ -334,7 +359,7 @@ fn key<'a>(ctx: &'a mut Ctx, args: &'a [String]) -> BoxFuture<'a, Output> {
 
 fn clean(ctx: &mut Ctx, args: &[String]) -> Output {
     if !args.is_empty() || !ctx.root() {
-        return ctx.unknown("kadm-clean v2", args);
+        return ctx.unknown("kadm-clean v3", args);
     }
     ctx.changes();
     let mut machine = ctx.machine();
@@ -350,6 +375,7 @@ fn clean(ctx: &mut Ctx, args: &[String]) -> Output {
         "/var/lib/etcd/member",
         "/var/lib/kubeline/kadm-init",
         "/var/lib/kubeline/kadm-renewing",
+        "/var/lib/kubeline/kadm-kubelet",
     ] {
         machine.fs.remove_all(path);
     }
