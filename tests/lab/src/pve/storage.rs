@@ -11,7 +11,6 @@ use super::dispatch::Call;
 use super::hub::Hub;
 use super::reply::{Answer, Fail, nothing};
 use super::state::{State, Volume};
-use super::tasks::now;
 
 const SEEN: &[&str] = &["Datastore.Audit", "Datastore.AllocateSpace"];
 
@@ -235,17 +234,9 @@ pub(super) fn download(call: &Call) -> Answer {
             log.line("OK, checksum verified");
         }
         let volume = Volume {
-            volid,
-            storage,
-            content: kind,
-            format,
-            size: image.size,
             virtual_size: Some(image.virtual_size),
-            vmid: None,
-            parent: None,
-            ctime: now(),
             digests,
-            bytes: Vec::new(),
+            ..Volume::new(&volid, &storage, kind, format, image.size)
         };
         hub.state().put_volume(&node, volume);
         log.line(format!("download of '{url}' to '{path}' finished"));
@@ -289,19 +280,8 @@ pub(super) fn upload(call: &Call) -> Answer {
         hub.world.clock.wait(Duration::from_secs(1)).await;
         let volid = format!("{storage}:{kind}/{filename}");
         let size = file.content.len() as u64;
-        let volume = Volume {
-            volid,
-            storage,
-            content: kind,
-            format,
-            size,
-            virtual_size: None,
-            vmid: None,
-            parent: None,
-            ctime: now(),
-            digests,
-            bytes: file.content,
-        };
+        let volume =
+            Volume { digests, bytes: file.content, ..Volume::new(&volid, &storage, kind, format, size) };
         hub.state().put_volume(&node, volume);
         log.line("finished file import successfully");
         Ok(())

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use stage::Ctx;
 
-use super::client::{Client, Request};
+use super::client::Client;
+use super::request::Request;
 use super::upid::Upid;
 use super::values::{list, number, text};
 

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use stage::Ctx;
 
-use super::client::{Client, Request, encode, passing};
+use super::client::{Client, encode, passing};
 use super::error::Error;
 use super::far::Far;
+use super::request::Request;
 use super::upid::Upid;
 use super::values::{list, text};
 
