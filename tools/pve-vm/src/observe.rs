@@ -16,6 +16,7 @@ use crate::roster::{Roster, State};
 use crate::seen::{Guest, Node, Owner, PoolSeen, Seen, SshSeen, Storage};
 use crate::ssh;
 use crate::step::At;
+use crate::template;
 use crate::want::{Design, Want};
 use crate::world::World;
 
@@ -311,7 +312,7 @@ async fn fill(
     if config.get("lock").is_some_and(|l| l == "clone" || l == "create") {
         let what = format!("the clone to {} on node {}", guest.vmid, guest.node);
         let ended = ctx.wait_for(&what, CLONING, || async {
-            if !world.makes(&guest.node).await {
+            if !world.makes(&guest.node).await.unwrap_or(false) {
                 return Ok(Waiting::Seen(()));
             }
             match read().await {
@@ -381,17 +382,16 @@ async fn hidden(
             again = true;
             continue;
         }
-        seen.guests.push(Guest {
-            vmid: id,
-            kind: "qemu".to_owned(),
-            config: Some(Options::new()),
-            ..Guest::default()
-        });
+        let templates: Vec<u32> =
+            seen.guests.iter().filter(|g| template::is_ours(design, g)).map(|g| g.vmid).collect();
+        let broken = world.broken(&online, id, &templates).await;
+        let (kind, config) = ("qemu".to_owned(), Some(Options::new()));
+        seen.guests.push(Guest { vmid: id, kind, config, broken, ..Guest::default() });
     }
     if again {
         ctx.wait_for("clones that are being made", CLONING, || async {
             for node in &online {
-                if world.makes(node).await {
+                if world.makes(node).await.unwrap_or(false) {
                     return Ok(Waiting::NotYet(format!("one runs on node {node}")));
                 }
             }

@@ -17,7 +17,7 @@ use crate::preflight::{impossible, names};
 use crate::privileges;
 use crate::renew::{Renewal, data_disks, renewal};
 use crate::roster::{Roster, State};
-use crate::seed::{self, FirstBoot};
+use crate::seed::{self, FirstBoot, Orphan};
 use crate::seen::{Guest, Seen, SshSeen};
 use crate::step::{At, Step};
 use crate::template::{From, Source, cloned, source};
@@ -54,9 +54,7 @@ pub fn plan(design: &Design, seen: &Seen) -> Plan<Step> {
     power::hold_order(design, seen, &roster, &mut planner.plan);
     ha::plan(&mut planner, &roster);
     job::plan(design, seen, &ids, &mut planner.plan);
-    for (node, storage, file) in seed::orphans(design, seen) {
-        planner.plan.step(Step::DropSeed { node, storage, file }, "no machine needs it");
-    }
+    planner.drop_seeds(&roster, None);
     for (guest, mark) in &roster.leaving {
         planner.plan.hold(
             HeldKind::Flag,
@@ -98,11 +96,7 @@ pub(crate) fn rebuild(
             }
         }
     }
-    // Of a run that broke off between the upload and the drive: no two seeds have one name.
-    let stem = seed::stem(&design.cluster, &machine.name);
-    for (node, storage, file) in seed::orphans(design, seen).into_iter().filter(|o| o.2.starts_with(&stem)) {
-        planner.plan.step(Step::DropSeed { node, storage, file }, "no machine needs it");
-    }
+    planner.drop_seeds(&roster, Some(&machine.name));
     privileges::checked(design, seen, planner.plan)
 }
 
@@ -120,6 +114,8 @@ pub(crate) struct Planner<'d> {
     lanes: BTreeMap<Lane, Vec<StepId>>,
     /// The last restart of each pool: one machine at a time.
     restarts: BTreeMap<String, StepId>,
+    /// What ends the first boot of a machine, by its name.
+    seals: BTreeMap<String, StepId>,
     pub(crate) pool: Option<StepId>,
     /// Archives of containers that are being downloaded, by node (none for shared storage).
     pub(crate) archives: BTreeMap<String, StepId>,
@@ -135,6 +131,7 @@ impl<'d> Planner<'d> {
             plan: Plan::new(),
             lanes: BTreeMap::new(),
             restarts: BTreeMap::new(),
+            seals: BTreeMap::new(),
             pool: None,
             archives: BTreeMap::new(),
             templates: BTreeMap::new(),
@@ -332,6 +329,20 @@ impl<'d> Planner<'d> {
         let seal = Step::Seal { at: at.clone(), address: machine.address };
         let sealed = self.plan.step_after(&[ready], seal, "cloud-init goes off for good, and its seed away");
         self.protect(machine, at, options, sealed);
+        self.seals.insert(machine.name.clone(), sealed);
+    }
+
+    /// Removes seeds that no drive holds; of a machine that boots for the first time once that is over.
+    fn drop_seeds(&mut self, roster: &Roster<'_>, only: Option<&str>) {
+        for orphan in seed::orphans(self.design, self.seen, roster) {
+            let Orphan { node, storage, file, machine, awaited } = orphan;
+            let sealed = self.seals.get(&machine).copied();
+            if only.is_some_and(|name| name != machine) || (awaited && sealed.is_none()) {
+                continue;
+            }
+            let step = Step::DropSeed { node, storage, file };
+            self.plan.step_after(&list(sealed), step, "no machine needs it");
+        }
     }
 
     /// The step that makes the source, once for each node, when it is not there.

@@ -11,8 +11,8 @@ use crate::plan::unlock;
 use crate::power;
 use crate::privileges;
 use crate::renew::data_disks;
-use crate::roster::{Roster, State};
-use crate::seed;
+use crate::roster::{Roster, State, half};
+use crate::seed::{self, Orphan};
 use crate::seen::{Guest, Owner, Seen};
 use crate::step::{At, Step};
 use crate::template;
@@ -23,7 +23,7 @@ pub fn teardown(design: &Design, seen: &Seen) -> Plan<Step> {
     let roster = Roster::of(design, seen);
     let mut plan = Plan::new();
     let mut gone: BTreeSet<u32> = BTreeSet::new();
-    let mut last: Vec<StepId> = Vec::new();
+    let (mut names, mut last): (BTreeSet<String>, Vec<StepId>) = (BTreeSet::new(), Vec::new());
     let mut unmanaged = Vec::new();
     if let (Some(there), false) = (&seen.ha, design.prune) {
         unmanaged = crate::ha::drop_all(design, there, "the cluster goes", &mut plan);
@@ -61,8 +61,23 @@ pub fn teardown(design: &Design, seen: &Seen) -> Plan<Step> {
         }
         last.push(plan.step_after(&after, Step::Destroy { at }, why));
         gone.insert(guest.vmid);
+        names.insert(mark.machine);
     }
-    for (node, storage, file) in seed::orphans(design, seen) {
+    // A clone that never ended is locked, which a token cannot undo; with --prune only one that nobody wants.
+    for guest in &seen.guests {
+        let Owner::Half(lock, Some(mark)) = guest.owner(&design.cluster) else { continue };
+        if design.prune && design.machines.iter().any(|m| m.name == mark.machine) {
+            continue;
+        }
+        let what = format!("guest {} on node {}", guest.vmid, guest.node);
+        let (why, hint) = half(&what, &lock, &At::of(&mark.machine, guest));
+        plan.hold(HeldKind::Unmet, mark.machine.as_str(), why, Some(hint));
+    }
+    for Orphan { node, storage, file, machine, awaited } in seed::orphans(design, seen, &roster) {
+        // Another run may be about to put it into a machine that stays.
+        if awaited && design.prune && !names.contains(&machine) {
+            continue;
+        }
         plan.step(Step::DropSeed { node, storage, file }, "no machine needs it");
     }
     for (machine, state) in &roster.machines {

@@ -53,6 +53,7 @@ pub use config::{
 };
 
 use self::hub::Hub;
+pub use self::hub::RawRequest;
 use self::state::{Guest, Kind, Node, State, Volume};
 use crate::world::{Machines, Shared};
 
@@ -322,6 +323,11 @@ impl Proxmox {
         if let serde_json::Value::Object(resource) = resource {
             self.hub.state().ha.resources.insert(sid, resource);
         }
+    }
+
+    /// Keeps the requests that come from now on as they come; gives those that were kept so far.
+    pub fn keep_requests(&self) -> Vec<RawRequest> {
+        self.hub.raw().replace(Vec::new()).unwrap_or_default()
     }
 
     /// Somebody sets an option of a guest, or takes it away.

@@ -219,7 +219,13 @@ pub(super) fn download(call: &Call) -> Answer {
         if image.missing {
             return Err("download failed: ERROR 404: Not Found.".into());
         }
-        hub.world.clock.wait(Duration::from_secs(60)).await;
+        // A line of wget's for each 32 MiB.
+        let lines = image.size.div_ceil(32 << 20).max(1);
+        for line in 0..lines {
+            hub.world.clock.wait(Duration::from_secs(60) / lines as u32).await;
+            let dots = "........ ........ ........ ........";
+            log.line(format!("{:>6}K {dots} {:>2}%  110M 1s", line << 15, (line + 1) * 100 / lines));
+        }
         let mut digests = image.digests.clone();
         if let Some((algorithm, sum)) = given {
             let got = digests.entry(algorithm).or_insert_with(|| sum.clone()).to_lowercase();

@@ -39,12 +39,12 @@ pub(crate) async fn execute<T: Tool>(
             let events = &frame.events;
             running.push(async move {
                 let line = planned.step.to_string();
-                let _bar = ctx.inner.progress.step(&line);
                 emit(events, "started", n, &line, None);
                 if frame.verbose > 0 {
                     ctx.say(&line);
                 }
-                let result = T::apply(&planned.step, world, want, ctx).await;
+                let work = T::apply(&planned.step, world, want, ctx);
+                let result = ctx.inner.progress.step(&line, work).await;
                 match &result {
                     Ok(()) => emit(events, "done", n, &line, None),
                     Err(failure) => emit(events, "failed", n, &line, Some(failure)),

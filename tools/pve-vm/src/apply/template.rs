@@ -34,12 +34,13 @@ pub async fn make(
             Ok(config) if config.contains_key("lock") => Err(locked(&at)),
             Ok(config) if config.get("description").is_some_and(|d| d.trim_end() == mark) => Ok(Look::Done),
             Ok(_) => {
-                Ok(Look::Foreign(format!("guest {vmid} on node {node} is not ours; it was left untouched")))
+                let why = format!("guest {vmid} on node {node} is not ours; it was left untouched");
+                Ok(Look::Foreign(why, None))
             }
             Err(error) if error.is_absent() => Ok(Look::NotYet),
             Err(error) if error.status() == Some(403) => match free(world, vmid).await? {
                 true => Ok(Look::NotYet),
-                false if world.makes(node).await => Err(locked(&at)),
+                false if world.makes(node).await.unwrap_or(false) => Err(locked(&at)),
                 // The task may have ended between the two looks.
                 false if !unseen.swap(true, Ordering::Relaxed) => Err(locked(&at)),
                 false => Err(error),

@@ -2,6 +2,7 @@
 
 mod client;
 mod error;
+mod far;
 mod tasks;
 mod tls;
 mod upid;
