@@ -37,7 +37,7 @@ pub(crate) struct Build<'a> {
 }
 
 /// A kubeconfig whose certificate ends sooner than this, in seconds, is written anew.
-const RENEW: i64 = 30 * 86_400;
+pub(crate) const RENEW: i64 = 30 * 86_400;
 
 impl<'a> Build<'a> {
     /// An empty plan over what was seen.
@@ -96,6 +96,7 @@ impl<'a> Build<'a> {
             }
         };
         self.kubeconfig(&via);
+        self.merge(&via);
         self.approve(&via);
         let tokens = self.seen.cluster.iter().flat_map(|c| &c.tokens);
         for id in tokens {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::pins;
 use crate::probe;
 use crate::proxy;
 use crate::seen::{HostSeen, Seen};
@@ -124,12 +125,11 @@ pub fn of_version(want: &Want, name: &str, host: &HostSeen) -> Vec<Fault> {
     if let Some(why) = proxy::too_old(want, host) {
         add(why, "install a newer kernel, or write \"dataplane\": \"iptables\" in spec.cni");
     }
-    // Debian 12's 1.6 lacks what the kubelet of 1.36 asks of a runtime.
-    let runtime = containerd_version(host).and_then(two_numbers);
-    if let Some((major, minor)) = runtime.filter(|v| *v < (1, 7) && want.version.minor() >= 36) {
+    let old = pins::old_runtime(want, host).filter(|_| !want.pins.contains_key("containerd"));
+    if let Some((major, minor)) = old {
         add(
             format!("its containerd {major}.{minor} is too old for Kubernetes {}", want.version.release()),
-            "install containerd.io 2.x from Docker's repository",
+            "install containerd.io 2.x from Docker's repository, or pin \"containerd\" and \"runc\" in spec.artifacts",
         );
     }
     all
@@ -148,8 +148,10 @@ pub fn cgroup_v1(want: &Want, host: &HostSeen) -> Option<&'static str> {
 
 /// The version of the runtime that is installed.
 pub fn containerd_version(host: &HostSeen) -> Option<&str> {
+    // A program that is told of lies before a package's.
+    let program = host.programs.get("containerd").map(String::as_str);
     let package = ["containerd.io", "containerd"].iter().find_map(|p| host.packages.get(*p));
-    package.map(|p| p.version.as_str()).or_else(|| host.programs.get("containerd").map(String::as_str))
+    program.or(package.map(|p| p.version.as_str()))
 }
 
 pub(crate) fn two_numbers(version: &str) -> Option<(u32, u32)> {

@@ -117,7 +117,8 @@ pub async fn kernel(
     Ok(())
 }
 
-async fn write(
+/// Writes files that were rendered.
+pub(crate) async fn write(
     host: &Host,
     want: &Want,
     paths: &BTreeMap<String, String>,

@@ -50,15 +50,28 @@ grep -Eq '^[^#]+[[:space:]]swap[[:space:]]' /etc/fstab 2>/dev/null && echo 'swap
 dpkg-query -W -f='package ${Package} ${Version} ${db:Status-Want} ${db:Status-Status}\n' \
   containerd containerd.io kubeadm kubelet kubectl chrony age nfs-common 2>/dev/null
 for p in containerd kubeadm kubelet kubectl; do
-  dpkg-query -W -f='${db:Status-Status}' "$p" 2>/dev/null | grep -qx installed && continue
+  [ ! -e "/usr/local/bin/$p" ] && dpkg-query -W -f='${db:Status-Status}' "$p" 2>/dev/null | grep -qx installed && continue
   case $p in
   containerd)
-    dpkg-query -W -f='${db:Status-Status}' containerd.io 2>/dev/null | grep -qx installed && continue
+    [ ! -e /usr/local/bin/containerd ] && dpkg-query -W -f='${db:Status-Status}' containerd.io 2>/dev/null | grep -qx installed && continue
     command -v containerd >/dev/null && echo "program containerd $(containerd --version | cut -d' ' -f3)" ;;
   kubeadm) command -v kubeadm >/dev/null && echo "program kubeadm $(kubeadm version -o short)" ;;
   kubelet) command -v kubelet >/dev/null && echo "program kubelet $(kubelet --version | cut -d' ' -f2)" ;;
   kubectl) command -v kubectl >/dev/null && echo "program kubectl $(kubectl version --client -o json |
     sed -n 's/.*"gitVersion": *"\([^"]*\)".*/\1/p' | head -n 1)" ;;
+  esac
+done
+p=/var/lib/kubeline/pinned
+for n in kubeadm:/usr/local/bin/kubeadm kubelet:/usr/local/bin/kubelet kubectl:/usr/local/bin/kubectl \
+  crictl:/usr/local/bin/crictl cni-plugins:/opt/cni/bin/bridge containerd:/usr/local/bin/containerd \
+  runc:/usr/local/sbin/runc; do
+  f=${n#*:}
+  n=${n%%:*}
+  [ -f "$f" ] || continue
+  [ -f "$p/$n" ] || { echo "unowned $f"; continue; }
+  case $n in
+  crictl | cni-plugins | containerd) echo "pinned $n $(cat "$p/$n")" ;;
+  *) echo "pinned $n $(sha256sum <"$f" | cut -d' ' -f1)" ;;
   esac
 done
 for u in containerd kubelet systemd-timesyncd chrony ntpsec openntpd kubeline-etcd-backup.timer; do
@@ -155,6 +168,8 @@ pub fn read(text: &str) -> HostSeen {
             "swap" if rest == "boot" => seen.swap_at_boot = true,
             "package" => package(&mut seen.packages, rest),
             "program" => insert(&mut seen.programs, first, second),
+            "pinned" => insert(&mut seen.pinned, first, second),
+            "unowned" => drop(seen.unowned.insert(rest.to_owned())),
             "unit" => insert(&mut seen.units, first, second),
             "file" => file(&mut seen, first, second),
             "state" => drop(seen.state.insert(rest.to_owned())),
@@ -244,6 +259,7 @@ mod tests {
             crate::hosts::CLEAN,
             crate::hosts::KEY,
             crate::kubelet::RESTART,
+            crate::pins::PIN,
             crate::probe::PROBE,
             crate::roll::SNAPSHOT,
             crate::backup::BACKUP,

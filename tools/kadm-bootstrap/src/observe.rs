@@ -12,7 +12,9 @@ use crate::api::{Api, ApiError};
 use crate::files::TOKEN_DESCRIPTION;
 use crate::seen::{ClusterSeen, HostSeen, NodeSeen, Seen};
 use crate::want::Want;
-use crate::{MANAGER, World, approver, etcd, existing, kubeconfig, kubelet, look, probe, proxy, serving};
+use crate::{
+    MANAGER, World, approver, etcd, existing, kubeconfig, kubelet, look, merge, probe, proxy, serving,
+};
 
 /// The annotation that notes the taints that are ours: a list of taints has no owner for each.
 pub const TAINTS: &str = "kubeline/taints";
@@ -34,6 +36,7 @@ pub async fn observe(world: &World, want: &Want, ctx: &Ctx) -> Result<Seen, Fail
     let found = found.await?;
     let mut seen = Seen { hosts: found.of, unreachable: found.unreachable, ..Seen::default() };
     seen.kubeconfig = operators(want)?;
+    seen.merge = merge::observe(want)?;
     probe::across(world, want, &mut seen, ctx).await?;
     cluster(world, want, &mut seen, ctx).await?;
     Ok(seen)

@@ -113,8 +113,7 @@ pub async fn change(api: &Api, mode: &str, ctx: &Ctx) -> Result<(), Failure> {
     let cluster = Cluster::of(api.client(), MANAGER);
     let waited = cluster.wait(&wait, EVIDENCE, |reason| ctx.waiting(reason)).await;
     waited.map_err(|e| {
-        Failure::transient(doing)
-            .caused_by(&e)
+        Failure::of(addon::exit(&e), doing, &e, None)
             .hint("kubectl -n kube-system rollout status daemonset kube-proxy")
     })
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::merge::MergeSeen;
 use crate::probe::Probed;
 
 /// All that was looked at.
@@ -21,6 +22,9 @@ pub struct Seen {
     pub api_fault: Option<String>,
     /// The operator's kubeconfig, when the file exists.
     pub kubeconfig: Option<KubeconfigSeen>,
+    /// The kubeconfig of several clusters that a flag names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub merge: Option<MergeSeen>,
 }
 
 /// One machine.
@@ -55,6 +59,10 @@ pub struct HostSeen {
     pub packages: BTreeMap<String, PackageSeen>,
     /// Versions of programs that no package brought.
     pub programs: BTreeMap<String, String>,
+    /// What was pinned here: the SHA-256 of each program, or of the archive that it came in.
+    pub pinned: BTreeMap<String, String>,
+    /// Programs at the places of pinned ones that this tool did not put there.
+    pub unowned: BTreeSet<String>,
     /// The active state of units.
     pub units: BTreeMap<String, String>,
     /// Files that this tool manages.

@@ -6,6 +6,8 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::pins::Pin;
+
 /// One change.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", rename_all_fields = "camelCase")]
@@ -33,6 +35,15 @@ pub enum Step {
         hold: Vec<String>,
         /// The repository, when it is needed.
         repository: Option<Repository>,
+    },
+    /// Programs as their publishers' files, checked against the digests that the document has.
+    Pin {
+        /// The machine.
+        host: String,
+        /// The files.
+        pins: Vec<Pin>,
+        /// Units to write, by path, with their digests.
+        units: BTreeMap<String, String>,
     },
     /// The container runtime's configuration.
     Runtime {
@@ -138,6 +149,9 @@ pub enum Step {
         install: Vec<String>,
         /// What is held afterwards.
         hold: Vec<String>,
+        /// Programs as their publishers' files.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        pins: Vec<Pin>,
         /// True when kubeadm writes the kubelet's configuration first: a worker's.
         configure: bool,
         /// True when the node is to be Ready afterwards, as it was before.
@@ -245,6 +259,26 @@ pub enum Step {
         /// The server in it.
         server: String,
     },
+    /// Merges the operator's access into a kubeconfig of several clusters.
+    Merge {
+        /// The control plane that it comes from.
+        via: String,
+        /// The file, as the flag has it.
+        path: String,
+        /// The context.
+        context: String,
+        /// The server in it.
+        server: String,
+        /// True when it is the current context afterwards.
+        switch: bool,
+    },
+    /// Takes the cluster out of such a kubeconfig.
+    Unmerge {
+        /// The file, as the flag has it.
+        path: String,
+        /// The context.
+        context: String,
+    },
     /// Removes the operator's kubeconfig.
     RemoveKubeconfig {
         /// The file, as the document has it.
@@ -310,6 +344,7 @@ impl Step {
         match self {
             Step::Kernel { host, .. }
             | Step::Packages { host, .. }
+            | Step::Pin { host, .. }
             | Step::Runtime { host, .. }
             | Step::Sweep { host, .. }
             | Step::Reset { host }
@@ -336,8 +371,9 @@ impl Step {
             | Step::Approver { via, .. }
             | Step::Approve { via, .. }
             | Step::DropToken { via, .. }
+            | Step::Merge { via, .. }
             | Step::Kubeconfig { via, .. } => Some(via),
-            Step::RemoveKubeconfig { .. } => None,
+            Step::RemoveKubeconfig { .. } | Step::Unmerge { .. } => None,
         }
     }
 }
@@ -369,6 +405,10 @@ impl fmt::Display for Step {
                 write!(f, "hold {} on {host}", list(hold))
             }
             Step::Packages { host, install, .. } => write!(f, "install {} on {host}", list(install)),
+            Step::Pin { host, pins, units } => {
+                let what: Vec<&String> = pins.iter().map(|p| &p.url).chain(units.keys()).collect();
+                write!(f, "install {} on {host}", list(what))
+            }
             Step::Runtime { host, sha256: Some(_) } => write!(f, "configure containerd on {host}"),
             Step::Runtime { host, sha256: None } => write!(f, "start containerd on {host}"),
             Step::Sweep { host, files } => write!(f, "remove {} on {host}", list(files)),
@@ -419,6 +459,11 @@ impl fmt::Display for Step {
             Step::RemoveMember { id, name, .. } => write!(f, "remove the etcd member {name} ({id:x})"),
             Step::DeleteNode { node, .. } => write!(f, "delete the node {node}"),
             Step::Kubeconfig { path, via, .. } => write!(f, "write the kubeconfig {path} from {via}"),
+            Step::Merge { path, context, switch, .. } => {
+                let current = if *switch { " and make it the current one" } else { "" };
+                write!(f, "merge the context {context} into {path}{current}")
+            }
+            Step::Unmerge { path, context } => write!(f, "take the context {context} out of {path}"),
             Step::RemoveKubeconfig { path } => write!(f, "remove the kubeconfig {path}"),
             Step::Node { node, labels, taints, drop_taints, .. } => {
                 let labels: Vec<String> = labels.iter().map(|(k, v)| format!("{k}={v}")).collect();

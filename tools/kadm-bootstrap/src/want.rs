@@ -15,6 +15,8 @@ use stage::{Failure, Site};
 use crate::approver;
 use crate::args::Flags;
 use crate::files::{self, Files};
+use crate::merge::Merge;
+use crate::pins::{self, Pin};
 use crate::proxy;
 
 /// The label that makes `kubectl get nodes` show a worker as one.
@@ -79,6 +81,8 @@ pub struct Want {
     pub kubeconfig: PathBuf,
     /// The same as the document has it.
     pub kubeconfig_shown: String,
+    /// The kubeconfig of several clusters that the access is merged into.
+    pub merge: Option<Merge>,
     /// The pods' network.
     pub pod_cidr: String,
     /// The services' network.
@@ -101,6 +105,8 @@ pub struct Want {
     pub leaving: Vec<Node>,
     /// Where packages come from.
     pub source: Source,
+    /// Programs that are had as their publishers' files, by name.
+    pub pins: BTreeMap<String, Pin>,
     /// Files of the machines.
     pub files: Files,
     /// The approver of kubelets' certificates.
@@ -198,6 +204,7 @@ pub fn want(flags: &Flags, doc: &Document, site: &Site) -> Result<Want, Failure>
         api_port: kubernetes.api_port.get(),
         kubeconfig: site.path(&kubernetes.kubeconfig),
         kubeconfig_shown: kubernetes.kubeconfig.to_string(),
+        merge: merge(flags, &site.path(&kubernetes.kubeconfig), site)?,
         pod_cidr: kubernetes.pod_cidr.to_string(),
         service_cidr: kubernetes.service_cidr.to_string(),
         domain: kubernetes.dns_domain.to_string(),
@@ -209,6 +216,7 @@ pub fn want(flags: &Flags, doc: &Document, site: &Site) -> Result<Want, Failure>
         nodes,
         leaving: leaving.iter().map(|m| node(m)).collect(),
         source,
+        pins: pins::of(&spec, kubernetes.version)?,
         files,
         approver,
         approver_sha256,
@@ -219,6 +227,19 @@ pub fn want(flags: &Flags, doc: &Document, site: &Site) -> Result<Want, Failure>
         recipient: spec.backup.as_ref().and_then(|b| b.etcd.as_ref()).map(|e| e.recipient.clone()),
         route,
     })
+}
+
+/// The file that the access is merged into; not the one that is this cluster's alone.
+fn merge(flags: &Flags, own: &std::path::Path, site: &Site) -> Result<Option<Merge>, Failure> {
+    let Some(path) = &flags.merge_kubeconfig else { return Ok(None) };
+    let (shown, path) = (path.display().to_string(), site.absolute(path));
+    if path == own {
+        let why = format!(
+            "--merge-kubeconfig {shown}: it is spec.kubernetes.kubeconfig, which holds this cluster alone"
+        );
+        return Err(Failure::new(Exit::Usage, why).hint("name another file, such as ~/.kube/config"));
+    }
+    Ok(Some(Merge { path, shown, switch: flags.use_context }))
 }
 
 fn node(machine: &Machine) -> Node {

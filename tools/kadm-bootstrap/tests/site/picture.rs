@@ -34,6 +34,16 @@ impl Site {
         }
     }
 
+    /// The names in the operator's kubeconfig for several clusters.
+    fn people(&self) -> Value {
+        let text = std::fs::read_to_string(self.path(super::PEOPLE)).unwrap_or_default();
+        let root: Value = serde_saphyr::from_str(&text).unwrap_or_default();
+        let names = |list: &str| -> Vec<Value> {
+            root[list].as_array().into_iter().flatten().map(|one| one["name"].clone()).collect()
+        };
+        json!([names("clusters"), names("contexts"), names("users"), root["current-context"]])
+    }
+
     /// The world as the laws compare it: etcd's members, nodes with labels and taints, what is left on machines.
     pub fn picture(&self) -> Value {
         let clusters = self.kube.clusters();
@@ -93,6 +103,7 @@ impl Site {
                     "kubeline": machine.fs.list("/var/lib/kubeline").unwrap_or_default(),
                     "manifests": machine.fs.list("/etc/kubernetes/manifests").unwrap_or_default(),
                     "left": left,
+                    "local": machine.packages.local,
                     "configuration": machine.fs.text("/var/lib/kubelet/config.yaml"),
                     "serves": machine.fs.exists(lab::hosts::kubeadm::kubelet::SERVING),
                     "intent": machine.fs.exists("/var/lib/kubeline/kadm-init"),
@@ -101,6 +112,6 @@ impl Site {
         }
         json!({ "clusters": clusters.len(), "nodes": nodes, "tokens": tokens, "machines": machines,
             "etcd": etcd, "addons": addons,
-            "kubeconfig": self.path("out/kubeconfig").exists() })
+            "kubeconfig": self.path("out/kubeconfig").exists(), "people": self.people() })
     }
 }

@@ -20,7 +20,7 @@ mod set;
 
 pub use access::{Access, Flags, Link};
 pub use artefacts::{Pin, Texts, artefacts};
-pub use failure::failure;
+pub use failure::{exit, failure};
 pub use installer::{Change, Installer, Tool, Verb, View, Wanted, World, images};
 pub use kube_apply::{Artefact, Cluster, ObjectId};
 pub use offline::Offline;

@@ -21,6 +21,7 @@ pub const TABLE: &[Script] = &[
     ("kadm-busy v1", false, Run::Quick(busy)),
     ("kadm-swap v1", false, Run::Quick(swap)),
     ("kadm-key v1", false, Run::Slow(key)),
+    ("kadm-pin v1", false, Run::Slow(pin)),
     ("kadm-clean v3", false, Run::Quick(clean)),
     ("kadm-restart v1", false, Run::Slow(restart)),
     ("kadm-snapshot v1", false, Run::Quick(backup::snapshot)),
@@ -159,9 +160,24 @@ fn swap_entry(line: &str) -> bool {
 
 fn software(machine: &Machine, paths: &[String], facts: &mut Facts) {
     for name in PACKAGES {
-        if let Some(version) = machine.packages.version(name) {
+        if let Some(version) = machine.packages.package(name) {
             let want = if machine.packages.is_held(name) { "hold" } else { "install" };
             facts.say("package", format!("{name} {version} {want} installed"));
+        }
+    }
+    for name in ["containerd", "kubeadm", "kubelet", "kubectl"] {
+        if let Some(version) = machine.packages.local.get(name) {
+            facts.say("program", format!("{name} {version}"));
+        }
+    }
+    for (name, _, path) in PINS {
+        let Ok(content) = machine.fs.read(path) else { continue };
+        match machine.fs.read(&format!("/var/lib/kubeline/pinned/{name}")) {
+            Err(_) => facts.say("unowned", path),
+            Ok(note) if ["crictl", "cni-plugins", "containerd"].contains(&name) => {
+                facts.say("pinned", format!("{name} {}", String::from_utf8_lossy(note).trim()));
+            }
+            Ok(_) => facts.say("pinned", format!("{name} {}", hex(content))),
         }
     }
     for unit in UNITS {
@@ -352,6 +368,70 @@ fn key<'a>(ctx: &'a mut Ctx, args: &'a [String]) -> BoxFuture<'a, Output> {
         let mut machine = ctx.machine();
         let _ = machine.fs.mkdir_p(&crate::hosts::fs::parent(path), 0o755);
         machine.fs.put(path, body, 0o644, "root", "root");
+        Output::quiet()
+    }
+    .boxed()
+}
+
+/// What can be pinned: the name, the package that would bring it, and the file that shows it.
+const PINS: [(&str, &str, &str); 7] = [
+    ("kubeadm", "kubeadm", "/usr/local/bin/kubeadm"),
+    ("kubelet", "kubelet", "/usr/local/bin/kubelet"),
+    ("kubectl", "kubectl", "/usr/local/bin/kubectl"),
+    ("crictl", "cri-tools", "/usr/local/bin/crictl"),
+    ("cni-plugins", "kubernetes-cni", "/opt/cni/bin/bridge"),
+    ("containerd", "containerd", "/usr/local/bin/containerd"),
+    ("runc", "runc", "/usr/local/sbin/runc"),
+];
+
+/// `$1` the name, `$2` program or archive, `$3` the address, `$4` the digest, `$5` the folder, `$6` the version or nothing.
+fn pin<'a>(ctx: &'a mut Ctx, args: &'a [String]) -> BoxFuture<'a, Output> {
+    async move {
+        let [name, kind, url, sha256, folder, version] = args else {
+            return ctx.unknown("kadm-pin v1", args);
+        };
+        let known = PINS.iter().find(|(n, _, path)| n == name && crate::hosts::fs::parent(path) == *folder);
+        let archive = ["crictl", "cni-plugins", "containerd"].contains(&name.as_str());
+        let Some((_, package, path)) = known.filter(|_| ctx.root() && (kind == "archive") == archive) else {
+            return ctx.unknown("kadm-pin v1", args);
+        };
+        let body = match net::fetch(ctx, url, false, None).await {
+            Ok((200, body)) => body,
+            Ok((status, _)) => return Output::fail(100, format!("E: Failed to fetch {url}  {status}")),
+            Err((_, why)) => return Output::fail(100, format!("E: Failed to fetch {url}  {why}")),
+        };
+        if hex(&body) != *sha256 {
+            return Output::fail(100, format!("E: Failed to fetch {url}  Hash Sum mismatch"));
+        }
+        let text = String::from_utf8_lossy(&body).into_owned();
+        let told = text.trim().strip_prefix(&format!("lab's {name} ")).map(str::to_owned);
+        let Some(told) = told else {
+            return Output::fail(126, format!("{path}: cannot execute binary file: Exec format error"));
+        };
+        if !version.is_empty() && told != format!("v{version}") {
+            return Output::fail(65, format!("{url} is {name} {told}, and not v{version}"));
+        }
+        ctx.changes();
+        {
+            let mut machine = ctx.machine();
+            for dir in [folder.as_str(), "/var/lib/kubeline/pinned"] {
+                let _ = machine.fs.mkdir_p(dir, 0o755);
+            }
+            machine.fs.put(path, body, 0o755, "root", "root");
+            machine.packages.local.insert((*package).to_owned(), told.trim_start_matches('v').to_owned());
+            if name == "kubeadm" {
+                machine.kube.kubeadm_version = Some(told.trim_start_matches('v').to_owned());
+            }
+        }
+        if name == "containerd" {
+            let restarted = systemctl::systemctl(ctx, &["try-restart".into(), "containerd".into()]).await;
+            if restarted.exit != 0 {
+                return restarted;
+            }
+        }
+        let mut machine = ctx.machine();
+        let note = format!("/var/lib/kubeline/pinned/{name}");
+        machine.fs.put(&note, format!("{sha256}\n"), 0o644, "root", "root");
         Output::quiet()
     }
     .boxed()
