@@ -1,45 +1,14 @@
 //! What differs between a guest's options and the document, in canonical form; pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
+use crate::delta::Change;
 use crate::mark::Mark;
 use crate::options::{self, Options, Properties, boot_disk, disks, on};
 use crate::power;
 use crate::seen::Seen;
 use crate::step::Net;
 use crate::want::{Design, Machine};
-
-/// The difference of one guest.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Change {
-    /// Options to set.
-    pub set: BTreeMap<String, String>,
-    /// Where the first network card shall be.
-    pub net: Option<Net>,
-    /// Options that go.
-    pub delete: Vec<String>,
-    /// Disks to grow: option and GiB.
-    pub grow: Vec<(String, u64)>,
-    /// Options of the first boot that differ on a machine that has had it.
-    pub frozen: Vec<String>,
-    /// Disks that are larger than the document says.
-    pub larger: Vec<String>,
-    /// Changed options that wait for a restart of a running machine.
-    pub restart: Vec<String>,
-    /// Why, in few words.
-    pub why: Vec<String>,
-}
-
-impl Change {
-    /// True when an option is to be set or to go.
-    pub fn configures(&self) -> bool {
-        !self.set.is_empty() || self.net.is_some() || !self.delete.is_empty()
-    }
-
-    pub(crate) fn set(&mut self, option: &str, value: impl Into<String>) {
-        self.set.insert(option.to_owned(), value.into());
-    }
-}
 
 /// The tags of a machine.
 pub fn tags(design: &Design, machine: &Machine) -> BTreeSet<String> {

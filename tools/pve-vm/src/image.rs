@@ -4,6 +4,7 @@ use cluster_doc::spec::Image;
 use sha2::{Sha256, Sha512};
 use stage::Failure;
 
+use crate::digest::{digest, hex, listed};
 use crate::pve::Trust;
 use crate::roster::{Roster, State};
 use crate::seen::Seen;
@@ -12,30 +13,6 @@ use crate::want::{Design, Want};
 
 /// A list of digests larger than this is none.
 const LARGEST: usize = 1 << 20;
-
-/// A digest with its algorithm in front, such as `sha512:ab12...`.
-///
-/// # Errors
-/// A sentence that says what would do.
-pub fn digest(text: &str) -> Result<(String, String), String> {
-    let wrong = || "is no digest; write sha256: or sha512: and the hex digits".to_owned();
-    let (algorithm, hex) = text.split_once(':').ok_or_else(wrong)?;
-    let hex = hex.to_ascii_lowercase();
-    match (algorithm, hex.len(), hex.bytes().all(|b| b.is_ascii_hexdigit())) {
-        ("sha256", 64, true) | ("sha512", 128, true) => Ok((algorithm.to_owned(), hex)),
-        _ => Err(wrong()),
-    }
-}
-
-/// The digest of a file in a list such as `SHA512SUMS`; the algorithm follows from its length.
-pub fn listed(list: &str, file: &str) -> Option<(String, String)> {
-    let line = list.lines().find_map(|line| {
-        let (hex, name) = line.split_once(char::is_whitespace)?;
-        (name.trim().trim_start_matches('*').trim_start_matches("./") == file).then_some(hex)
-    })?;
-    let algorithm = if line.len() == 64 { "sha256" } else { "sha512" };
-    digest(&format!("{algorithm}:{line}")).ok()
-}
 
 /// The last part of the image's address.
 fn file_of(image: &Image) -> Option<&str> {
@@ -120,11 +97,6 @@ fn hash<D: sha2::Digest + std::io::Write>(reader: &mut std::fs::File) -> std::io
     Ok(hex(&digest.finalize()))
 }
 
-/// Bytes in hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
-}
-
 /// True when machines are missing and a node has no template.
 fn needed(design: &Design, seen: &Seen) -> bool {
     let missing =
@@ -136,20 +108,4 @@ fn needed(design: &Design, seen: &Seen) -> bool {
             .iter()
             .filter(online)
             .any(|n| design.refresh_templates || template::existing(design, seen, n).is_err())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn digests_are_found_in_lists() {
-        let hex = "ab".repeat(64);
-        let list = format!("{}  other.qcow2\n{hex}  image.qcow2\n", "cd".repeat(64));
-        assert_eq!(listed(&list, "image.qcow2"), Some(("sha512".to_owned(), hex)));
-        let short = format!("{} *image.img\n", "ab".repeat(32));
-        assert_eq!(listed(&short, "image.img").unwrap().0, "sha256");
-        assert_eq!(listed(&list, "none"), None);
-        assert!(digest("md5:abc").is_err() && digest("sha256:zz").is_err());
-    }
 }

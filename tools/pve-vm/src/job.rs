@@ -4,12 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use stage::{HeldKind, Plan};
 
 use crate::pve::{flag, text};
-use crate::seen::Seen;
-use crate::step::Step;
-use crate::want::Design;
 
 /// The job as it is there.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -26,28 +22,9 @@ pub fn id(cluster: &str) -> String {
     format!("kubeline-{cluster}")
 }
 
-fn comment(cluster: &str) -> String {
+/// Its comment.
+pub fn comment(cluster: &str) -> String {
     format!("made by kubeline's pve-vm for the cluster {cluster}")
-}
-
-/// The options that the document wants.
-fn wanted(design: &Design, ids: &[u32]) -> Option<BTreeMap<String, String>> {
-    let (schedule, keep, storage) = design.backup.as_ref()?;
-    let list = || ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-    let which = match &design.pool {
-        Some(pool) => ("pool", pool.clone()),
-        None => ("vmid", list()),
-    };
-    let all = [
-        which,
-        ("schedule", schedule.clone()),
-        ("storage", storage.clone()),
-        ("mode", "snapshot".to_owned()),
-        ("prune-backups", format!("keep-last={keep}")),
-        ("enabled", "1".to_owned()),
-        ("comment", comment(&design.cluster)),
-    ];
-    Some(all.into_iter().map(|(k, v)| (k.to_owned(), v)).collect())
 }
 
 /// What Proxmox tells of a job.
@@ -67,31 +44,6 @@ pub fn read(cluster: &str, job: &Value) -> Job {
     };
     options.extend(keep.map(|keep| ("prune-backups".to_owned(), keep)));
     Job { ours: options.get("comment").is_some_and(|c| *c == comment(cluster)), options }
-}
-
-/// The step that makes the job right, or takes it away when the document has none any more.
-pub fn plan(design: &Design, seen: &Seen, ids: &[u32], plan: &mut Plan<Step>) {
-    let id = id(&design.cluster);
-    match (wanted(design, ids), &seen.job) {
-        (Some(set), None) => {
-            plan.step(Step::MakeJob { id, set, there: false }, "there is no such job");
-        }
-        (Some(_), Some(job)) if !job.ours => {
-            let why = "a backup job of that id is there and does not bear our comment; it was left untouched";
-            let hint = format!("pvesh delete /cluster/backup/{id}, or take spec.backup.machines out");
-            plan.hold(HeldKind::Unmet, id, why, Some(hint));
-        }
-        (Some(set), Some(job)) if job.options != set => {
-            let differ: Vec<&str> =
-                set.iter().filter(|(k, v)| job.options.get(*k) != Some(v)).map(|(k, _)| k.as_str()).collect();
-            let why = format!("{} differ", differ.join(", "));
-            plan.step(Step::MakeJob { id, set, there: true }, why);
-        }
-        (None, Some(job)) if job.ours => {
-            plan.step(Step::DropJob { id }, "the document has no spec.backup.machines");
-        }
-        _ => {}
-    }
 }
 
 #[cfg(test)]

@@ -160,7 +160,7 @@ mod tests {
             memory_mib: 1024,
             disk: 8 << 30,
             disks: Vec::new(),
-            order: crate::power::Order::Any,
+            order: crate::order::Order::Any,
             protection: None,
             address: [10, 0, 0, n as u8].into(),
             prefix: 24,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ha::HaSeen;
+use crate::entry::HaSeen;
 use crate::job::Job;
 use crate::mark::Mark;
 use crate::options::Options;

@@ -9,9 +9,8 @@ use cluster_doc::{Document, Pointer, Refusals, Section, Spec, VmIdRange};
 use stage::{Failure, Site};
 
 use crate::args::Flags;
-use crate::container::Origin;
-use crate::ha::Wish;
-use crate::power::Order;
+use crate::order::Order;
+use crate::origin::{self, Origin};
 use crate::pve::{Login, Trust, fingerprint};
 
 /// The sections that are read.
@@ -102,6 +101,17 @@ pub enum Members {
     Unknown,
     /// As its stage said.
     Known(BTreeSet<String>),
+}
+
+/// What the document asks of the HA manager.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// The pools.
+    pub pools: BTreeSet<String>,
+    /// How often a machine is started again where it is.
+    pub max_restart: u32,
+    /// How often it is moved then.
+    pub max_relocate: u32,
 }
 
 /// A machine that shall be.
@@ -213,7 +223,7 @@ pub fn design(flags: &Flags, doc: &Document, spec: &Spec) -> Result<Design, Fail
         refuse(n, pool, &mut wrong);
     }
     let checksum = proxmox.template.image.as_ref().and_then(|i| i.checksum.as_ref());
-    if let Some(Err(why)) = checksum.map(|c| crate::image::digest(c)) {
+    if let Some(Err(why)) = checksum.map(|c| crate::digest::digest(c)) {
         let at = Pointer::root().key("spec").key("proxmox").key("template").key("image").key("checksum");
         wrong.add(at, why);
     }
@@ -309,12 +319,12 @@ fn origin(template: &ContainerTemplate, wrong: &mut Refusals) -> Option<Origin> 
         return Some(Origin::Volume(volume.clone()));
     }
     let (url, storage) = (template.url.clone()?, template.storage.as_ref()?.to_string());
-    if crate::container::parts(&url).is_none() {
+    if origin::parts(&url).is_none() {
         let why = "names no archive that Proxmox takes; its last part has to end in .tar.zst, .tar.xz or .tar.gz, and \
                    hold letters, digits and -.+=_ alone";
         wrong.add(here.key("url"), why);
     }
-    match crate::image::digest(template.checksum.as_ref()?) {
+    match crate::digest::digest(template.checksum.as_ref()?) {
         Ok(digest) => Some(Origin::Download { url, digest, storage }),
         Err(why) => {
             wrong.add(here.key("checksum"), why);

@@ -8,8 +8,7 @@ use std::time::Duration;
 use stage::{Ctx, Failure, Waiting};
 
 use super::guest::{cloned, noted_keys, status};
-use super::persist::persist;
-use super::ready::refusal;
+use super::persist::{persist, refusal};
 use crate::change::join;
 use crate::container::fingerprints;
 use crate::mark::Mark;

@@ -3,7 +3,7 @@
 use stage::{Ctx, Failure};
 
 use super::persist::{Look, persist};
-use crate::ha::{Entry, Fields, read};
+use crate::entry::{Entry, Fields, read};
 use crate::pve::{Error, Request, encode, list};
 use crate::world::World;
 

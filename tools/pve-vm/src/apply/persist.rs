@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use stage::{Ctx, Failure, Waiting};
 
-use super::ready::refusal;
 use crate::pve::{Class, Error};
 use crate::world::World;
 
@@ -70,4 +69,13 @@ where
         true => failure.hint("run again: it goes on where it stopped"),
         false => failure,
     })
+}
+
+/// What the operator has to see to, with what helps where that is known.
+pub(super) fn refusal(doing: &str, why: String, hint: Option<String>) -> Failure {
+    let failure = Failure::precondition(doing).because(why);
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
 }

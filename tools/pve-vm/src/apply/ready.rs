@@ -10,6 +10,7 @@ use stage::{Ctx, Failure, Waiting};
 
 use super::guest::{addresses, config, marked, status};
 use super::off::{Grace, switched_off};
+use super::persist::refusal;
 use crate::options::mac;
 use crate::pve::{Request, text};
 use crate::ssh::{self, Answer};
@@ -126,15 +127,6 @@ async fn sight(world: &World, at: &At, address: Ipv4Addr, card: &str, off: &Grac
             "it does not answer at {address}, and its agent shows another address: {}",
             all.join(", ")
         )),
-    }
-}
-
-/// What the operator has to see to, with what helps where that is known.
-pub(super) fn refusal(doing: &str, why: String, hint: Option<String>) -> Failure {
-    let failure = Failure::precondition(doing).because(why);
-    match hint {
-        Some(hint) => failure.hint(hint),
-        None => failure,
     }
 }
 

@@ -2,10 +2,11 @@
 
 use stage::{HeldKind, StepId};
 
-use super::{Origin, difference, has, made_with};
+use super::{difference, has, made_with};
 use crate::change::Running;
 use crate::mark::Mark;
 use crate::options::Options;
+use crate::origin::Origin;
 use crate::plan::{LINKED_LANES, Planner, list};
 use crate::seen::Guest;
 use crate::step::{At, Step};

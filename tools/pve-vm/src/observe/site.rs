@@ -3,7 +3,7 @@
 use stage::Failure;
 
 use super::{allowed, failure};
-use crate::ha::{Entry, HaSeen};
+use crate::entry::{Entry, HaSeen};
 use crate::job::Job;
 use crate::pve::{Request, list, number, text};
 use crate::seen::PoolSeen;
@@ -56,7 +56,7 @@ pub(super) async fn entries(
             told => allowed(told, world, what)?,
         };
         Ok::<_, Failure>(
-            told.map(|all| list(&all).iter().filter_map(|e| crate::ha::read(entry, e)).collect()),
+            told.map(|all| list(&all).iter().filter_map(|e| crate::entry::read(entry, e)).collect()),
         )
     };
     let Some(resources) = look(Entry::Resource).await? else { return Ok(None) };

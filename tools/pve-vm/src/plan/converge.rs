@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use stage::{HeldKind, StepId};
 
 use super::{Planner, list, unlock};
-use crate::change::{Change, Running, difference};
+use crate::change::{Running, difference};
+use crate::delta::Change;
 use crate::ha;
 use crate::mark::Mark;
 use crate::preflight::names;

@@ -2,17 +2,18 @@
 
 mod build;
 mod converge;
+mod ha;
+mod job;
+mod power;
 
 use std::collections::BTreeMap;
 
 use cluster_doc::spec::GuestKind;
 use stage::{HeldKind, Plan, StepId};
 
-use crate::ha;
 use crate::homes::settle;
-use crate::job;
 use crate::mark::{Mark, pool_mark};
-use crate::power;
+use crate::power::hold_order;
 use crate::preflight::impossible;
 use crate::privileges;
 use crate::renew::data_disks;
@@ -48,9 +49,9 @@ pub fn plan(design: &Design, seen: &Seen) -> Plan<Step> {
             State::NoId => None,
         })
         .collect();
-    power::hold_order(design, seen, &roster, &mut planner.plan);
-    ha::plan(&mut planner, &roster);
-    job::plan(design, seen, &ids, &mut planner.plan);
+    hold_order(design, seen, &roster, &mut planner.plan);
+    self::ha::plan(&mut planner, &roster);
+    self::job::plan(design, seen, &ids, &mut planner.plan);
     planner.drop_seeds(&roster, None);
     for (guest, mark) in &roster.leaving {
         planner.plan.hold(

@@ -11,14 +11,11 @@ use stage::Failure;
 use super::error::{Class, Error};
 use super::fetch::Unusable;
 use super::login::Login;
-use super::request::{Request, multipart};
+use super::request::{CONNECT, PATIENCE, Request, multipart};
 use super::tls::{self, Trust, Vouched};
 
-/// How long a whole request may take: pveproxy gives up on a daemon after 30 s (AnyEvent.pm, `timeout => 30`).
-pub(super) const PATIENCE: Duration = Duration::from_secs(45);
 /// pveproxy cuts idle connections after 5 s; one that we reuse must be younger.
 const IDLE: Duration = Duration::from_secs(3);
-pub(super) const CONNECT: Duration = Duration::from_secs(5);
 
 #[derive(Clone)]
 struct Ticket {

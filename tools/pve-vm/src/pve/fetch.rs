@@ -1,6 +1,6 @@
 //! A text of somebody else's server, such as a list of digests.
 
-use super::client::{CONNECT, PATIENCE};
+use super::request::{CONNECT, PATIENCE};
 use super::tls::{self, Trust, Vouched};
 
 /// Why there is no client, or no text from somebody else's server.

@@ -1,6 +1,13 @@
 //! A request as a value: method, path, parameters, perhaps a file.
 
+use std::time::Duration;
+
 use http::Method;
+
+/// How long a whole request may take: pveproxy gives up on a daemon after 30 s (AnyEvent.pm, `timeout => 30`).
+pub(super) const PATIENCE: Duration = Duration::from_secs(45);
+/// How long a connection may take to come about.
+pub(super) const CONNECT: Duration = Duration::from_secs(5);
 
 /// A file that is sent along with a request; what it holds is shown nowhere.
 #[derive(Clone)]

@@ -9,8 +9,8 @@ use std::net::Ipv4Addr;
 use cluster_doc::spec::GuestKind;
 use serde::Serialize;
 
-use crate::ha::Entry;
-use crate::seed::FirstBoot;
+use crate::entry::Entry;
+use crate::first_boot::FirstBoot;
 use crate::seen::Guest;
 
 /// A guest that a step works on.

@@ -169,7 +169,7 @@ mod tests {
             memory_mib: 8 << 10,
             disk: 40 << 30,
             disks: vec![("data".into(), 10 << 30)],
-            order: crate::power::Order::Any,
+            order: crate::order::Order::Any,
             protection: None,
             address: [10, 0, 0, 1].into(),
             prefix: 24,

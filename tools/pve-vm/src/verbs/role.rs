@@ -1,7 +1,7 @@
 //! The least privileges that a document needs, as lines that a person runs on a node; pure.
 
 use crate::args::Release;
-use crate::power::Order;
+use crate::order::Order;
 use crate::privileges::guest_role;
 use crate::want::Design;
 
