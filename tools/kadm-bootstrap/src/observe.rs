@@ -12,7 +12,7 @@ use crate::api::{Api, ApiError};
 use crate::files::TOKEN_DESCRIPTION;
 use crate::seen::{ClusterSeen, HostSeen, NodeSeen, Seen};
 use crate::want::Want;
-use crate::{MANAGER, World, approver, etcd, existing, kubeconfig, look, probe, serving};
+use crate::{MANAGER, World, approver, etcd, existing, kubeconfig, look, probe, serving, wal};
 
 /// The annotation that notes the taints that are ours: a list of taints has no owner for each.
 pub const TAINTS: &str = "kubeline/taints";
@@ -36,6 +36,7 @@ pub async fn observe(world: &World, want: &Want, ctx: &Ctx) -> Result<Seen, Fail
     seen.kubeconfig = operators(want)?;
     probe::across(world, want, &mut seen, ctx).await?;
     cluster(world, want, &mut seen, ctx).await?;
+    wal::observe(world, want, &mut seen, ctx).await?;
     Ok(seen)
 }
 

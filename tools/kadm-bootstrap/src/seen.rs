@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::probe::Probed;
+use crate::wal::Wal;
 
 /// All that was looked at.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -86,6 +87,8 @@ pub struct HostSeen {
     pub serving: bool,
     /// The serving certificate that the cluster gave to the kubelet.
     pub serves: Option<CertificateSeen>,
+    /// What its etcd counted of its disk.
+    pub wal: Option<Wal>,
     /// Snapshots of etcd that were taken before an upgrade.
     pub snapshots: BTreeSet<String>,
     /// Its ports, its disk and its ways to others, while it or one of them is new.
