@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::Result;
-use crate::machine::must;
+use crate::must::must;
 
 /// Where the hierarchy is mounted inside.
 pub(crate) const GROUPS: &str = "/sys/fs/cgroup";

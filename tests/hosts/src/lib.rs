@@ -21,6 +21,7 @@ mod groups;
 pub mod image;
 pub mod isolate;
 pub mod machine;
+mod must;
 pub mod rounds;
 pub mod site;
 pub mod standins;

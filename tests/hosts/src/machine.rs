@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 use crate::groups::{GROUPS, run};
+use crate::must::must;
 use crate::{Result, until};
 
 /// A boot takes a second; with all the others at once, on a busy machine, some.
@@ -38,16 +39,6 @@ pub struct Machine {
 /// What nspawn with --keep-unit ends with when the machine reboots: who started it is to start it again
 /// (systemd's sources, nspawn.c, RESTART=133).
 const REBOOTS: i32 = 133;
-
-/// Runs a program of the test's own side; its output must be good.
-pub(crate) async fn must(program: &str, args: &[&str]) -> Result<()> {
-    let said = Command::new(program).args(args).output().await?;
-    if said.status.success() {
-        return Ok(());
-    }
-    let told = String::from_utf8_lossy(&said.stderr).trim().to_owned();
-    Err(format!("{program} {}: {told}", args.join(" ")).into())
-}
 
 fn slot(nspawn: &Mutex<Option<u32>>) -> MutexGuard<'_, Option<u32>> {
     nspawn.lock().unwrap_or_else(PoisonError::into_inner)

@@ -11,7 +11,7 @@ use russh::keys::ssh_key::LineEnding;
 use russh::keys::{PrivateKey, ssh_key::private::Ed25519Keypair};
 use serde_json::{Value, json};
 
-use crate::machine::must;
+use crate::must::must;
 use crate::standins::{ApiServer, Authority, Worker};
 use crate::{Machine, Result};
 

@@ -28,3 +28,18 @@ impl Clock {
         if real.is_zero() { tokio::task::yield_now().await } else { tokio::time::sleep(real).await }
     }
 }
+
+/// A moment as the API writes times with microseconds (MicroTime): in UTC, six digits after the second.
+pub fn micro_time(at: time::OffsetDateTime) -> String {
+    let (date, clock) = (at.date(), at.time());
+    format!(
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z",
+        date.year(),
+        u8::from(date.month()),
+        date.day(),
+        clock.hour(),
+        clock.minute(),
+        clock.second(),
+        clock.microsecond()
+    )
+}

@@ -16,6 +16,7 @@ mod plan;
 mod probe;
 mod rules;
 mod seen;
+mod settings;
 mod versions;
 mod want;
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use stage::Failure;
 
 use crate::rules::Autodetect;
-use crate::want::Settings;
+use crate::settings::Settings;
 
 const NAMESPACE: &str = "kube-system";
 

@@ -7,7 +7,7 @@ use stage::Failure;
 
 use crate::Calico;
 use crate::manifest;
-use crate::want::{Policies, Settings};
+use crate::settings::{Policies, Settings};
 
 const ENDPOINT: Template<Settings> =
     Template::new("endpoint.yaml", include_str!("templates/endpoint.yaml.j2"));

@@ -9,8 +9,9 @@ use stage::{HeldKind, Plan};
 use crate::manifest;
 use crate::probe;
 use crate::seen::{Found, PROXY_OFF, Pool};
+use crate::settings::Settings;
 use crate::versions;
-use crate::want::{Settings, Want};
+use crate::want::Want;
 
 /// One change.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

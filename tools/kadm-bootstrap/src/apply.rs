@@ -16,7 +16,8 @@ use crate::roll::{self, Kubelet};
 use crate::step::Step;
 use crate::want::{Node, Want};
 use crate::{
-    World, approver, certificate, certs, etcd, files, hosts, kubeconfig, label, observe, restore, serving,
+    World, approver, certificate, certs, etcd, files, hosts, kubeconfig, kubelet, label, merge, observe,
+    pins, proxy, restore, serving,
 };
 
 /// How long kubeadm may take for one machine.
@@ -37,6 +38,7 @@ pub async fn apply(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result
         Step::Packages { host, install, hold, repository } => {
             hosts::packages(on(host)?, want, install, hold, repository.as_ref()).await
         }
+        Step::Pin { host, pins, units } => pins::install(on(host)?, want, pins, units).await,
         Step::Runtime { host, sha256 } => hosts::runtime(on(host)?, want, sha256.as_deref(), ctx).await,
         Step::Images { host, version, registry } => hosts::images(on(host)?, version, registry).await,
         Step::Sweep { host, files } => hosts::sweep(on(host)?, files).await,
@@ -70,10 +72,19 @@ pub async fn apply(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result
         Step::ControlPlane { host, first, .. } => {
             Box::pin(roll::control_plane(node_of(want, host)?, *first, world, want, ctx)).await
         }
-        Step::Kubelet { host, via, install, hold, configure, ready, .. } => {
-            let what = Kubelet { install, hold, configure: *configure, ready: *ready };
+        Step::Kubelet { host, via, install, hold, pins, configure, ready, .. } => {
+            let what = Kubelet { install, hold, pins, configure: *configure, ready: *ready };
             Box::pin(roll::kubelet(on(host)?, &what, &world.api(via, want).await?, want, ctx)).await
         }
+        Step::KubeletConfig { via, fields, drop, noted } => {
+            kubelet::store(&world.api(via, want).await?, fields, drop, noted).await
+        }
+        Step::KubeletNote { via, fields } => kubelet::note(&world.api(via, want).await?, fields).await,
+        Step::Configure { host, via, drop, ready } => {
+            let api = world.api(via, want).await?;
+            Box::pin(kubelet::configure(on(host)?, drop, *ready, &api, want, ctx)).await
+        }
+        Step::Proxy { via, mode } => proxy::change(&world.api(via, want).await?, mode, ctx).await,
         Step::Timer { host, files, remove } => hosts::timer(on(host)?, want, files, remove).await,
         Step::Renew { host } => Box::pin(certs::renew(node_of(want, host)?, on(host)?, want, ctx)).await,
         Step::Aside { host } => restore::aside(on(host)?).await,
@@ -89,6 +100,10 @@ pub async fn apply(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result
         }
         Step::DropToken { via, id } => drop_token(&world.api(via, want).await?, id).await,
         Step::Kubeconfig { via, server, .. } => write_kubeconfig(via, server, world, want, ctx).await,
+        Step::Merge { via, server, switch, .. } => {
+            merge::write(&world.admin_conf(via).await?, server, *switch, want, ctx).await
+        }
+        Step::Unmerge { context, .. } => merge::remove(context, want, ctx),
         Step::RemoveKubeconfig { path } => match std::fs::remove_file(&want.kubeconfig) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 Err(Failure::precondition(format!("cannot remove {path}")).because(e.to_string()))
@@ -143,6 +158,7 @@ async fn init(host: &Host, world: &World, want: &Want, ctx: &Ctx) -> Result<(), 
     let config = files::init(want, node, Some(&format!("{id}.{secret}")), None, Etcd::New)?;
     let note = format!("kubeadm init of the cluster {} began here\n", want.cluster);
     hosts::put(host, &RemoteFile::new(INTENT, note), &doing).await?;
+    pins::enable(host, want).await?;
     with_config(host, "init", config, &["init"], &doing).await?;
     host.remove(INTENT).await.map_err(|e| fleet::failure(&doing, &e))?;
     answers_through_vip(host, &id, world, want, ctx).await.map(drop)
@@ -162,6 +178,7 @@ pub(crate) async fn init_restored(
     let doing = format!("cannot initialise the cluster on {}", host.name());
     let (id, secret) = token();
     let config = files::init(want, node, Some(&format!("{id}.{secret}")), None, Etcd::Restored)?;
+    pins::enable(host, want).await?;
     with_config(host, "init", config, &["init"], &doing).await?;
     // What was known of an API before is of the cluster before.
     world.api.lock().await.take();
@@ -256,6 +273,7 @@ async fn join(
     let ca = kubeconfig::ca_pem(&admin).and_then(|pem| certificate::key_pin(&pem));
     let ca =
         ca.ok_or_else(|| Failure::precondition(&doing).because(format!("admin.conf on {via} has no CA")))?;
+    pins::enable(host, want).await?;
     let (id, token) = make_token(&api, &doing).await?;
     let joined = async {
         let key = async {

@@ -131,14 +131,8 @@ fn away(deployment: &Value) -> Option<String> {
 /// What the API refused; exit 5 when it does not come up.
 pub async fn install(api: &Api, set: &ManifestSet, ctx: &Ctx) -> Result<(), Failure> {
     let doing = "cannot install the approver of kubelets' certificates";
-    let fail = |error: Error| {
-        let failure = match error.class() {
-            kube_apply::Class::Unreachable | kube_apply::Class::Transient => Failure::transient(doing),
-            kube_apply::Class::Precondition => Failure::precondition(doing),
-            kube_apply::Class::Internal => Failure::internal(doing),
-        };
-        failure.caused_by(&error)
-    };
+    // Its hints name flags of the tools that install add-ons.
+    let fail = |error: Error| Failure::of(addon::exit(&error), doing, &error, None);
     let cluster = cluster(api);
     cluster.apply(set, |_| {}).await.map_err(fail)?;
     cluster.prune(set, Prune::KeepData).await.map_err(fail)?;

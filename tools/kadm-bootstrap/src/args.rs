@@ -19,11 +19,24 @@ pub struct Flags {
     /// How many seconds the pods of one node may take to leave it
     #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..), global = true)]
     pub drain_timeout: u64,
+    /// Merge the operator's access into this kubeconfig too, as a context of the cluster's name
+    #[arg(long, value_name = "FILE", global = true)]
+    pub merge_kubeconfig: Option<PathBuf>,
+    /// Make that context the current one of FILE
+    #[arg(long, requires = "merge_kubeconfig", global = true)]
+    pub use_context: bool,
 }
 
 impl Default for Flags {
     fn default() -> Self {
-        Flags { reset_host: Vec::new(), new_cluster: false, max_unavailable: 1, drain_timeout: 600 }
+        Flags {
+            reset_host: Vec::new(),
+            new_cluster: false,
+            max_unavailable: 1,
+            drain_timeout: 600,
+            merge_kubeconfig: None,
+            use_context: false,
+        }
     }
 }
 

@@ -37,7 +37,7 @@ pub(crate) struct Build<'a> {
 }
 
 /// A kubeconfig whose certificate ends sooner than this, in seconds, is written anew.
-const RENEW: i64 = 30 * 86_400;
+pub(crate) const RENEW: i64 = 30 * 86_400;
 
 impl<'a> Build<'a> {
     /// An empty plan over what was seen.
@@ -96,6 +96,7 @@ impl<'a> Build<'a> {
             }
         };
         self.kubeconfig(&via);
+        self.merge(&via);
         self.approve(&via);
         let tokens = self.seen.cluster.iter().flat_map(|c| &c.tokens);
         for id in tokens {
@@ -108,6 +109,13 @@ impl<'a> Build<'a> {
                 && self.ready.contains_key(n.name.as_str())
         });
         self.members_stay(&via, states);
+        match course {
+            Course::Init(_) => self.kubelet_note(&via),
+            _ => {
+                self.kubelets(&via, states);
+                self.proxy(&via);
+            }
+        }
         self.shrink(|ill| ill || !planes_join);
         if matches!(stand, Stand::Due) && !self.upgrade(&via, states) {
             return;

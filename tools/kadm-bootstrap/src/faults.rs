@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::pins;
 use crate::probe;
+use crate::proxy;
 use crate::seen::{HostSeen, Seen};
 use crate::want::Want;
 
@@ -103,32 +105,56 @@ pub fn of_version(want: &Want, name: &str, host: &HostSeen) -> Vec<Fault> {
     let mut add = |why: String, hint: &str| {
         all.push(Fault { what: name.to_owned(), why, hint: Some(hint.to_owned()) });
     };
-    let ignored = want.ignore.iter().any(|i| i == "SystemVerification" || i == "all");
-    // kubelet 1.35 refuses cgroup v1 unless its failCgroupV1 is false.
-    if host.cgroup == 1 && want.version.minor() >= 35 && !ignored {
-        add(
-            format!("its kernel has cgroup v1 alone, which the kubelet {} refuses", want.version),
-            "boot with systemd.unified_cgroup_hierarchy=1, or list SystemVerification in spec.kubernetes.ignorePreflightErrors",
-        );
+    // From 1.35 on the kubelet refuses cgroup v1 unless its failCgroupV1 is false, and kubeadm has the operator skip its
+    // check besides (the words of system-validators for it).
+    if host.cgroup == 1 && want.version.minor() >= 35 {
+        let ignored = want.ignore.iter().any(|i| i == "SystemVerification" || i == "all");
+        if !allows_cgroup_v1(want) {
+            add(
+                format!("its kernel has cgroup v1 alone, which the kubelet {} refuses", want.version),
+                "boot with systemd.unified_cgroup_hierarchy=1; who must keep it: \"kubelet\": {\"failCgroupV1\": false} and \
+                 \"ignorePreflightErrors\": [\"SystemVerification\"] in spec.kubernetes",
+            );
+        } else if !ignored {
+            add(
+                "its kernel has cgroup v1 alone, which kubeadm's check SystemVerification refuses".to_owned(),
+                "list SystemVerification in spec.kubernetes.ignorePreflightErrors",
+            );
+        }
     }
-    // Debian 12's 1.6 lacks what the kubelet of 1.36 asks of a runtime.
-    let runtime = containerd_version(host).and_then(two_numbers);
-    if let Some((major, minor)) = runtime.filter(|v| *v < (1, 7) && want.version.minor() >= 36) {
+    if let Some(why) = proxy::too_old(want, host) {
+        add(why, "install a newer kernel, or write \"dataplane\": \"iptables\" in spec.cni");
+    }
+    let old = pins::old_runtime(want, host).filter(|_| !want.pins.contains_key("containerd"));
+    if let Some((major, minor)) = old {
         add(
             format!("its containerd {major}.{minor} is too old for Kubernetes {}", want.version.release()),
-            "install containerd.io 2.x from Docker's repository",
+            "install containerd.io 2.x from Docker's repository, or pin \"containerd\" and \"runc\" in spec.artifacts",
         );
     }
     all
 }
 
-/// The version of the runtime that is installed.
-pub fn containerd_version(host: &HostSeen) -> Option<&str> {
-    let package = ["containerd.io", "containerd"].iter().find_map(|p| host.packages.get(*p));
-    package.map(|p| p.version.as_str()).or_else(|| host.programs.get("containerd").map(String::as_str))
+/// True when the document lets the kubelets run on cgroup v1.
+fn allows_cgroup_v1(want: &Want) -> bool {
+    want.kubelet.get("failCgroupV1").is_some_and(|v| *v == false)
 }
 
-fn two_numbers(version: &str) -> Option<(u32, u32)> {
+/// What is to be said of a machine that runs on cgroup v1 all the same.
+pub fn cgroup_v1(want: &Want, host: &HostSeen) -> Option<&'static str> {
+    let old = host.cgroup == 1 && (want.version.minor() < 35 || allows_cgroup_v1(want));
+    old.then_some("its kernel has cgroup v1 alone, which a coming Kubernetes will not run on")
+}
+
+/// The version of the runtime that is installed.
+pub fn containerd_version(host: &HostSeen) -> Option<&str> {
+    // A program that is told of lies before a package's.
+    let program = host.programs.get("containerd").map(String::as_str);
+    let package = ["containerd.io", "containerd"].iter().find_map(|p| host.packages.get(*p));
+    program.or(package.map(|p| p.version.as_str()))
+}
+
+pub(crate) fn two_numbers(version: &str) -> Option<(u32, u32)> {
     let bare =
         version.split_once(':').map_or(version, |(_, after_epoch)| after_epoch).trim_start_matches('v');
     let mut parts = bare.split('.');

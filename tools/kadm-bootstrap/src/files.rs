@@ -29,6 +29,10 @@ pub const BACKUP_SERVICE: &str = "/etc/systemd/system/kubeline-etcd-backup.servi
 pub const BACKUP_TIMER: &str = "/etc/systemd/system/kubeline-etcd-backup.timer";
 /// The timer's unit.
 pub const TIMER_UNIT: &str = "kubeline-etcd-backup.timer";
+/// The unit of a pinned kubelet.
+pub const KUBELET_UNIT: &str = "/etc/systemd/system/kubelet.service";
+/// The unit of a pinned containerd.
+pub const CONTAINERD_UNIT: &str = "/etc/systemd/system/containerd.service";
 /// containerd's configuration.
 pub const CONTAINERD: &str = "/etc/containerd/config.toml";
 /// Marks bootstrap tokens of this tool.
@@ -51,6 +55,8 @@ struct Runtime {
 const LIST_TEXT: &str = include_str!("../templates/kubernetes.list.j2");
 const CONTAINERD_2: &str = include_str!("../templates/containerd-2.toml.j2");
 const CONTAINERD_3: &str = include_str!("../templates/containerd-3.toml.j2");
+const KUBELET_UNIT_TEXT: &str = include_str!("../templates/kubelet.service");
+const CONTAINERD_UNIT_TEXT: &str = include_str!("../templates/containerd.service");
 const BACKUP_TEXT: &str = include_str!("../templates/etcd-backup.sh.j2");
 const BACKUP_SERVICE_TEXT: &str = include_str!("../templates/etcd-backup.service");
 const BACKUP_TIMER_TEXT: &str = include_str!("../templates/etcd-backup.timer.j2");
@@ -92,6 +98,8 @@ pub struct Files {
     pub list: Option<File>,
     /// What saves etcd on a control plane, by path; empty when the document asks for none.
     pub backup: BTreeMap<String, File>,
+    /// Units of pinned programs, by path.
+    pub units: BTreeMap<String, File>,
     /// containerd's configuration in version 2, which every containerd from 1.3 on reads.
     pub containerd_2: File,
     /// The same in version 3, for containerd 2.0 and newer.
@@ -111,14 +119,15 @@ impl Files {
     /// Every path that a look tells of.
     pub fn paths(&self) -> impl Iterator<Item = &str> {
         // What saves etcd is looked for in any case: the document may have dropped it.
-        let fixed = [LIST, KEYRING, CONTAINERD, BACKUP, BACKUP_SERVICE, BACKUP_TIMER];
+        let fixed =
+            [LIST, KEYRING, CONTAINERD, BACKUP, BACKUP_SERVICE, BACKUP_TIMER, KUBELET_UNIT, CONTAINERD_UNIT];
         self.kernel.keys().map(String::as_str).chain(fixed)
     }
 
     /// The file with this digest at this path.
     pub fn get(&self, path: &str, sha256: &str) -> Option<&File> {
         let candidates = [Some(&self.containerd_2), Some(&self.containerd_3), self.list.as_ref()];
-        let own = self.kernel.get(path).or_else(|| self.backup.get(path));
+        let own = self.kernel.get(path).or_else(|| self.backup.get(path)).or_else(|| self.units.get(path));
         own.into_iter().chain(candidates.into_iter().flatten()).find(|f| f.sha256 == sha256)
     }
 }
@@ -182,6 +191,10 @@ pub fn render(
             .into(),
             None => BTreeMap::new(),
         },
+        units: BTreeMap::from([
+            (KUBELET_UNIT.to_owned(), file(KUBELET_UNIT_TEXT)),
+            (CONTAINERD_UNIT.to_owned(), file(CONTAINERD_UNIT_TEXT)),
+        ]),
         containerd_2: file(
             Template::new("containerd-2.toml", CONTAINERD_2).render(&runtime).map_err(|e| wrong(&e))?,
         ),
@@ -229,6 +242,8 @@ struct Init<'a> {
     pod_cidr: &'a str,
     service_cidr: &'a str,
     domain: &'a str,
+    kubelet: &'a BTreeMap<String, Value>,
+    proxy_mode: &'a str,
 }
 
 /// kubeadm's configuration of an init, or of an upload of certificates.
@@ -264,6 +279,8 @@ pub fn init(
         pod_cidr: &want.pod_cidr,
         service_cidr: &want.service_cidr,
         domain: &want.domain,
+        kubelet: &want.kubelet,
+        proxy_mode: want.proxy_mode,
     };
     Template::new("init.yaml", INIT).render(&data).map_err(|e| wrong(&e))
 }

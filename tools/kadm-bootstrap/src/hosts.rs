@@ -61,11 +61,12 @@ done
 /// Removes what `kubeadm reset` leaves: pod network, packet filter rules, etcd's directory, files of this tool.
 ///
 /// * No arguments. Exit: 0. What is gone already is no fault.
-pub const CLEAN: &str = r#"# kubeline: kadm-clean v2
+pub const CLEAN: &str = r#"# kubeline: kadm-clean v3
 set -u
 systemctl stop kubelet 2>/dev/null
 rm -rf /etc/cni/net.d/10-* /etc/cni/net.d/*calico* /var/lib/cni /var/lib/calico /run/calico /var/lib/etcd/member \
-  /run/kubeline-kadm-* /var/lib/kubeline/kadm-init /var/lib/kubeline/kadm-renewing
+  /run/kubeline-kadm-* /var/lib/kubeline/kadm-init /var/lib/kubeline/kadm-renewing \
+  /var/lib/kubeline/kadm-kubelet
 for l in cni0 vxlan.calico wireguard.cali kube-ipvs0; do
   ip link delete "$l" 2>/dev/null
 done
@@ -132,7 +133,8 @@ pub async fn kernel(
     Ok(())
 }
 
-async fn write(
+/// Writes files that were rendered.
+pub(crate) async fn write(
     host: &Host,
     want: &Want,
     paths: &BTreeMap<String, String>,

@@ -44,6 +44,11 @@ fn user(root: &Value) -> Option<&Value> {
     Some(&named(root, "users", &context["context"]["user"])?["user"])
 }
 
+/// The cluster and the user of the current context.
+pub fn halves(root: &Value) -> Option<(Value, Value)> {
+    Some((current(root)?.clone(), user(root)?.clone()))
+}
+
 /// An admin.conf whose server is this one. A text that has it already stays as it is: kubeadm before 1.37 writes the
 /// control plane's endpoint, later ones may write the machine's own.
 pub fn with_server(text: &str, server: &str) -> Option<String> {

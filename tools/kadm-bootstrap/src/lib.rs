@@ -1,6 +1,6 @@
 //! A highly available Kubernetes by kubeadm: prepared, initialised, joined.
 //!
-//! * Reads: `spec.kubernetes`, `vip`, `ssh`, `pools`, `machines`, `network`, `packages`, `registry`, `artifacts`,
+//! * Reads: `spec.kubernetes`, `cni`, `vip`, `ssh`, `pools`, `machines`, `network`, `packages`, `registry`, `artifacts`,
 //!   `backup`; `status["pve-vm"]`.
 //! * Writes: `status["kadm-bootstrap"]`, and the operator's kubeconfig at `spec.kubernetes.kubeconfig`, mode 0600.
 //! * Changes: on control planes and workers, over SSH: kernel modules and settings, swap, the packages containerd,
@@ -31,12 +31,16 @@ pub mod files;
 pub mod hosts;
 pub mod images;
 pub mod kubeconfig;
+pub mod kubelet;
 pub mod label;
 pub mod look;
+pub mod merge;
 pub mod observe;
+pub mod pins;
 pub mod plan;
 pub mod prepare;
 pub mod probe;
+pub mod proxy;
 pub mod restore;
 pub mod roll;
 pub mod said;
@@ -71,6 +75,7 @@ pub const READS: &[Section] = &[
     Section::Pools,
     Section::Machines,
     Section::Kubernetes,
+    Section::Cni,
     Section::Packages,
     Section::Artifacts,
     Section::Registry,

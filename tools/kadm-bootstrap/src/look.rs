@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use remote::Command;
 
 use crate::certificate;
+use crate::kubelet;
 use crate::seen::{FileSeen, HostSeen, PackageSeen, Whose};
 
 /// The exact first line of every file of ours.
@@ -25,7 +28,7 @@ pub const METRICS: [&str; 3] = ["etcd", "kube-controller-manager", "kube-schedul
 /// * Standard output: lines of a word and its values, as the reader below knows them. Certificates are public; no key
 ///   is printed.
 /// * Exit: 0.
-pub const LOOK: &str = r#"# kubeline: kadm-look v4
+pub const LOOK: &str = r#"# kubeline: kadm-look v5
 set -u
 export LC_ALL=C
 debs=$1
@@ -41,20 +44,34 @@ echo "cpus $(nproc)"
 echo "memory $(sed -n 's/^MemTotal: *\([0-9]*\) kB/\1/p' /proc/meminfo)"
 echo "time $(date +%s)"
 if [ -f /sys/fs/cgroup/cgroup.controllers ]; then echo 'cgroup 2'; else echo 'cgroup 1'; fi
+echo "kernel $(uname -r)"
 [ "$(wc -l </proc/swaps)" -gt 1 ] && echo 'swap on'
 grep -Eq '^[^#]+[[:space:]]swap[[:space:]]' /etc/fstab 2>/dev/null && echo 'swap boot'
 dpkg-query -W -f='package ${Package} ${Version} ${db:Status-Want} ${db:Status-Status}\n' \
   containerd containerd.io kubeadm kubelet kubectl chrony age nfs-common 2>/dev/null
 for p in containerd kubeadm kubelet kubectl; do
-  dpkg-query -W -f='${db:Status-Status}' "$p" 2>/dev/null | grep -qx installed && continue
+  [ ! -e "/usr/local/bin/$p" ] && dpkg-query -W -f='${db:Status-Status}' "$p" 2>/dev/null | grep -qx installed && continue
   case $p in
   containerd)
-    dpkg-query -W -f='${db:Status-Status}' containerd.io 2>/dev/null | grep -qx installed && continue
+    [ ! -e /usr/local/bin/containerd ] && dpkg-query -W -f='${db:Status-Status}' containerd.io 2>/dev/null | grep -qx installed && continue
     command -v containerd >/dev/null && echo "program containerd $(containerd --version | cut -d' ' -f3)" ;;
   kubeadm) command -v kubeadm >/dev/null && echo "program kubeadm $(kubeadm version -o short)" ;;
   kubelet) command -v kubelet >/dev/null && echo "program kubelet $(kubelet --version | cut -d' ' -f2)" ;;
   kubectl) command -v kubectl >/dev/null && echo "program kubectl $(kubectl version --client -o json |
     sed -n 's/.*"gitVersion": *"\([^"]*\)".*/\1/p' | head -n 1)" ;;
+  esac
+done
+p=/var/lib/kubeline/pinned
+for n in kubeadm:/usr/local/bin/kubeadm kubelet:/usr/local/bin/kubelet kubectl:/usr/local/bin/kubectl \
+  crictl:/usr/local/bin/crictl cni-plugins:/opt/cni/bin/bridge containerd:/usr/local/bin/containerd \
+  runc:/usr/local/sbin/runc; do
+  f=${n#*:}
+  n=${n%%:*}
+  [ -f "$f" ] || continue
+  [ -f "$p/$n" ] || { echo "unowned $f"; continue; }
+  case $n in
+  crictl | cni-plugins | containerd) echo "pinned $n $(cat "$p/$n")" ;;
+  *) echo "pinned $n $(sha256sum <"$f" | cut -d' ' -f1)" ;;
   esac
 done
 for u in containerd kubelet systemd-timesyncd chrony ntpsec openntpd kubeline-etcd-backup.timer; do
@@ -88,7 +105,9 @@ for c in etcd kube-apiserver kube-controller-manager kube-scheduler; do
   *) grep -q -- '--bind-address=0\.0\.0\.0' "$m" && echo "metrics $c" ;;
   esac
 done
-grep -q '^serverTLSBootstrap: true' /var/lib/kubelet/config.yaml 2>/dev/null && echo serving
+c=/var/lib/kubelet/config.yaml
+[ -f "$c" ] && echo "kubelet $(base64 -w 0 <"$c")"
+[ -f /var/lib/kubeline/kadm-kubelet ] && echo configuring
 f=/var/lib/kubelet/pki/kubelet-server-current.pem
 [ -f "$f" ] && echo "serves $(sed -n '/^-----BEGIN CERT/,/^-----END CERT/p;/^-----END CERT/q' "$f" | base64 -w 0)"
 for f in /var/lib/kubeline/etcd-before-*.db; do
@@ -149,6 +168,8 @@ pub fn read(text: &str) -> HostSeen {
             "swap" if rest == "boot" => seen.swap_at_boot = true,
             "package" => package(&mut seen.packages, rest),
             "program" => insert(&mut seen.programs, first, second),
+            "pinned" => insert(&mut seen.pinned, first, second),
+            "unowned" => drop(seen.unowned.insert(rest.to_owned())),
             "unit" => insert(&mut seen.units, first, second),
             "file" => file(&mut seen, first, second),
             "state" => drop(seen.state.insert(rest.to_owned())),
@@ -167,7 +188,13 @@ pub fn read(text: &str) -> HostSeen {
             "static" => insert(&mut seen.static_pods, first, second),
             "metrics" => drop(seen.metrics.insert(rest.to_owned())),
             "begins-anew" => seen.begins_anew = true,
-            "serving" => seen.serving = true,
+            "kernel" => seen.kernel = rest.to_owned(),
+            "kubelet" => {
+                let text = STANDARD.decode(rest).unwrap_or_default();
+                seen.kubelet = kubelet::read(&String::from_utf8_lossy(&text));
+                seen.serving = seen.kubelet.get("serverTLSBootstrap").is_some_and(|v| *v == true);
+            }
+            "configuring" => seen.configuring = true,
             "serves" => seen.serves = certificate::of_base64(rest),
             "snapshot" => drop(seen.snapshots.insert(rest.to_owned())),
             "deb" => seen.debs.push(rest.to_owned()),
@@ -219,6 +246,7 @@ mod tests {
         assert_eq!(seen.files["/etc/x y"].whose, Whose::Ours);
         assert!(seen.traces() && seen.active("kubelet") && seen.leftovers.len() == 1);
         assert!(LOOK.contains(HEADER) && LOOK.contains(INTENT) && LOOK.contains(RENEWING));
+        assert!(LOOK.contains(kubelet::CONFIGURING) && LOOK.contains(kubelet::CONFIG));
     }
 
     /// The script is POSIX shell: the system's own reads it.
@@ -230,6 +258,8 @@ mod tests {
             crate::hosts::BUSY,
             crate::hosts::CLEAN,
             crate::hosts::KEY,
+            crate::kubelet::RESTART,
+            crate::pins::PIN,
             crate::probe::PROBE,
             crate::roll::SNAPSHOT,
             crate::backup::BACKUP,

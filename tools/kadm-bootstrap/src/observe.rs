@@ -12,7 +12,9 @@ use crate::api::{Api, ApiError};
 use crate::files::TOKEN_DESCRIPTION;
 use crate::seen::{ClusterSeen, HostSeen, NodeSeen, Seen};
 use crate::want::Want;
-use crate::{MANAGER, World, approver, etcd, existing, kubeconfig, look, probe, serving, wal};
+use crate::{
+    MANAGER, World, approver, etcd, existing, kubeconfig, kubelet, look, merge, probe, proxy, serving, wal,
+};
 
 /// The annotation that notes the taints that are ours: a list of taints has no owner for each.
 pub const TAINTS: &str = "kubeline/taints";
@@ -34,6 +36,7 @@ pub async fn observe(world: &World, want: &Want, ctx: &Ctx) -> Result<Seen, Fail
     let found = found.await?;
     let mut seen = Seen { hosts: found.of, unreachable: found.unreachable, ..Seen::default() };
     seen.kubeconfig = operators(want)?;
+    seen.merge = merge::observe(want)?;
     probe::across(world, want, &mut seen, ctx).await?;
     cluster(world, want, &mut seen, ctx).await?;
     wal::observe(world, want, &mut seen, ctx).await?;
@@ -150,16 +153,17 @@ async fn ask(api: &Api, lead: &str, seen: &Seen, want: &Want) -> Result<ClusterS
     let unfinished = seen.hosts.values().any(|h| h.intent);
     let tokens =
         "/api/v1/namespaces/kube-system/secrets?fieldSelector=type%3Dbootstrap.kubernetes.io%2Ftoken";
-    let (version, nodes, tokens, missing, stored, proxy, restored, requests, approver) = futures::join!(
+    let (version, nodes, tokens, missing, stored, proxies, restored, requests, approver, kubelets) = futures::join!(
         api.get("/version"),
         api.get("/api/v1/nodes"),
         api.get(tokens),
         missing(api, unfinished),
         api.find(existing::STORED),
-        api.find("/apis/apps/v1/namespaces/kube-system/daemonsets/kube-proxy"),
+        futures::future::try_join(api.find(proxy::WORKLOAD), api.find(proxy::CONFIG)),
         api.find(crate::restore::MARK),
         api.get(serving::REQUESTS),
         approver::observe(api, &want.approver).boxed(),
+        futures::future::try_join(api.find(kubelet::STORED), api.find(kubelet::NOTED)),
     );
     let (version, stored) = (version?, stored?);
     let version = version["gitVersion"].as_str().unwrap_or_default().to_owned();
@@ -172,6 +176,9 @@ async fn ask(api: &Api, lead: &str, seen: &Seen, want: &Want) -> Result<ClusterS
     let nodes: BTreeMap<String, NodeSeen> =
         nodes.filter_map(|n| Some((n["metadata"]["name"].as_str()?.to_owned(), node(n)))).collect();
     let tokens = tokens?;
+    let (workload, config) = proxies?;
+    let (kubelets, noted) = kubelets?;
+    let kubelets = kubelets.as_ref().and_then(|m| m["data"]["kubelet"].as_str());
     Ok(ClusterSeen {
         ca: seen.hosts.get(lead).and_then(HostSeen::ca).unwrap_or_default().to_owned(),
         lead: lead.to_owned(),
@@ -184,7 +191,11 @@ async fn ask(api: &Api, lead: &str, seen: &Seen, want: &Want) -> Result<ClusterS
         begins_anew: configuration.is_some_and(existing::begins_anew),
         stored,
         restored: restored?.and_then(|m| m["data"]["sha256"].as_str().map(str::to_owned)),
-        proxy: proxy?.as_ref().and_then(image_tag),
+        proxy: workload.as_ref().and_then(image_tag),
+        proxy_mode: config.as_ref().and_then(proxy::mode_of),
+        proxy_stale: config.as_ref().zip(workload.as_ref()).is_some_and(|(c, w)| proxy::stale(c, w)),
+        kubelet: kubelets.map(kubelet::read),
+        kubelet_noted: noted.as_ref().map(kubelet::noted).unwrap_or_default(),
         requests: serving::requests(&requests?, &want.nodes),
         approver: approver?,
         calico: if upgrade { calico(api).await? } else { None },

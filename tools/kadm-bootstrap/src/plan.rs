@@ -8,6 +8,7 @@ use crate::build::Build;
 use crate::course::{Course, course};
 use crate::faults::faults;
 use crate::look;
+use crate::merge;
 use crate::prepare;
 use crate::seen::{HostSeen, Seen};
 use crate::shrink;
@@ -68,6 +69,10 @@ pub fn teardown(want: &Want, seen: &Seen) -> Plan<Step> {
             let why = format!("{} is of another cluster, and stays", want.kubeconfig_shown);
             plan.hold(HeldKind::Flag, "the kubeconfig", why, None);
         }
+    }
+    let known: BTreeSet<&str> = seen.hosts.values().filter_map(|h| h.ca()).collect();
+    if let Some(step) = merge::gone(want, seen, |ca| known.is_empty() || known.contains(ca)) {
+        plan.step(step, "the cluster goes");
     }
     for (name, host) in &seen.hosts {
         let remove = prepare::own_timer(host);

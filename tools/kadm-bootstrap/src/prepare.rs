@@ -6,6 +6,7 @@ use stage::{HeldKind, Plan, StepId};
 
 use crate::faults::containerd_version;
 use crate::files;
+use crate::pins;
 use crate::seen::{HostSeen, Whose};
 use crate::step::{Repository, Step};
 use crate::want::{Source, Want};
@@ -34,9 +35,10 @@ pub fn prepare(
         ids.push(plan.step(step, "nothing sets the clock"));
     }
     let packages = packages(plan, want, name, host, runs).ok()?;
-    ids.extend(packages);
-    ids.extend(runtime(plan, want, name, host, packages).ok()?);
-    let installed: Vec<StepId> = packages.into_iter().collect();
+    let pinned = pins::prepare(plan, want, name, host, runs).ok()?;
+    let installed: Vec<StepId> = packages.into_iter().chain(pinned).collect();
+    ids.extend(&installed);
+    ids.extend(runtime(plan, want, name, host, &installed).ok()?);
     ids.extend(timer(plan, want, name, host, &installed));
     if !host.leftovers.is_empty() {
         let step = Step::Sweep { host: name.to_owned(), files: host.leftovers.clone() };
@@ -57,10 +59,12 @@ fn kernel(plan: &mut Plan<Step>, want: &Want, name: &str, host: &HostSeen) -> Op
     let modules: BTreeSet<String> =
         files::modules().filter(|m| !host.modules.contains(*m)).map(str::to_owned).collect();
     let settings = files::sysctls().any(|(key, value)| host.sysctls.get(key).is_none_or(|v| v != value));
-    let swap_off = host.swap || host.swap_at_boot;
+    // Who lets the kubelet run with swap wants it on.
+    let swaps = want.kubelet.get("failSwapOn").is_some_and(|v| *v == false);
+    let swap_off = !swaps && (host.swap || host.swap_at_boot);
     let why = match () {
-        () if host.swap => "swap is on",
-        () if host.swap_at_boot => "swap comes back with the next boot",
+        () if swap_off && host.swap => "swap is on",
+        () if swap_off => "swap comes back with the next boot",
         () if !modules.is_empty() => "pods need these modules",
         () if settings => "settings differ",
         () if !files.is_empty() => "files differ",
@@ -71,10 +75,13 @@ fn kernel(plan: &mut Plan<Step>, want: &Want, name: &str, host: &HostSeen) -> Op
 
 /// True when the package or program has the exact version.
 pub fn right(host: &HostSeen, name: &str, version: &str) -> bool {
-    let package = host.packages.get(name).is_some_and(|p| {
+    // A program that is told of lies before a package's.
+    if let Some(program) = host.programs.get(name) {
+        return program.trim_start_matches('v') == version;
+    }
+    host.packages.get(name).is_some_and(|p| {
         p.version.strip_prefix(version).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
-    });
-    package || host.programs.get(name).is_some_and(|v| v.trim_start_matches('v') == version)
+    })
 }
 
 /// True when something sets the clock.
@@ -91,9 +98,11 @@ fn packages(
 ) -> Result<Option<StepId>, ()> {
     let version = want.version.to_string();
     // A node that runs gets another version by an upgrade, in its turn, not in passing.
-    let wrong: Vec<&str> = EXACT.into_iter().filter(|p| !runs && !right(host, p, &version)).collect();
+    let pinned = pins::kubernetes(want);
+    let wrong: Vec<&str> =
+        EXACT.into_iter().filter(|p| !runs && !pinned && !right(host, p, &version)).collect();
     let mut missing: Vec<&str> = wrong.clone();
-    if containerd_version(host).is_none() {
+    if containerd_version(host).is_none() && !want.pins.contains_key("containerd") {
         missing.push("containerd");
     }
     if !clock(host) && !host.packages.contains_key("chrony") {
@@ -237,15 +246,16 @@ fn runtime(
     want: &Want,
     name: &str,
     host: &HostSeen,
-    packages: Option<StepId>,
+    after: &[StepId],
 ) -> Result<Option<StepId>, ()> {
     let wanted = want.files.containerd(containerd_version(host));
     let seen = host.files.get(files::CONTAINERD);
-    let after: Vec<StepId> = packages.into_iter().collect();
-    if seen.is_some_and(|f| f.sha256 == wanted.sha256) {
+    // Every containerd reads version 2: what was written before its version was known stays.
+    let reads = [&wanted.sha256, &want.files.containerd_2.sha256];
+    if seen.is_some_and(|f| reads.contains(&&f.sha256)) {
         let start = !host.active("containerd");
         let step = Step::Runtime { host: name.to_owned(), sha256: None };
-        return Ok(start.then(|| plan.step_after(&after, step, "it does not run")));
+        return Ok(start.then(|| plan.step_after(after, step, "it does not run")));
     }
     if seen.is_some_and(|f| f.whose == Whose::Foreign) {
         let why = format!("{} is somebody's own", files::CONTAINERD);
@@ -259,5 +269,5 @@ fn runtime(
         Some(Whose::Ours) => "it differs",
         _ => "it is the package's own, without systemd's cgroups",
     };
-    Ok(Some(plan.step_after(&after, step, why)))
+    Ok(Some(plan.step_after(after, step, why)))
 }

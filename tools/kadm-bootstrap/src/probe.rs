@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use stage::{Ctx, Failure};
 
 use crate::World;
-use crate::faults::Fault;
+use crate::faults::{self, Fault};
 use crate::seen::Seen;
 use crate::want::{Node, Want};
 
@@ -223,6 +223,9 @@ pub async fn across(world: &World, want: &Want, seen: &mut Seen, ctx: &Ctx) -> R
         for (name, probed) in found.await?.of {
             let Some(probed) = probed else { continue };
             if let Some(words) = probed.fsync.as_ref().and_then(slow) {
+                ctx.say(&format!("warning: {name}: {words}"));
+            }
+            if let Some(words) = seen.hosts.get(&name).and_then(|h| faults::cgroup_v1(want, h)) {
                 ctx.say(&format!("warning: {name}: {words}"));
             }
             known.insert(name, probed);

@@ -1,5 +1,6 @@
 //! Steps of an upgrade, each proven before it is done.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use remote::{Command, Host};
@@ -8,6 +9,7 @@ use stage::{Ctx, Failure, Waiting};
 use crate::api::Api;
 use crate::apply::{EVIDENCE, own_api, wait_for_etcd};
 use crate::hosts::{self, must};
+use crate::pins::{self, Pin};
 use crate::want::{Node, Want};
 use crate::{World, etcd};
 
@@ -87,6 +89,8 @@ pub struct Kubelet<'a> {
     pub install: &'a [String],
     /// What is held afterwards.
     pub hold: &'a [String],
+    /// Programs as their publishers' files.
+    pub pins: &'a [Pin],
     /// True when kubeadm writes its configuration first.
     pub configure: bool,
     /// True when the node is to be Ready afterwards.
@@ -112,6 +116,7 @@ pub async fn kubelet(
     if !what.install.is_empty() {
         hosts::packages(host, want, what.install, what.hold, None).await?;
     }
+    pins::install(host, want, what.pins, &BTreeMap::new()).await?;
     must(host, &Command::new("systemctl").arg("daemon-reload").sudo(), &doing).await?;
     must(host, &Command::new("systemctl").args(["restart", "kubelet"]).sudo(), &doing).await?;
     let path = format!("/api/v1/nodes/{}", host.name());

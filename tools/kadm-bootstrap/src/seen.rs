@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use crate::merge::MergeSeen;
 use crate::probe::Probed;
 use crate::wal::Wal;
 
@@ -21,6 +23,9 @@ pub struct Seen {
     pub api_fault: Option<String>,
     /// The operator's kubeconfig, when the file exists.
     pub kubeconfig: Option<KubeconfigSeen>,
+    /// The kubeconfig of several clusters that a flag names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub merge: Option<MergeSeen>,
 }
 
 /// One machine.
@@ -45,6 +50,8 @@ pub struct HostSeen {
     pub time: i64,
     /// 1 or 2.
     pub cgroup: u8,
+    /// The kernel's release, such as `6.12.48+deb13-amd64`.
+    pub kernel: String,
     /// True while swap is in use.
     pub swap: bool,
     /// True when swap comes back with the next boot.
@@ -53,6 +60,10 @@ pub struct HostSeen {
     pub packages: BTreeMap<String, PackageSeen>,
     /// Versions of programs that no package brought.
     pub programs: BTreeMap<String, String>,
+    /// What was pinned here: the SHA-256 of each program, or of the archive that it came in.
+    pub pinned: BTreeMap<String, String>,
+    /// Programs at the places of pinned ones that this tool did not put there.
+    pub unowned: BTreeSet<String>,
     /// The active state of units.
     pub units: BTreeMap<String, String>,
     /// Files that this tool manages.
@@ -89,6 +100,10 @@ pub struct HostSeen {
     pub serves: Option<CertificateSeen>,
     /// What its etcd counted of its disk.
     pub wal: Option<Wal>,
+    /// The fields of the kubelet's configuration.
+    pub kubelet: BTreeMap<String, Value>,
+    /// True when this tool began to change it and did not see that through.
+    pub configuring: bool,
     /// Snapshots of etcd that were taken before an upgrade.
     pub snapshots: BTreeSet<String>,
     /// Its ports, its disk and its ways to others, while it or one of them is new.
@@ -164,6 +179,14 @@ pub struct ClusterSeen {
     pub begins_anew: bool,
     /// The tag of kube-proxy's image; `None` when it does not run here.
     pub proxy: Option<String>,
+    /// The mode of its configuration.
+    pub proxy_mode: Option<String>,
+    /// True when that was changed and its pods were not started anew.
+    pub proxy_stale: bool,
+    /// The fields of the cluster's copy of the kubelets' configuration; `None` when there is none.
+    pub kubelet: Option<BTreeMap<String, Value>>,
+    /// The names of those that the document set.
+    pub kubelet_noted: BTreeSet<String>,
     /// SHA-256 of the backup that the cluster was made from, when it was.
     pub restored: Option<String>,
     /// What kubelets ask to be certified for serving, by the request's name.

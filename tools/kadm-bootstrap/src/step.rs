@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::Serialize;
+use serde_json::Value;
+
+use crate::pins::Pin;
 
 /// One change.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -32,6 +35,15 @@ pub enum Step {
         hold: Vec<String>,
         /// The repository, when it is needed.
         repository: Option<Repository>,
+    },
+    /// Programs as their publishers' files, checked against the digests that the document has.
+    Pin {
+        /// The machine.
+        host: String,
+        /// The files.
+        pins: Vec<Pin>,
+        /// Units to write, by path, with their digests.
+        units: BTreeMap<String, String>,
     },
     /// The container runtime's configuration.
     Runtime {
@@ -146,10 +158,49 @@ pub enum Step {
         install: Vec<String>,
         /// What is held afterwards.
         hold: Vec<String>,
+        /// Programs as their publishers' files.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        pins: Vec<Pin>,
         /// True when kubeadm writes the kubelet's configuration first: a worker's.
         configure: bool,
         /// True when the node is to be Ready afterwards, as it was before.
         ready: bool,
+    },
+    /// Changes the cluster's copy of the kubelets' configuration.
+    KubeletConfig {
+        /// The control plane whose admin.conf is used.
+        via: String,
+        /// The fields to set.
+        fields: BTreeMap<String, Value>,
+        /// The fields to drop.
+        drop: BTreeSet<String>,
+        /// The names of the fields that are noted as the document's before.
+        noted: BTreeSet<String>,
+    },
+    /// Notes which fields of the kubelets' configuration are the document's.
+    KubeletNote {
+        /// The control plane whose admin.conf is used.
+        via: String,
+        /// Their names.
+        fields: BTreeSet<String>,
+    },
+    /// Brings a node's kubelet to the cluster's copy of its configuration.
+    Configure {
+        /// The machine.
+        host: String,
+        /// The control plane whose admin.conf is used.
+        via: String,
+        /// The fields that it must not have any more.
+        drop: BTreeSet<String>,
+        /// True when the node is to be Ready afterwards, as it was before.
+        ready: bool,
+    },
+    /// Changes the mode of kube-proxy and starts its pods anew.
+    Proxy {
+        /// The control plane whose admin.conf is used.
+        via: String,
+        /// The mode.
+        mode: String,
     },
     /// The timer that saves etcd: its files, or their removal.
     Timer {
@@ -217,6 +268,26 @@ pub enum Step {
         /// The server in it.
         server: String,
     },
+    /// Merges the operator's access into a kubeconfig of several clusters.
+    Merge {
+        /// The control plane that it comes from.
+        via: String,
+        /// The file, as the flag has it.
+        path: String,
+        /// The context.
+        context: String,
+        /// The server in it.
+        server: String,
+        /// True when it is the current context afterwards.
+        switch: bool,
+    },
+    /// Takes the cluster out of such a kubeconfig.
+    Unmerge {
+        /// The file, as the flag has it.
+        path: String,
+        /// The context.
+        context: String,
+    },
     /// Removes the operator's kubeconfig.
     RemoveKubeconfig {
         /// The file, as the document has it.
@@ -282,6 +353,7 @@ impl Step {
         match self {
             Step::Kernel { host, .. }
             | Step::Packages { host, .. }
+            | Step::Pin { host, .. }
             | Step::Runtime { host, .. }
             | Step::Images { host, .. }
             | Step::Sweep { host, .. }
@@ -292,6 +364,7 @@ impl Step {
             | Step::Snapshot { host, .. }
             | Step::ControlPlane { host, .. }
             | Step::Kubelet { host, .. }
+            | Step::Configure { host, .. }
             | Step::Timer { host, .. }
             | Step::Renew { host }
             | Step::Aside { host }
@@ -302,11 +375,15 @@ impl Step {
             | Step::Node { via, .. }
             | Step::Drain { via, .. }
             | Step::Uncordon { via, .. }
+            | Step::KubeletConfig { via, .. }
+            | Step::KubeletNote { via, .. }
+            | Step::Proxy { via, .. }
             | Step::Approver { via, .. }
             | Step::Approve { via, .. }
             | Step::DropToken { via, .. }
+            | Step::Merge { via, .. }
             | Step::Kubeconfig { via, .. } => Some(via),
-            Step::RemoveKubeconfig { .. } => None,
+            Step::RemoveKubeconfig { .. } | Step::Unmerge { .. } => None,
         }
     }
 }
@@ -338,6 +415,10 @@ impl fmt::Display for Step {
                 write!(f, "hold {} on {host}", list(hold))
             }
             Step::Packages { host, install, .. } => write!(f, "install {} on {host}", list(install)),
+            Step::Pin { host, pins, units } => {
+                let what: Vec<&String> = pins.iter().map(|p| &p.url).chain(units.keys()).collect();
+                write!(f, "install {} on {host}", list(what))
+            }
             Step::Runtime { host, sha256: Some(_) } => write!(f, "configure containerd on {host}"),
             Step::Runtime { host, sha256: None } => write!(f, "start containerd on {host}"),
             Step::Images { host, version, .. } => {
@@ -360,6 +441,22 @@ impl fmt::Display for Step {
                 write!(f, "upgrade the control plane on {host} to {version}")
             }
             Step::Kubelet { host, version, .. } => write!(f, "upgrade the kubelet on {host} to {version}"),
+            Step::KubeletConfig { fields, drop, .. } => {
+                write!(f, "change the configuration of all kubelets: ")?;
+                let set: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
+                let dropped = drop.iter().map(|name| format!("drop {name}"));
+                write!(f, "{}", set.into_iter().chain(dropped).collect::<Vec<_>>().join(", "))
+            }
+            Step::KubeletNote { fields, .. } if fields.is_empty() => {
+                write!(f, "note that the document sets no field of the kubelets' configuration")
+            }
+            Step::KubeletNote { fields, .. } => {
+                write!(f, "note that the document sets {} of the kubelets' configuration", list(fields))
+            }
+            Step::Configure { host, .. } => {
+                write!(f, "write the kubelet's configuration on {host} and restart it")
+            }
+            Step::Proxy { mode, .. } => write!(f, "set kube-proxy to {mode} and start its pods anew"),
             Step::Timer { host, remove, .. } if remove.is_empty() => {
                 write!(f, "install the timer that saves etcd on {host}")
             }
@@ -375,6 +472,11 @@ impl fmt::Display for Step {
             Step::RemoveMember { id, name, .. } => write!(f, "remove the etcd member {name} ({id:x})"),
             Step::DeleteNode { node, .. } => write!(f, "delete the node {node}"),
             Step::Kubeconfig { path, via, .. } => write!(f, "write the kubeconfig {path} from {via}"),
+            Step::Merge { path, context, switch, .. } => {
+                let current = if *switch { " and make it the current one" } else { "" };
+                write!(f, "merge the context {context} into {path}{current}")
+            }
+            Step::Unmerge { path, context } => write!(f, "take the context {context} out of {path}"),
             Step::RemoveKubeconfig { path } => write!(f, "remove the kubeconfig {path}"),
             Step::Node { node, labels, taints, drop_taints, .. } => {
                 let labels: Vec<String> = labels.iter().map(|(k, v)| format!("{k}={v}")).collect();

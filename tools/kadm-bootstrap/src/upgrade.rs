@@ -7,6 +7,7 @@ use stage::{HeldKind, StepId};
 
 use crate::build::Build;
 use crate::faults;
+use crate::pins;
 use crate::prepare::{self, right};
 use crate::seen::{ClusterSeen, HostSeen, NodeSeen, Seen};
 use crate::state::State;
@@ -255,11 +256,19 @@ impl<'a> Build<'a> {
         if let Some(id) = self.kubeadm.get(&node.name) {
             return Ok(Some(*id));
         }
+        let why = "the upgrade is kubeadm's work";
+        if pins::kubernetes(self.want) {
+            let pins = pins::obtain(&mut self.plan, self.want, &node.name, host, &["kubeadm"])?;
+            let step = Step::Pin { host: node.name.clone(), pins, units: BTreeMap::new() };
+            let id = self.plan.step(step, why);
+            self.kubeadm.insert(node.name.clone(), id);
+            return Ok(Some(id));
+        }
         let (install, repository) =
             prepare::obtain(&mut self.plan, self.want, &node.name, host, &["kubeadm"])?;
         let hold = vec!["kubeadm".to_owned()];
         let step = Step::Packages { host: node.name.clone(), install, hold, repository };
-        let id = self.plan.step(step, "the upgrade is kubeadm's work");
+        let id = self.plan.step(step, why);
         self.kubeadm.insert(node.name.clone(), id);
         Ok(Some(id))
     }
@@ -280,7 +289,13 @@ impl<'a> Build<'a> {
         let version = want.version.to_string();
         let wrong: Vec<&str> =
             ["kubelet", "kubectl"].into_iter().filter(|p| !right(host, p, &version)).collect();
-        let (install, _) = prepare::obtain(&mut self.plan, want, &node.name, host, &wrong).ok()?;
+        let (mut install, mut hold, mut pins) = (Vec::new(), Vec::new(), Vec::new());
+        if pins::kubernetes(want) {
+            pins = pins::obtain(&mut self.plan, want, &node.name, host, &wrong).ok()?;
+        } else {
+            install = prepare::obtain(&mut self.plan, want, &node.name, host, &wrong).ok()?.0;
+            hold.extend(wrong.iter().map(|p| (*p).to_owned()));
+        }
         let drain = Step::Drain {
             via: via.to_owned(),
             node: node.name.clone(),
@@ -294,7 +309,8 @@ impl<'a> Build<'a> {
             via: via.to_owned(),
             version,
             install,
-            hold: wrong.iter().map(|p| (*p).to_owned()).collect(),
+            hold,
+            pins,
             configure: !node.control_plane,
             ready: seen.ready,
         };

@@ -9,11 +9,15 @@ use cluster_doc::spec::{PackageSource, Role};
 use cluster_doc::{Document, Exit, KubeVersion, Machine};
 use fleet::Route;
 use kube_apply::ManifestSet;
+use serde_json::Value;
 use stage::{Failure, Site};
 
 use crate::approver;
 use crate::args::Flags;
 use crate::files::{self, Files};
+use crate::merge::Merge;
+use crate::pins::{self, Pin};
+use crate::proxy;
 
 /// The label that makes `kubectl get nodes` show a worker as one.
 pub const WORKER_LABEL: &str = "node-role.kubernetes.io/worker";
@@ -77,6 +81,8 @@ pub struct Want {
     pub kubeconfig: PathBuf,
     /// The same as the document has it.
     pub kubeconfig_shown: String,
+    /// The kubeconfig of several clusters that the access is merged into.
+    pub merge: Option<Merge>,
     /// The pods' network.
     pub pod_cidr: String,
     /// The services' network.
@@ -87,6 +93,10 @@ pub struct Want {
     pub sans: Vec<String>,
     /// Checks of kubeadm that may fail.
     pub ignore: Vec<String>,
+    /// Fields of KubeletConfiguration that the operator sets.
+    pub kubelet: BTreeMap<String, Value>,
+    /// The mode of kube-proxy.
+    pub proxy_mode: &'static str,
     /// Where kubeadm takes images from.
     pub registry: String,
     /// The control planes, then the workers, each in the document's order.
@@ -95,6 +105,8 @@ pub struct Want {
     pub leaving: Vec<Node>,
     /// Where packages come from.
     pub source: Source,
+    /// Programs that are had as their publishers' files, by name.
+    pub pins: BTreeMap<String, Pin>,
     /// Files of the machines.
     pub files: Files,
     /// The approver of kubelets' certificates.
@@ -192,15 +204,19 @@ pub fn want(flags: &Flags, doc: &Document, site: &Site) -> Result<Want, Failure>
         api_port: kubernetes.api_port.get(),
         kubeconfig: site.path(&kubernetes.kubeconfig),
         kubeconfig_shown: kubernetes.kubeconfig.to_string(),
+        merge: merge(flags, &site.path(&kubernetes.kubeconfig), site)?,
         pod_cidr: kubernetes.pod_cidr.to_string(),
         service_cidr: kubernetes.service_cidr.to_string(),
         domain: kubernetes.dns_domain.to_string(),
         sans,
         ignore: kubernetes.ignore_preflight_errors.clone(),
+        kubelet: kubernetes.kubelet.fields().clone(),
+        proxy_mode: proxy::mode(spec.cni.as_ref().map(|c| c.dataplane)),
         registry,
         nodes,
         leaving: leaving.iter().map(|m| node(m)).collect(),
         source,
+        pins: pins::of(&spec, kubernetes.version)?,
         files,
         approver,
         approver_sha256,
@@ -211,6 +227,19 @@ pub fn want(flags: &Flags, doc: &Document, site: &Site) -> Result<Want, Failure>
         recipient: spec.backup.as_ref().and_then(|b| b.etcd.as_ref()).map(|e| e.recipient.clone()),
         route,
     })
+}
+
+/// The file that the access is merged into; not the one that is this cluster's alone.
+fn merge(flags: &Flags, own: &std::path::Path, site: &Site) -> Result<Option<Merge>, Failure> {
+    let Some(path) = &flags.merge_kubeconfig else { return Ok(None) };
+    let (shown, path) = (path.display().to_string(), site.absolute(path));
+    if path == own {
+        let why = format!(
+            "--merge-kubeconfig {shown}: it is spec.kubernetes.kubeconfig, which holds this cluster alone"
+        );
+        return Err(Failure::new(Exit::Usage, why).hint("name another file, such as ~/.kube/config"));
+    }
+    Ok(Some(Merge { path, shown, switch: flags.use_context }))
 }
 
 fn node(machine: &Machine) -> Node {

@@ -68,7 +68,7 @@ fn machine(want: &Want, n: usize, running: bool) -> Value {
     let mut host = json!({
         "hostname": node.name, "machineId": format!("id-{n}"), "productUuid": format!("uuid-{n}"),
         "macs": [format!("bc:24:11:00:00:{n:02x}")], "os": "debian 13", "cpus": 4, "memoryKib": 8_388_608,
-        "time": 1_800_000_000, "cgroup": 2,
+        "time": 1_800_000_000, "cgroup": 2, "kernel": "6.12.48+deb13-amd64",
         "sysctls": { "net.ipv4.ip_forward": "0" }, "modules": ["overlay"], "units": {},
     });
     if !running {
@@ -108,6 +108,7 @@ fn machine(want: &Want, n: usize, running: bool) -> Value {
             "files": managed, "state": state, "server": "https://10.30.0.10:6443",
             "certificates": { "ca": { "sha256": "cafe", "expires": 2_000_000_000 } },
             "modules": ["overlay", "br_netfilter"], "sysctls": sysctls,
+            "kubelet": kadm_bootstrap::kubelet::fields(want),
         }),
     );
     host
@@ -144,7 +145,8 @@ fn seen(want: &Want, running: bool) -> Value {
     json!({
         "hosts": hosts,
         "cluster": { "ca": "cafe", "lead": "cp-1", "version": "v1.36.2", "nodes": nodes, "etcd": members,
-            "stored": "v1.36.2", "proxy": "v1.36.2" },
+            "stored": "v1.36.2", "proxy": "v1.36.2", "proxyMode": "iptables",
+            "kubelet": kadm_bootstrap::kubelet::fields(want) },
         "kubeconfig": { "server": "https://10.30.0.10:6443", "ca": "cafe", "single": true, "private": true },
     })
 }

@@ -6,12 +6,11 @@ use addon::{Access, Addon, Flags, Installer as _};
 use cluster_doc::spec::{OnDelete, Packages, Role, Spec};
 use cluster_doc::{Document, Machine, Pointer, Refusals};
 use fleet::Route;
-use serde::Serialize;
 use stage::{Failure, Site};
 
 use crate::Nfs;
 use crate::exports::{self, Export};
-use crate::objects;
+use crate::objects::{self, Class};
 
 /// The provisioner's image: the last release of its publisher.
 const IMAGE: &str = "registry.k8s.io/sig-storage/nfs-subdir-external-provisioner:v4.0.2";
@@ -66,25 +65,6 @@ impl Disk {
     pub fn label(&self) -> &str {
         self.name.get(..16).unwrap_or(&self.name)
     }
-}
-
-/// A storage class, for its template.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Class {
-    /// Its name.
-    pub name: String,
-    /// Its provisioner's name.
-    pub provisioner: String,
-    /// The NFS machine's address.
-    pub server: String,
-    /// The exported folder.
-    pub path: String,
-    /// `archive`, `delete` or `retain`.
-    pub on_delete: &'static str,
-    /// True for the class of claims that name none.
-    pub default: bool,
-    /// The provisioner's image.
-    pub image: &'static str,
 }
 
 impl addon::Wanted for Want {

@@ -11,7 +11,7 @@ pub struct Flags {
     /// With destroy: delete only machines that the document no longer has
     #[arg(long, global = true)]
     pub prune: bool,
-    /// With destroy: delete the data disks of the machine NAME as well; may be repeated
+    /// With destroy: delete the data disks of the machine NAME as well, and lift its protection; may be repeated
     #[arg(long, value_name = "NAME", global = true)]
     pub delete_data: Vec<String>,
     /// With destroy: delete the templates too that pve-vm made

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::mark::Mark;
 use crate::options::{self, Options, Properties, boot_disk, disks, on};
+use crate::power;
+use crate::seen::Seen;
 use crate::step::Net;
 use crate::want::{Design, Machine};
 
@@ -57,15 +59,17 @@ pub fn difference(
     machine: &Machine,
     mark: &Mark,
     have: &Options,
-    version: (u32, u32),
+    seen: &Seen,
     booted: Option<Running>,
 ) -> Change {
     let mut change = Change::default();
+    let settled = booted.is_some() && crate::seed::attached(&design.cluster, have).is_none();
+    power::difference(machine, have, seen, settled, &mut change);
     always(design, machine, mark, have, booted, &mut change);
     data_disks(design, machine, have, &mut change);
     match booted {
         Some(_) => frozen(design, machine, have, &mut change),
-        None => first_boot(design, machine, have, version, &mut change),
+        None => first_boot(design, machine, have, seen.version, &mut change),
     }
     if let Some(slot) = boot_disk(have) {
         let size = disks(have).into_iter().find(|d| d.slot == slot).and_then(|d| d.size);
@@ -211,7 +215,8 @@ fn first_boot(design: &Design, machine: &Machine, have: &Options, version: (u32,
     if !on(have, "agent") {
         change.set("agent", "enabled=1");
     }
-    if on(have, "protection") {
+    // The template's; a machine's own comes with the end of its first boot.
+    if on(have, "protection") && machine.protection != Some(true) {
         change.set("protection", "0");
     }
     if let Some(disk) = boot_disk(have) {

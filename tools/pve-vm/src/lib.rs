@@ -23,6 +23,7 @@ mod observe;
 pub mod options;
 pub mod place;
 mod plan;
+pub mod power;
 mod preflight;
 pub mod privileges;
 pub mod pve;

@@ -160,6 +160,8 @@ mod tests {
             memory_mib: 1024,
             disk: 8 << 30,
             disks: Vec::new(),
+            order: crate::power::Order::Any,
+            protection: None,
             address: [10, 0, 0, n as u8].into(),
             prefix: 24,
             gateway: None,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use stage::{HeldKind, Plan};
 
-use crate::options::Properties;
+use crate::options::{Options, Properties};
 use crate::pve::grant;
 use crate::seen::Seen;
 use crate::step::Step;
@@ -29,7 +29,7 @@ pub fn guest_role() -> Vec<&'static str> {
 
 /// True when the login has a privilege on a path. Proxmox lists the effective privileges of every path that
 /// has rules of its own; the nearest of them decides, and counts below itself only where it propagates.
-fn has(seen: &Seen, path: &str, privilege: &str) -> bool {
+pub(crate) fn has(seen: &Seen, path: &str, privilege: &str) -> bool {
     let mut at = path;
     loop {
         if let Some(here) = seen.privileges.get(at) {
@@ -101,7 +101,7 @@ fn needs(design: &Design, seen: &Seen, step: &Step) -> Vec<(Vec<String>, Vec<&'s
             }
             all
         }
-        Step::MakeContainer { pool, .. } => {
+        Step::MakeContainer { pool, options, .. } => {
             let mut all = vec![
                 (guests(None, pool.as_ref()), guest_role()),
                 storage(&design.storage),
@@ -110,6 +110,7 @@ fn needs(design: &Design, seen: &Seen, step: &Step) -> Vec<(Vec<String>, Vec<&'s
             if let Some(origin) = &design.container {
                 all.push((vec![format!("/storage/{}", origin.storage())], vec!["Datastore.Audit"]));
             }
+            all.extend(start_order(options));
             all
         }
         Step::DropSeed { storage, .. } => {
@@ -128,6 +129,9 @@ fn needs(design: &Design, seen: &Seen, step: &Step) -> Vec<(Vec<String>, Vec<&'s
             let pool = step.at().and_then(|at| seen.guests.iter().find(|g| g.vmid == at.vmid)?.pool.as_ref());
             let vmid = step.at().map(|at| at.vmid);
             all.push((guests(vmid, pool.or(design.pool.as_ref())), guest_role()));
+            if let Step::Configure { set, .. } = step {
+                all.extend(start_order(set));
+            }
             if let Step::Renew { at, .. } = step
                 && let Ok(from) = crate::template::existing(design, seen, &at.node)
             {
@@ -139,6 +143,11 @@ fn needs(design: &Design, seen: &Seen, step: &Step) -> Vec<(Vec<String>, Vec<&'s
             all
         }
     }
+}
+
+/// What a start order needs: it concerns the guests of others too (qemu-server, API2/Qemu.pm: `startup`).
+fn start_order(options: &Options) -> Option<(Vec<String>, Vec<&'static str>)> {
+    options.contains_key("startup").then(|| (vec!["/".to_owned()], vec!["Sys.Modify"]))
 }
 
 /// The paths by which a bridge may be used: in the zone of plain bridges, or in one of a software network.

@@ -88,6 +88,8 @@ pub(crate) fn renewal(
     let description = options.get("description").map(|d| mark.write(d)).unwrap_or_default();
     options.insert("description".to_owned(), description);
     options.insert("boot".to_owned(), format!("order={slot}"));
+    // Lifted before the disk goes.
+    options.remove("protection");
     options.insert(slot, format!("{}:0,size={size}", design.storage));
     let rest = drive.to_string();
     let rest = if rest.is_empty() { rest } else { format!(",{rest}") };

@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use cluster_doc::spec::GuestKind;
+
 use crate::mark::Mark;
-use crate::seen::{Guest, Owner, Seen};
+use crate::seen::{Broken, Guest, Owner, Seen};
+use crate::step::At;
 use crate::template;
 use crate::want::{Design, Machine};
 
@@ -66,7 +69,7 @@ impl<'s> Roster<'s> {
                     Some(None) => dark.push(guest),
                     None => unknown.push(guest),
                 },
-                Owner::Silent(false) | Owner::Foreign | Owner::Half(_) => others.push(guest),
+                Owner::Silent(false) | Owner::Foreign | Owner::Half(..) => others.push(guest),
             }
         }
         let mut roster = Roster { machines: Vec::new(), leaving, dark, conflicts: Vec::new() };
@@ -85,7 +88,7 @@ impl<'s> Roster<'s> {
                 by_id || g.name.as_deref() == Some(name)
             });
             if let Some(guest) = in_the_way.next() {
-                roster.conflicts.push(conflict(design, machine, guest));
+                roster.conflicts.push(conflict(design, seen, machine, guest));
             } else if let (State::Missing(_), Some(guest)) = (&state, unknown.first()) {
                 roster.conflicts.push(Conflict {
                     machine: name.to_owned(),
@@ -120,26 +123,34 @@ fn uses(design: &Design, guest: &Guest) -> bool {
     ours || template::is_ours(design, guest) || template::unfinished(design, guest)
 }
 
-fn conflict(design: &Design, machine: &Machine, guest: &Guest) -> Conflict {
-    let what = match &guest.name {
-        Some(name) => format!("guest {} ({name}) on node {}", guest.vmid, guest.node),
-        None if guest.node.is_empty() => {
-            format!("a guest with the id {} that the login may not see", guest.vmid)
-        }
-        None => format!("guest {} on node {}", guest.vmid, guest.node),
-    };
+fn conflict(design: &Design, seen: &Seen, machine: &Machine, guest: &Guest) -> Conflict {
     let name = machine.name.clone();
-    let program = if guest.is_container() { "pct" } else { "qm" };
-    match guest.owner(&design.cluster) {
-        Owner::Half(lock) => Conflict {
+    let (vmid, node) = (guest.vmid, guest.node.as_str());
+    let what = match &guest.name {
+        Some(name) => format!("guest {vmid} ({name}) on node {node}"),
+        None => format!("guest {vmid} on node {node}"),
+    };
+    let off = seen.nodes.iter().find(|(_, node)| !node.online).map(|(name, _)| name);
+    if let (true, None, Some(off)) = (node.is_empty(), &guest.broken, off) {
+        return Conflict {
             machine: name,
-            why: format!("{what} is locked ({lock}) by a clone that never ended"),
-            hint: Some(format!(
-                "on node {}: {program} unlock {} && {program} destroy {}",
-                guest.node, guest.vmid, guest.vmid
-            )),
-            offline: false,
-        },
+            why: format!(
+                "a guest with the id {vmid} that the login may not see is in its place; what node {off} would tell of \
+                 it cannot be asked, it is off"
+            ),
+            hint: Some(format!("switch {off} on, then run again")),
+            offline: true,
+        };
+    }
+    if node.is_empty() {
+        let (why, hint) = hidden(design, &name, machine.kind, vmid, guest.broken.as_ref());
+        return Conflict { machine: name, why, hint: Some(hint), offline: false };
+    }
+    match guest.owner(&design.cluster) {
+        Owner::Half(lock, _) => {
+            let (why, hint) = half(&what, &lock, &At::of(&name, guest));
+            Conflict { machine: name, why, hint: Some(hint), offline: false }
+        }
         Owner::Silent(_) => Conflict {
             machine: name,
             why: format!("{what} has its id, and cannot be asked: the node is off"),
@@ -156,4 +167,49 @@ fn conflict(design: &Design, machine: &Machine, guest: &Guest) -> Conflict {
             offline: false,
         },
     }
+}
+
+/// What is told of a guest whose making never ended, and how root settles it: a token can neither unlock it nor
+/// delete it with its lock (qemu-server, API2/Qemu.pm: `skiplock` is root's).
+pub(crate) fn half(what: &str, lock: &str, at: &At) -> (String, String) {
+    let (program, vmid) = (program(at.kind), at.vmid);
+    (
+        format!("{what} is locked ({lock}) by a clone that never ended"),
+        format!("on node {}: {program} unlock {vmid} && {program} destroy {vmid}", at.node),
+    )
+}
+
+/// What is told of a guest at a machine's id that is in no list of ours. A clone joins its pool last (qemu-server,
+/// API2/Qemu.pm), so that one which broke off is hidden from a login whose rights come from the pool. Only root can
+/// tell that from somebody's guest, and is told how.
+pub(crate) fn hidden(
+    design: &Design,
+    machine: &str,
+    kind: GuestKind,
+    vmid: u32,
+    broken: Option<&Broken>,
+) -> (String, String) {
+    let why = format!(
+        "a guest with the id {vmid} that the login may not see is in its place; it was left untouched"
+    );
+    let Some(Broken { node, task }) = broken else {
+        let hint = format!(
+            "on a Proxmox node: grep . /etc/pve/nodes/*/*/{vmid}.conf shows it; then give the cluster ids of its \
+             own in spec.proxmox.vmids (now {}), or move that guest away",
+            design.vmids
+        );
+        return (why, hint);
+    };
+    let program = program(kind);
+    (
+        format!("{why}. It may be what the task {task} on node {node} left, which never ended"),
+        format!(
+            "on node {node}: {program} config {vmid}; where that shows lock: clone (or create) and no name but \
+             {machine}, it is ours and empty: {program} unlock {vmid} && {program} destroy {vmid}"
+        ),
+    )
+}
+
+fn program(kind: GuestKind) -> &'static str {
+    if kind.is_vm() { "qm" } else { "pct" }
 }

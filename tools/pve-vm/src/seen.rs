@@ -111,6 +111,18 @@ pub struct Guest {
     pub pending: Vec<String>,
     /// What SSH with its known host key says; none when it was not tried.
     pub ssh: Option<SshSeen>,
+    /// Of a guest that the login may not see: a making that broke off and may have left it.
+    pub broken: Option<Broken>,
+}
+
+/// A task that was to make a guest and has no end: its node went off, or its worker was killed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Broken {
+    /// The Proxmox node that it ran on.
+    pub node: String,
+    /// Its UPID.
+    pub task: String,
 }
 
 /// What SSH with the known host key says.
@@ -134,8 +146,9 @@ pub enum Owner {
     Foreign,
     /// Its configuration cannot be read: its node is off. True when its tags are ours.
     Silent(bool),
-    /// A clone that is being made, or was never finished: it has a lock and no mark yet.
-    Half(String),
+    /// One that is being made, or was never finished: its lock, and our mark when that is in it already. It never
+    /// ran: a mark with a host key is that of a machine, whatever has locked it since.
+    Half(String, Option<Mark>),
 }
 
 impl Guest {
@@ -151,13 +164,17 @@ impl Guest {
             let ours = tags.contains("pve-vm") && tags.contains(&cluster.to_lowercase());
             return Owner::Silent(ours);
         };
-        match config.get("description").and_then(|d| Mark::read(d)) {
-            Some(mark) if mark.cluster == cluster && mark.vmid == self.vmid => Owner::Ours(mark),
-            Some(_) => Owner::Foreign,
-            None => match config.get("lock") {
-                Some(lock) if lock == "clone" || lock == "create" => Owner::Half(lock.clone()),
-                _ => Owner::Foreign,
+        let making = config.get("lock").filter(|lock| *lock == "clone" || *lock == "create");
+        match (config.get("description").and_then(|d| Mark::read(d)), making) {
+            (Some(mark), making) if mark.cluster == cluster && mark.vmid == self.vmid => match making {
+                Some(lock) if mark.host_keys.is_empty() && mark.renew.is_none() => {
+                    Owner::Half(lock.clone(), Some(mark))
+                }
+                _ => Owner::Ours(mark),
             },
+            (Some(_), _) => Owner::Foreign,
+            (None, Some(lock)) => Owner::Half(lock.clone(), None),
+            (None, None) => Owner::Foreign,
         }
     }
 

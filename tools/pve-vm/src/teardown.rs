@@ -8,10 +8,11 @@ use stage::{HeldKind, Plan, StepId};
 use crate::mark::{Mark, pool_mark};
 use crate::options::on;
 use crate::plan::unlock;
+use crate::power;
 use crate::privileges;
 use crate::renew::data_disks;
-use crate::roster::{Roster, State};
-use crate::seed;
+use crate::roster::{Roster, State, half};
+use crate::seed::{self, Orphan};
 use crate::seen::{Guest, Owner, Seen};
 use crate::step::{At, Step};
 use crate::template;
@@ -22,7 +23,7 @@ pub fn teardown(design: &Design, seen: &Seen) -> Plan<Step> {
     let roster = Roster::of(design, seen);
     let mut plan = Plan::new();
     let mut gone: BTreeSet<u32> = BTreeSet::new();
-    let mut last: Vec<StepId> = Vec::new();
+    let (mut names, mut last): (BTreeSet<String>, Vec<StepId>) = (BTreeSet::new(), Vec::new());
     let mut unmanaged = Vec::new();
     if let (Some(there), false) = (&seen.ha, design.prune) {
         unmanaged = crate::ha::drop_all(design, there, "the cluster goes", &mut plan);
@@ -55,10 +56,28 @@ pub fn teardown(design: &Design, seen: &Seen) -> Plan<Step> {
             let step = Step::DropSeed { node: guest.node.clone(), storage, file };
             after = vec![plan.step_after(&after, step, why)];
         }
+        if guest.config.as_ref().is_some_and(|c| on(c, "protection")) {
+            after = vec![power::lift(&mut plan, &at, &after, why)];
+        }
         last.push(plan.step_after(&after, Step::Destroy { at }, why));
         gone.insert(guest.vmid);
+        names.insert(mark.machine);
     }
-    for (node, storage, file) in seed::orphans(design, seen) {
+    // A clone that never ended is locked, which a token cannot undo; with --prune only one that nobody wants.
+    for guest in &seen.guests {
+        let Owner::Half(lock, Some(mark)) = guest.owner(&design.cluster) else { continue };
+        if design.prune && design.machines.iter().any(|m| m.name == mark.machine) {
+            continue;
+        }
+        let what = format!("guest {} on node {}", guest.vmid, guest.node);
+        let (why, hint) = half(&what, &lock, &At::of(&mark.machine, guest));
+        plan.hold(HeldKind::Unmet, mark.machine.as_str(), why, Some(hint));
+    }
+    for Orphan { node, storage, file, machine, awaited } in seed::orphans(design, seen, &roster) {
+        // Another run may be about to put it into a machine that stays.
+        if awaited && design.prune && !names.contains(&machine) {
+            continue;
+        }
         plan.step(Step::DropSeed { node, storage, file }, "no machine needs it");
     }
     for (machine, state) in &roster.machines {
@@ -132,16 +151,22 @@ fn protected(design: &Design, guest: &Guest, mark: &Mark, leaving: bool) -> Opti
     if let Some(lock) = config.get("lock") {
         return Some((format!("it is locked ({lock})"), unlock(guest)));
     }
-    if on(config, "protection") {
-        let program = if guest.is_container() { "pct" } else { "qm" };
-        let hint = format!("on node {}: {program} set {} --protection 0", guest.node, guest.vmid);
-        return Some(("somebody switched its protection on".to_owned(), hint));
-    }
     let data = data_disks(config, mark);
-    if !data.is_empty() && !design.delete_data.contains(&mark.machine) {
-        let why = format!("it has data disks ({})", data.join(", "));
-        let prune = if design.prune { " --prune" } else { "" };
-        return Some((why, format!("pve-vm destroy{prune} --delete-data {}", mark.machine)));
+    let named = design.delete_data.contains(&mark.machine);
+    let prune = if design.prune { " --prune" } else { "" };
+    let hint = || format!("pve-vm destroy{prune} --delete-data {}", mark.machine);
+    if !data.is_empty() && !named {
+        return Some((format!("it has data disks ({})", data.join(", ")), hint()));
+    }
+    if on(config, "protection") {
+        let mut machines = design.machines.iter();
+        let said = machines.any(|m| m.name == mark.machine && m.protection == Some(true));
+        if data.is_empty() && !said {
+            return Some(power::foreign(guest));
+        }
+        if !named {
+            return Some(("the document protects it".to_owned(), hint()));
+        }
     }
     let node = matches!(mark.role, Role::ControlPlane | Role::Worker) && leaving && design.prune;
     let (why, hint) = match &design.members {

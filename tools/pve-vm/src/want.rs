@@ -11,6 +11,7 @@ use stage::{Failure, Site};
 use crate::args::Flags;
 use crate::container::Origin;
 use crate::ha::Wish;
+use crate::power::Order;
 use crate::pve::{Login, Trust, fingerprint};
 
 /// The sections that are read.
@@ -124,6 +125,10 @@ pub struct Machine {
     pub disk: u64,
     /// Data disks: name and bytes.
     pub disks: Vec<(String, u64)>,
+    /// When it is started.
+    pub order: Order,
+    /// Whether Proxmox is to refuse to delete it; none leaves that as it is.
+    pub protection: Option<bool>,
     /// Its address.
     pub address: Ipv4Addr,
     /// The length of the network's prefix.
@@ -228,6 +233,8 @@ pub fn design(flags: &Flags, doc: &Document, spec: &Spec) -> Result<Design, Fail
             memory_mib: pool.memory.mib(),
             disk: pool.disk.gib() << 30,
             disks: pool.disks.iter().map(|d| (d.name.to_string(), d.size.gib() << 30)).collect(),
+            order: Order::of(proxmox, pool),
+            protection: pool.protection.or_else(|| (!pool.disks.is_empty()).then_some(true)),
             address: pool.addresses.nth(n - 1)?,
             prefix: network.cidr.prefix(),
             gateway,

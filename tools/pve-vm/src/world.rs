@@ -8,7 +8,8 @@ use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use crate::pve::{Client, Request, list, text};
+use crate::pve::{Class, Client, Error, Request, class, list, number, text};
+use crate::seen::Broken;
 
 /// How many calls that block a daemon may run on a node: it has three workers, for the web interface too
 /// (pve-manager, pvedaemon.pm: `max_workers => 3`).
@@ -99,13 +100,42 @@ impl World {
     }
 
     /// Whether a node makes a guest at the moment; the task may be anybody's.
-    pub async fn makes(&self, node: &str) -> bool {
+    ///
+    /// # Errors
+    /// The node does not tell.
+    pub async fn makes(&self, node: &str) -> Result<bool, Error> {
         let request =
             Request::get(format!("/nodes/{node}/tasks")).with("source", "active").with("limit", 500);
-        let tasks = self.client.read(request).await.unwrap_or_default();
+        let tasks = self.client.read(request).await?;
         let making =
             |t: &Value| matches!(text(t, "type").as_deref(), Some("qmclone" | "qmcreate" | "vzcreate"));
-        list(&tasks).iter().any(making)
+        Ok(list(&tasks).iter().any(making))
+    }
+
+    /// A task on one of these nodes that was to make this guest, or to clone one of these templates, and that never
+    /// came to an end; the newest. The lists tell a login of its own tasks, and of all where it may audit the node.
+    pub async fn broken(&self, nodes: &[String], vmid: u32, templates: &[u32]) -> Option<Broken> {
+        let left = |t: &Value| {
+            let id = number(t, "id").and_then(|id| u32::try_from(id).ok());
+            let makes = match text(t, "type").as_deref() {
+                // It bears the id of what is cloned (qemu-server, API2/Qemu.pm).
+                Some("qmclone") => id.is_some_and(|id| templates.contains(&id)),
+                Some("qmcreate" | "vzcreate") => id == Some(vmid),
+                _ => false,
+            };
+            let end = text(t, "status").map(|end| class(None, &end));
+            (makes && end == Some(Class::Unknown)).then(|| (number(t, "starttime"), text(t, "upid")))
+        };
+        let mut found = Vec::new();
+        for node in nodes {
+            let request =
+                Request::get(format!("/nodes/{node}/tasks")).with("source", "all").with("limit", 500);
+            // Who cannot be asked tells nothing; it is a hint alone.
+            let tasks = self.client.read(request).await.unwrap_or_default();
+            let here = list(&tasks).iter().filter_map(left);
+            found.extend(here.map(|(start, task)| (start, node.clone(), task.unwrap_or_default())));
+        }
+        found.into_iter().max().map(|(_, node, task)| Broken { node, task })
     }
 
     /// Asks the cluster, whose members know soonest. What cannot be asked is not off.

@@ -369,3 +369,21 @@ async fn a_destroy_takes_only_what_is_proven_to_be_ours_to_take() {
     // What bears an id of ours and is in no machine of ours was made by somebody else.
     assert!(site.lab.pve.volumes("pve1").contains(&leftover));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_task_tells_how_far_it_is() {
+    let site = support::site_of(|config| config.clock = lab::Clock::scaled(0.08)).await;
+    let mut doc = site.small();
+    doc["spec"]["pools"].as_array_mut().unwrap().truncate(1);
+    doc["spec"]["pools"][0]["count"] = json!(1);
+    doc["spec"]["proxmox"]["clone"] = json!("full");
+    doc["spec"]["proxmox"]["template"] = json!({ "name": "made-here", "image": {
+        "url": "https://cloud.example/images/debian.qcow2", "checksum": format!("sha512:{}", "ab".repeat(64)),
+        "storage": "local" } });
+    let run = site.run(&["-v"], &doc).await;
+    assert_eq!(run.exit, Exit::Done, "{}", run.stderr);
+    for (task, unit) in [("task download of", " MiB ("), ("task qmclone of", " GiB of 3.0 GiB (")] {
+        let told: Vec<&str> = run.stderr.lines().filter(|l| l.contains(task) && l.ends_with("%)")).collect();
+        assert!(told.iter().any(|l| l.contains(unit) && l.contains(" on node pve")), "{}", run.stderr);
+    }
+}

@@ -2,12 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests fail loudly")]
 
+use lab::pve::Generation;
 use lab::{Action, Fault, Window};
 use laws::pve::Site;
+use laws::sweep::{Row, Table, sweep};
 use laws::{Case, Trouble};
 use pve_vm::PveVmTool;
 use serde_json::{Value, json};
 use stage::Exit;
+
+/// How many steps of a sweep a run is killed after by default.
+const AT_MOST: usize = 8;
 
 /// Two machines in two pools, one with a data disk, in a resource pool that does not exist yet.
 fn small(site: &Site) -> Value {
@@ -77,6 +82,32 @@ async fn keeps_the_seven_laws_with_a_container() {
         .collect();
     let summary = laws::check::<PveVmTool>(&[], &troubles, case).await.unwrap_or_else(|e| panic!("{e}"));
     println!("{summary}");
+}
+
+/// Two load balancers that the HA manager keeps, and keeps apart: by a rule, or by a group before 9.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keeps_the_laws_with_machines_under_ha() {
+    let mut rows: Vec<Row> = Vec::new();
+    for (what, generation) in [("HA, 9", Generation::V9), ("HA, 8", Generation::V8)] {
+        let case = || async {
+            let set = |config: &mut lab::Config| {
+                config.generation = generation;
+                config.shared = Some("shared".into());
+            };
+            let site = Site::with(set).await.unwrap();
+            let mut doc = small(&site);
+            doc["spec"]["pools"].as_array_mut().unwrap().truncate(1);
+            doc["spec"]["pools"][0]["count"] = json!(2);
+            doc["spec"]["proxmox"]["storage"] = json!("shared");
+            doc["spec"]["proxmox"]["ha"] = json!({});
+            site.case(&doc)
+        };
+        let row = sweep::<PveVmTool>(what, &[], AT_MOST, case).await.unwrap_or_else(|e| panic!("{e}"));
+        assert!(row.steps > 12, "{} steps: the HA manager has none of them", row.steps);
+        rows.push(row);
+    }
+    println!("{}", Table(&rows));
+    rows.into_iter().for_each(|row| row.held().unwrap_or_else(|e| panic!("{e}")));
 }
 
 async fn case() -> Case {

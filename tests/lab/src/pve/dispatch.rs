@@ -237,6 +237,7 @@ fn handler(method: &str, path: &str) -> Option<Handler> {
         ("GET", "/nodes/{node}/lxc/{vmid}/pending") => Now(|c| qemu::show::pending(c, Kind::Lxc)),
         ("PUT", "/nodes/{node}/lxc/{vmid}/config") => Later(|c| Box::pin(lxc::change(c))),
         ("POST", "/nodes/{node}/lxc/{vmid}/clone") => Now(lxc::clone),
+        ("POST", "/nodes/{node}/lxc/{vmid}/migrate") => Now(lxc::migrate::migrate),
         ("PUT", "/nodes/{node}/lxc/{vmid}/resize") => Now(lxc::resize),
         ("GET", "/nodes/{node}/lxc/{vmid}/interfaces") => Now(lxc::interfaces),
         ("POST", "/nodes/{node}/lxc/{vmid}/template") => Now(lxc::template),

@@ -26,7 +26,22 @@ pub(super) struct Hub {
     pub daemons: BTreeMap<String, Semaphore>,
     /// Told whenever a task ends.
     pub ended: Notify,
+    /// Requests as they came, once somebody wants them.
+    raw: Mutex<Option<Vec<RawRequest>>>,
     state: Mutex<State>,
+}
+
+/// A request as it came over the wire, before anything of the lab's has read it.
+#[derive(Clone, Debug)]
+pub struct RawRequest {
+    /// Its method.
+    pub method: String,
+    /// Path and query, encoded as they came.
+    pub target: String,
+    /// Its content type.
+    pub kind: String,
+    /// Its body.
+    pub body: bytes::Bytes,
 }
 
 impl Hub {
@@ -50,8 +65,14 @@ impl Hub {
             tickets: Tickets::default(),
             daemons,
             ended: Notify::new(),
+            raw: Mutex::new(None),
             state: Mutex::new(state),
         }
+    }
+
+    /// What is kept of the requests as they came.
+    pub fn raw(&self) -> MutexGuard<'_, Option<Vec<RawRequest>>> {
+        self.raw.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The state, for as long as the guard lives; never across an await.

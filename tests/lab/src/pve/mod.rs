@@ -9,6 +9,8 @@
 //! server.rs     HTTP as pveproxy speaks it, faults, the journal
 //! dispatch.rs   the checks in order, and which handler takes what
 //! hub.rs        what all share: the state, the locks, the door to the machines
+//! events.rs     nodes that fail and return, other people at work
+//! view.rs       what there is, for a person and a test
 //! ```
 
 mod auth;
@@ -16,6 +18,7 @@ mod backup;
 mod boot;
 mod config;
 mod dispatch;
+mod events;
 mod form;
 mod ha;
 mod hub;
@@ -33,6 +36,7 @@ mod state;
 mod storage;
 mod tasks;
 mod tls;
+mod view;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -41,7 +45,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio_rustls::TlsAcceptor;
@@ -52,30 +55,12 @@ pub use config::{
     UserConfig,
 };
 
-use self::hub::Hub;
-use self::state::{Guest, Kind, Node, State, Volume};
-use crate::world::{Machines, Shared};
+pub use self::hub::RawRequest;
+pub use self::view::GuestView;
 
-/// A guest, for a person's and a test's eyes.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct GuestView {
-    /// Its id.
-    pub vmid: u32,
-    /// Its name.
-    pub name: String,
-    /// The node that owns it.
-    pub node: String,
-    /// True while it runs.
-    pub running: bool,
-    /// Its tags.
-    pub tags: Vec<String>,
-    /// The pool that it is in.
-    pub pool: Option<String>,
-    /// True for a template.
-    pub template: bool,
-    /// Its options as they are stored.
-    pub config: BTreeMap<String, String>,
-}
+use self::hub::Hub;
+use self::state::{Node, State};
+use crate::world::{Machines, Shared};
 
 struct Server {
     address: Ipv4Addr,
@@ -185,284 +170,9 @@ impl Proxmox {
         self.hub.state().nodes.keys().cloned().collect()
     }
 
-    /// Switches a node off: its API and its connections end, its tasks break off, its guests go dark. It
-    /// cannot be reached through the others (595), and without a majority they refuse writes.
-    pub fn node_off(&self, node: &str) {
-        if let Some(server) = self.servers().get(node) {
-            server.stop.cancel();
-        }
-        let (tasks, guests) = {
-            let mut state = self.hub.state();
-            if let Some(node) = state.nodes.get_mut(node) {
-                node.online = false;
-            }
-            let tasks: Vec<String> = state
-                .tasks
-                .values()
-                .filter(|t| t.node == node && t.exit.is_none())
-                .map(|t| t.upid.clone())
-                .collect();
-            let on = state.guests.values_mut().filter(|g| g.node == node && g.running.is_some());
-            let dark = on.map(|guest| {
-                guest.stale = "running";
-                guest.changed = Instant::now();
-                guest.running = None;
-                guest.vmid
-            });
-            (tasks, dark.collect::<Vec<u32>>())
-        };
-        for upid in tasks {
-            self.hub.kill(&upid, "unexpected status");
-        }
-        for vmid in guests {
-            self.hub.machines.power_off(vmid);
-        }
-    }
-
-    /// Switches a node on again: its API answers, and its guests with `onboot` start.
-    ///
-    /// # Errors
-    /// Its address cannot be bound.
-    pub fn node_on(&self, node: &str) -> io::Result<()> {
-        self.listen(node)?;
-        let guests: Vec<(u32, Kind)> = {
-            let mut state = self.hub.state();
-            if let Some(node) = state.nodes.get_mut(node) {
-                node.online = true;
-                node.since = Instant::now();
-            }
-            let here = state.guests.values().filter(|g| g.node == node && g.running.is_none());
-            let wanted = here.filter(|g| g.on("onboot") && !g.template());
-            wanted.map(|g| (g.vmid, g.kind)).collect()
-        };
-        for (vmid, kind) in guests {
-            let (hub, node) = (self.hub.clone(), node.to_owned());
-            self.hub.runtime.spawn(async move {
-                // A machine that is locked stays off, as on a real node; its state shows it.
-                let started = match kind {
-                    Kind::Qemu => qemu::power::boot(&hub, &node, vmid).await,
-                    Kind::Lxc => lxc::power::switch_on(&hub, &node, vmid).await,
-                };
-                if let Err(why) = started {
-                    tracing::debug!(vmid, why, "not started with its node");
-                }
-            });
-        }
-        Ok(())
-    }
-
-    /// True while a node is on.
-    pub fn node_is_on(&self, node: &str) -> bool {
-        self.hub.state().nodes.get(node).is_some_and(|n| n.online)
-    }
-
-    /// All guests, in the order of their ids.
-    pub fn view(&self) -> Vec<GuestView> {
-        let state = self.hub.state();
-        let one = |g: &Guest| GuestView {
-            vmid: g.vmid,
-            name: g.name(),
-            node: g.node.clone(),
-            running: g.running.is_some(),
-            tags: g.config.get("tags").map(|t| t.split(';').map(str::to_owned).collect()).unwrap_or_default(),
-            pool: g.pool.clone(),
-            template: g.template(),
-            config: g.config.clone(),
-        };
-        state.guests.values().map(one).collect()
-    }
-
-    /// The resource pools by name, with their comments.
-    pub fn pools(&self) -> BTreeMap<String, String> {
-        let state = self.hub.state();
-        let one =
-            |(name, pool): (&String, &state::Pool)| (name.clone(), pool.comment.clone().unwrap_or_default());
-        state.pools.iter().map(one).collect()
-    }
-
-    /// The backup jobs by id.
-    pub fn jobs(&self) -> BTreeMap<String, serde_json::Value> {
-        let state = self.hub.state();
-        state.jobs.iter().map(|(id, job)| (id.clone(), serde_json::Value::Object(job.clone()))).collect()
-    }
-
-    /// Somebody migrates a guest, running or not: it is on another node at once, with its volumes on local storages.
-    pub fn moved(&self, vmid: u32, node: &str) {
-        let mut state = self.hub.state();
-        let Some(guest) = state.guests.get_mut(&vmid) else { return };
-        let from = std::mem::replace(&mut guest.node, node.to_owned());
-        guest.changed = Instant::now();
-        let here = |(place, _): &&(String, String), v: &Volume| *place == from && v.vmid == Some(vmid);
-        let keys: Vec<_> = state.volumes.iter().filter(|(k, v)| here(k, v)).map(|(k, _)| k.clone()).collect();
-        for key in keys {
-            if let Some(volume) = state.volumes.remove(&key) {
-                state.volumes.insert((node.to_owned(), key.1), volume);
-            }
-        }
-    }
-
-    /// Whether somebody could migrate the guest now: nothing has it in hand, and no local image is in its drives
-    /// (`can't migrate local cdrom`, qemu-server, QemuMigrate.pm).
-    pub fn can_move(&self, vmid: u32) -> bool {
-        let state = self.hub.state();
-        let Some(guest) = state.guests.get(&vmid) else { return false };
-        let busy = state.tasks.values().any(|t| t.exit.is_none() && t.id == vmid.to_string());
-        !busy && !guest.config.contains_key("lock") && !guest.config.values().any(|v| v.contains(":iso/"))
-    }
-
-    /// Cuts the nodes off from each other, or joins them again: without quorum nothing can be changed.
-    pub fn cut_off(&self, cut: bool) {
-        self.hub.state().cut = cut;
-    }
-
-    /// Somebody puts a machine under the care of the HA manager.
-    pub fn put_under_ha(&self, vmid: u32) {
-        let sid = format!("vm:{vmid}");
-        let resource = serde_json::json!({ "sid": sid, "type": "vm", "state": "started" });
-        if let serde_json::Value::Object(resource) = resource {
-            self.hub.state().ha.resources.insert(sid, resource);
-        }
-    }
-
-    /// Somebody takes a disk out of its drive: it becomes an unused one.
-    pub fn taken_out(&self, vmid: u32, slot: &str) {
-        let mut state = self.hub.state();
-        let Some(guest) = state.guests.get_mut(&vmid) else { return };
-        if let Some(drive) = guest.config.remove(slot) {
-            let volume = drive.split(',').next().unwrap_or_default().to_owned();
-            guest.config.insert("unused0".into(), volume);
-        }
-    }
-
-    /// A volume that bears a guest's id and is in no configuration; gives its name.
-    pub fn leave_volume(&self, node: &str, storage: &str, vmid: u32) -> String {
-        let volid = format!("{storage}:vm-{vmid}-disk-90");
-        let volume = Volume { vmid: Some(vmid), ..Volume::new(&volid, storage, "images", "raw", 1 << 30) };
-        self.hub.state().put_volume(node, volume);
-        volid
-    }
-
-    /// Somebody pulls a machine's plug.
-    pub async fn switched_off(&self, vmid: u32) {
-        let Some(node) = self.hub.state().guests.get(&vmid).map(|g| g.node.clone()) else { return };
-        if let Err(why) = qemu::power::off(&self.hub, &node, vmid).await {
-            tracing::warn!(vmid, why, "not switched off");
-        }
-    }
-
-    /// Root unlocks a guest and destroys it by hand, with its volumes.
-    pub fn destroyed_by_root(&self, vmid: u32) {
-        let gone = {
-            let mut state = self.hub.state();
-            let Some(guest) = state.guests.remove(&vmid) else { return };
-            qemu::drives::free_all(&mut state, &guest.node, vmid);
-            guest.running.is_some()
-        };
-        if gone {
-            self.hub.machines.power_off(vmid);
-        }
-        self.hub.machines.erased(vmid);
-    }
-
-    /// Somebody, or the HA manager, switches a machine off and on again.
-    pub async fn restarted(&self, vmid: u32) {
-        let Some(node) = self.hub.state().guests.get(&vmid).map(|g| g.node.clone()) else { return };
-        for done in
-            [qemu::power::off(&self.hub, &node, vmid).await, qemu::power::boot(&self.hub, &node, vmid).await]
-        {
-            if let Err(why) = done {
-                tracing::warn!(vmid, why, "not restarted");
-            }
-        }
-    }
-
-    /// The volumes on a node's storages and on the shared ones, by id.
-    pub fn volumes(&self, node: &str) -> Vec<String> {
-        let state = self.hub.state();
-        let here = state.volumes.keys().filter(|(place, _)| place.is_empty() || place == node);
-        here.map(|(_, volid)| volid.clone()).collect()
-    }
-
-    /// Adds a stopped machine of somebody else, in no pool.
-    pub fn add_foreign(&self, vmid: u32, name: &str, node: &str) {
-        let mut state = self.hub.state();
-        let generation = state.count();
-        let mut guest = Guest::new(vmid, Kind::Qemu, node, generation);
-        guest.stale = "stopped";
-        for (option, value) in [("name", name), ("cores", "2"), ("memory", "2048")] {
-            guest.config.insert(option.into(), value.into());
-        }
-        state.guests.insert(vmid, guest);
-    }
-
-    /// The HA manager's entries: resources, rules and groups by name.
-    pub fn ha(&self) -> BTreeMap<String, BTreeMap<String, serde_json::Value>> {
-        let state = self.hub.state();
-        let all =
-            [("resources", &state.ha.resources), ("rules", &state.ha.rules), ("groups", &state.ha.groups)];
-        let one = |map: &BTreeMap<String, serde_json::Map<String, serde_json::Value>>| {
-            map.iter().map(|(k, v)| (k.clone(), serde_json::Value::Object(v.clone()))).collect()
-        };
-        all.into_iter().map(|(name, map)| (name.to_owned(), one(map))).collect()
-    }
-
-    /// The HA manager gives a resource up, such as `vm:3000`.
-    pub fn ha_error(&self, sid: &str) {
-        self.hub.state().ha.errors.insert(sid.to_owned());
-    }
-
-    /// Somebody puts a guest under the HA manager's care, such as `vm:3000`.
-    pub fn ha_foreign(&self, sid: &str) {
-        let mut resource = serde_json::Map::new();
-        resource.insert("sid".into(), sid.into());
-        resource.insert("type".into(), sid.split(':').next().unwrap_or_default().into());
-        resource.insert("state".into(), "started".into());
-        self.hub.state().ha.resources.insert(sid.to_owned(), resource);
-    }
-
-    /// Adds the archive of a container template to a storage.
-    pub fn add_archive(&self, storage: &str, file: &str, node: &str) {
-        let volid = format!("{storage}:vztmpl/{file}");
-        let volume = Volume::new(&volid, storage, "vztmpl", "tzst", 120 << 20);
-        self.hub.state().put_volume(node, volume);
-    }
-
-    /// Adds a template of a cloud image with an agent, in the pool `templates` where that exists. Its disk
-    /// has 3 GiB; a cloud-init drive is at `ide2`.
-    pub fn add_template(&self, vmid: u32, name: &str, node: &str, storage: &str) {
-        let mut state = self.hub.state();
-        let generation = state.count();
-        let mac = state.mac();
-        let bridge = self.hub.config.bridges.first().cloned().unwrap_or_default();
-        let files = state.storages.get(storage).is_some_and(|s| s.kind.files());
-        let (folder, end) = if files { (format!("{vmid}/"), ".qcow2") } else { (String::new(), "") };
-        let disk = format!("{storage}:{folder}base-{vmid}-disk-0{end}");
-        let seed = format!("{storage}:{folder}vm-{vmid}-cloudinit{end}");
-        for (volid, size) in [(&disk, 3u64 << 30), (&seed, 4 << 20)] {
-            let format = if files { "qcow2" } else { "raw" };
-            let volume = Volume { vmid: Some(vmid), ..Volume::new(volid, storage, "images", format, size) };
-            state.put_volume(node, volume);
-        }
-        let mut guest = Guest::new(vmid, Kind::Qemu, node, generation);
-        guest.stale = "stopped";
-        guest.pool = state.pools.contains_key("templates").then(|| "templates".to_owned());
-        let options = [
-            ("name", name.to_owned()),
-            ("template", "1".into()),
-            ("agent", "enabled=1".into()),
-            ("boot", "order=scsi0".into()),
-            ("cores", "1".into()),
-            ("memory", "1024".into()),
-            ("ostype", "l26".into()),
-            ("scsihw", "virtio-scsi-single".into()),
-            ("scsi0", format!("{disk},discard=on,iothread=1,size=3G,ssd=1")),
-            ("ide2", format!("{seed},media=cdrom,size=4M")),
-            ("net0", format!("virtio={mac},bridge={bridge}")),
-            ("serial0", "socket".into()),
-            ("vga", "serial0".into()),
-        ];
-        guest.config.extend(options.map(|(option, value)| (option.to_owned(), value)));
-        state.guests.insert(vmid, guest);
+    /// Keeps the requests that come from now on as they come; gives those that were kept so far.
+    pub fn keep_requests(&self) -> Vec<RawRequest> {
+        self.hub.raw().replace(Vec::new()).unwrap_or_default()
     }
 }
 

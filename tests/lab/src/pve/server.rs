@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::dispatch::{self, Call};
 use super::form::{self, percent_decode};
-use super::hub::Hub;
+use super::hub::{Hub, RawRequest};
 use super::reply::{Answer, Fail, Reply};
 use super::schema::{Value, Values};
 use crate::faults::Action;
@@ -173,6 +173,11 @@ async fn execute(
         .await
         .map_err(|_| Fail::limit(501, "for data too large"))?
         .to_bytes();
+    if let Some(raw) = hub.raw().as_mut() {
+        let target = parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
+        let (method, kind) = (method.to_owned(), kind.to_owned());
+        raw.push(RawRequest { method, target, kind, body: body.clone() });
+    }
 
     let public = path == "/access/ticket";
     let who = if public { Ok(Default::default()) } else { hub.authenticate(method, &parts.headers) };

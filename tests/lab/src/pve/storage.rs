@@ -11,7 +11,6 @@ use super::dispatch::Call;
 use super::hub::Hub;
 use super::reply::{Answer, Fail, nothing};
 use super::state::{State, Volume};
-use super::tasks::now;
 
 const SEEN: &[&str] = &["Datastore.Audit", "Datastore.AllocateSpace"];
 
@@ -219,7 +218,13 @@ pub(super) fn download(call: &Call) -> Answer {
         if image.missing {
             return Err("download failed: ERROR 404: Not Found.".into());
         }
-        hub.world.clock.wait(Duration::from_secs(60)).await;
+        // A line of wget's for each 32 MiB.
+        let lines = image.size.div_ceil(32 << 20).max(1);
+        for line in 0..lines {
+            hub.world.clock.wait(Duration::from_secs(60) / lines as u32).await;
+            let dots = "........ ........ ........ ........";
+            log.line(format!("{:>6}K {dots} {:>2}%  110M 1s", line << 15, (line + 1) * 100 / lines));
+        }
         let mut digests = image.digests.clone();
         if let Some((algorithm, sum)) = given {
             let got = digests.entry(algorithm).or_insert_with(|| sum.clone()).to_lowercase();
@@ -229,17 +234,9 @@ pub(super) fn download(call: &Call) -> Answer {
             log.line("OK, checksum verified");
         }
         let volume = Volume {
-            volid,
-            storage,
-            content: kind,
-            format,
-            size: image.size,
             virtual_size: Some(image.virtual_size),
-            vmid: None,
-            parent: None,
-            ctime: now(),
             digests,
-            bytes: Vec::new(),
+            ..Volume::new(&volid, &storage, kind, format, image.size)
         };
         hub.state().put_volume(&node, volume);
         log.line(format!("download of '{url}' to '{path}' finished"));
@@ -283,19 +280,8 @@ pub(super) fn upload(call: &Call) -> Answer {
         hub.world.clock.wait(Duration::from_secs(1)).await;
         let volid = format!("{storage}:{kind}/{filename}");
         let size = file.content.len() as u64;
-        let volume = Volume {
-            volid,
-            storage,
-            content: kind,
-            format,
-            size,
-            virtual_size: None,
-            vmid: None,
-            parent: None,
-            ctime: now(),
-            digests,
-            bytes: file.content,
-        };
+        let volume =
+            Volume { digests, bytes: file.content, ..Volume::new(&volid, &storage, kind, format, size) };
         hub.state().put_volume(&node, volume);
         log.line("finished file import successfully");
         Ok(())

@@ -21,6 +21,8 @@ use serde_json::{Value, json};
 use stage::Edges;
 
 const SSH: u16 = 2222;
+/// A kubeconfig of the operator's for several clusters.
+pub const PEOPLE: &str = "people.conf";
 
 /// The world and its files.
 pub struct Site {

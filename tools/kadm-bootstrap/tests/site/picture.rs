@@ -30,6 +30,16 @@ impl Site {
         }
     }
 
+    /// The names in the operator's kubeconfig for several clusters.
+    fn people(&self) -> Value {
+        let text = std::fs::read_to_string(self.path(super::PEOPLE)).unwrap_or_default();
+        let root: Value = serde_saphyr::from_str(&text).unwrap_or_default();
+        let names = |list: &str| -> Vec<Value> {
+            root[list].as_array().into_iter().flatten().map(|one| one["name"].clone()).collect()
+        };
+        json!([names("clusters"), names("contexts"), names("users"), root["current-context"]])
+    }
+
     /// The world as the laws compare it: etcd's members, nodes with labels and taints, what is left on machines.
     pub fn picture(&self) -> Value {
         let clusters = self.kube.clusters();
@@ -51,6 +61,10 @@ impl Site {
                 object.map(|o| o["spec"]["template"]["spec"]["containers"][0]["image"].clone())
             };
             addons.push(json!([image("DaemonSet", "kube-proxy"), image("Deployment", "coredns")]));
+            for name in ["kubelet-config", "kube-proxy", "kubeline-kubelet"] {
+                let map = self.kube.get(id, "v1", "ConfigMap", Some("kube-system"), name);
+                addons.push(map.map(|m| m["data"].clone()).unwrap_or_default());
+            }
             let list = |kind: &str| self.kube.list(id, "v1", kind);
             for node in list("Node") {
                 let taints = kadm_bootstrap::observe::node(&node);
@@ -85,6 +99,8 @@ impl Site {
                     "kubeline": machine.fs.list("/var/lib/kubeline").unwrap_or_default(),
                     "manifests": machine.fs.list("/etc/kubernetes/manifests").unwrap_or_default(),
                     "left": left,
+                    "local": machine.packages.local,
+                    "configuration": machine.fs.text("/var/lib/kubelet/config.yaml"),
                     "serves": machine.fs.exists(lab::hosts::kubeadm::kubelet::SERVING),
                     "intent": machine.fs.exists("/var/lib/kubeline/kadm-init"),
                 }),
@@ -92,6 +108,6 @@ impl Site {
         }
         json!({ "clusters": clusters.len(), "nodes": nodes, "tokens": tokens, "machines": machines,
             "etcd": etcd, "addons": addons,
-            "kubeconfig": self.path("out/kubeconfig").exists() })
+            "kubeconfig": self.path("out/kubeconfig").exists(), "people": self.people() })
     }
 }

@@ -10,7 +10,7 @@ use kube_apply::{Class, Cluster};
 use stage::{Ctx, Failure, Site};
 
 use crate::failure::failure;
-use crate::seen::Offline;
+use crate::offline::Offline;
 
 /// How long the API is tried before it counts as not answering.
 const PROBE: Duration = Duration::from_secs(10);

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use stage::{HeldKind, Plan, StepId};
 
 use crate::access::Access;
+use crate::offline::Offline;
 use crate::ready::Ready;
-use crate::seen::{Offline, Seen};
+use crate::seen::Seen;
 use crate::set::Addon;
 
 /// One change of the cluster, or one thing to wait for.

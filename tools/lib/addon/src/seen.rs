@@ -1,7 +1,6 @@
 //! What is in the cluster, beside what shall be there.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use futures::future::try_join_all;
 use kube_apply::{Difference, Error, ObjectId};
@@ -10,53 +9,9 @@ use stage::{Ctx, Failure, Finding};
 
 use crate::access::{Access, Link};
 use crate::failure::failure;
+use crate::offline::Offline;
 use crate::ready::{self, Ready};
 use crate::set::Addon;
-
-/// Why there is no cluster to look at.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Offline {
-    /// There is no kubeconfig.
-    NoKubeconfig {
-        /// Where it should be.
-        path: String,
-    },
-    /// The API does not answer.
-    NoAnswer {
-        /// Its address.
-        server: String,
-        /// What was tried.
-        why: String,
-    },
-}
-
-impl Offline {
-    /// In one line.
-    pub fn why(&self) -> String {
-        match self {
-            Offline::NoKubeconfig { path } if path.is_empty() => "no kubeconfig is named".to_owned(),
-            Offline::NoKubeconfig { path } => format!("there is no kubeconfig at {path}"),
-            Offline::NoAnswer { server, .. } => format!("the API at {server} does not answer"),
-        }
-    }
-
-    /// As the end of a run that needs the cluster.
-    pub fn failure(&self) -> Failure {
-        let doing = format!("cannot reach the cluster: {}", self.why());
-        match self {
-            Offline::NoKubeconfig { path } if Path::new(path).as_os_str().is_empty() => {
-                Failure::precondition(doing)
-                    .hint("write spec.kubernetes.kubeconfig, or give --kubeconfig FILE")
-            }
-            Offline::NoKubeconfig { .. } => Failure::precondition(doing)
-                .hint("run kadm-bootstrap first: it makes the cluster and writes the kubeconfig"),
-            Offline::NoAnswer { why, .. } => Failure::transient(doing).because(why.clone()).hint(
-                "run again when it answers; kadm-bootstrap check and vip-keepalive check say what is off",
-            ),
-        }
-    }
-}
 
 /// An object that has left the set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -82,6 +82,16 @@ fn pools(cluster: Option<&Name>, spec: &Spec, wrong: &mut Refusals) {
                 "are for virtual machines; a container has its root file system alone",
             );
         }
+        if pool
+            .startup
+            .as_ref()
+            .is_some_and(|s| (s.order, s.up_seconds, s.down_seconds) == (None, None, None))
+        {
+            wrong.add(
+                here.key("startup"),
+                "says nothing; write order, upSeconds or downSeconds, or leave it out",
+            );
+        }
         if let (GuestKind::Lxc, Some(proxmox)) = (pool.kind, &spec.proxmox)
             && proxmox.container_template.is_none()
         {

@@ -228,11 +228,7 @@ pub fn failure(doing: impl Into<String>, error: &Error) -> Failure {
         Class::Precondition => Exit::Precondition,
         Class::Internal => Exit::Internal,
     };
-    let failure = Failure::new(exit, doing).caused_by(error);
-    match error.hint() {
-        Some(hint) => failure.hint(hint),
-        None => failure,
-    }
+    Failure::of(exit, doing, error, error.hint())
 }
 
 /// An error with all that caused it, on one line.

@@ -1,18 +1,10 @@
 //! What differs between an object as it is and as it would be.
 
 use crate::owners;
+use crate::path::{Step, written};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::fmt;
-
-/// One step of a path into an object.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
-    Key(String),
-    /// The item of a list whose field has that value.
-    Item(&'static str, String),
-    Index(usize),
-}
 
 /// One field that would change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -198,19 +190,6 @@ fn kept_by_server(path: &[Step]) -> bool {
         }
         _ => false,
     }
-}
-
-pub(crate) fn written(path: &[Step]) -> String {
-    let mut out = String::new();
-    for step in path {
-        match step {
-            Step::Key(key) if key.contains(['.', '/', '[']) => out.push_str(&format!("[\"{key}\"]")),
-            Step::Key(key) => out.push_str(&format!(".{key}")),
-            Step::Item(key, value) => out.push_str(&format!("[{key}={value}]")),
-            Step::Index(index) => out.push_str(&format!("[{index}]")),
-        }
-    }
-    out
 }
 
 fn short(value: &Value) -> String {

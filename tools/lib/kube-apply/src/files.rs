@@ -7,23 +7,29 @@ use crate::yaml;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// Writes the set; the kustomization lists the files in the order of applying.
-pub(crate) fn files(set: &ManifestSet) -> Result<BTreeMap<String, String>, Error> {
-    let broken = |why| Error::Manifest { source_name: set.name().to_owned(), why };
-    let parent = set.parent();
-    let objects: Vec<_> = std::iter::once(&parent).chain(set.in_order()).collect();
-    let names = names(&objects.iter().map(|object| object.id()).collect::<Vec<_>>());
-    let mut files = BTreeMap::new();
-    for (name, object) in names.iter().zip(objects) {
-        files.insert(name.clone(), yaml::write(object.value()).map_err(broken)?);
+impl ManifestSet {
+    /// The set as files, for Git and for `kubectl apply -k`: one an object, and a kustomization.yaml, which lists
+    /// them in the order of applying.
+    ///
+    /// # Errors
+    /// `Manifest` for an object that cannot be written as YAML.
+    pub fn files(&self) -> Result<BTreeMap<String, String>, Error> {
+        let broken = |why| Error::Manifest { source_name: self.name().to_owned(), why };
+        let parent = self.parent();
+        let objects: Vec<_> = std::iter::once(&parent).chain(self.in_order()).collect();
+        let names = names(&objects.iter().map(|object| object.id()).collect::<Vec<_>>());
+        let mut files = BTreeMap::new();
+        for (name, object) in names.iter().zip(objects) {
+            files.insert(name.clone(), yaml::write(object.value()).map_err(broken)?);
+        }
+        let kustomization = json!({
+            "apiVersion": "kustomize.config.k8s.io/v1beta1",
+            "kind": "Kustomization",
+            "resources": names.into_iter().map(Value::from).collect::<Vec<_>>(),
+        });
+        files.insert("kustomization.yaml".to_owned(), yaml::write(&kustomization).map_err(broken)?);
+        Ok(files)
     }
-    let kustomization = json!({
-        "apiVersion": "kustomize.config.k8s.io/v1beta1",
-        "kind": "Kustomization",
-        "resources": names.into_iter().map(Value::from).collect::<Vec<_>>(),
-    });
-    files.insert("kustomization.yaml".to_owned(), yaml::write(&kustomization).map_err(broken)?);
-    Ok(files)
 }
 
 /// A file name for each object: kind, namespace and name; with the group where two kinds share a name.

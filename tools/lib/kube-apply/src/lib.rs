@@ -28,10 +28,12 @@ mod images;
 mod object;
 mod observe;
 mod owners;
+mod path;
 mod prune;
 mod reasons;
 mod set;
 mod wait;
+mod waiting;
 mod wire;
 mod yaml;
 

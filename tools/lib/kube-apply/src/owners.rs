@@ -3,7 +3,7 @@
 //! Their form is FieldsV1 of structured-merge-diff: `f:name` is a field, `k:{...}` the item of a list by its keys,
 //! an empty map a leaf.
 
-use crate::diff::Step;
+use crate::path::Step;
 use serde_json::Value;
 
 /// The fields that a manager owns by applying, as the server keeps them.

@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::object::{Object, ObjectId};
 use crate::wait::Wait;
-use crate::{files, images, yaml};
+use crate::{images, yaml};
 use base64::Engine;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -153,11 +153,6 @@ impl ManifestSet {
         for object in &mut self.objects {
             images::visit(object.value_mut(), &mut |image| *image = images::in_registry(image, registry));
         }
-    }
-
-    /// The set as files, for Git and for `kubectl apply -k`: one an object, and a kustomization.yaml.
-    pub fn files(&self) -> Result<BTreeMap<String, String>, Error> {
-        files::files(self)
     }
 
     /// The set's parent as it is when the cluster holds exactly this set.

@@ -10,9 +10,9 @@ use russh::keys::agent::client::AgentClient;
 use russh::keys::{Algorithm, HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKey, decode_secret_key};
 use russh::{MethodKind, MethodSet};
 
+use crate::check::Check;
 use crate::error::Error;
 use crate::hostkeys::fingerprint;
-use crate::link::Check;
 use crate::target::Target;
 
 /// What a key file is good for.

@@ -10,9 +10,9 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
 use crate::command::{Command, Output};
 use crate::error::Error;
+use crate::held::Held;
 use crate::hostkeys::plain;
-use crate::link::{self, Link, Tunnel};
-use crate::lock::Held;
+use crate::link::{self, Link, Through, Tunnel};
 use crate::session::Session;
 use crate::target::{Target, address};
 
@@ -217,7 +217,9 @@ impl Host {
         if self.held().is_some() {
             return Err(Error::LockLost { host: self.name().to_owned() });
         }
-        let link = Arc::new(link::open(&self.0.target, self.0.jump.as_ref()).await?);
+        let target = &self.0.target;
+        let way = self.0.jump.clone().map(|jump| through(jump, target.host.clone(), target.port));
+        let link = Arc::new(link::open(target, way).await?);
         *slot = Some(Arc::clone(&link));
         Ok(link)
     }
@@ -279,6 +281,11 @@ impl Host {
             source: last.unwrap_or_else(|| "no channel".into()),
         }))
     }
+}
+
+// The type is written out: what a host does to connect is also what its jump host does.
+fn through(jump: Host, host: String, port: u16) -> Through {
+    Box::pin(async move { jump.dial(&host, port).await })
 }
 
 impl std::fmt::Debug for Host {

@@ -6,9 +6,12 @@
 //! for the caller. Nothing here knows of documents, machines' roles or Kubernetes.
 
 mod auth;
+mod check;
 mod command;
+mod converse;
 mod error;
 mod file;
+mod held;
 mod host;
 mod hostkeys;
 mod link;

@@ -8,13 +8,12 @@ use std::time::Duration;
 
 use russh::ChannelStream;
 use russh::client::{self, Handle, Msg};
-use russh::keys::PublicKeyOrCertificate;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::auth;
+use crate::check::{Broken, Check};
 use crate::error::Error;
-use crate::host::Host;
 use crate::hostkeys::{Shown, Trust};
 use crate::target::Target;
 
@@ -28,52 +27,19 @@ pub(crate) struct Link {
     pub(crate) shown: Shown,
 }
 
-/// What happens in the handshake: the host key is judged before anything of ours is sent.
-pub(crate) struct Check {
-    trust: Trust,
-}
-
-/// A failure inside the handshake: the protocol's or our judgement.
-#[derive(Debug)]
-pub(crate) enum Broken {
-    Protocol(russh::Error),
-    Judged(Box<Error>),
-}
-
-impl From<russh::Error> for Broken {
-    fn from(e: russh::Error) -> Broken {
-        Broken::Protocol(e)
-    }
-}
-
-impl client::Handler for Check {
-    type Error = Broken;
-
-    async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, Broken> {
-        match shown {
-            PublicKeyOrCertificate::PublicKey { key, .. } => {
-                self.trust.judge(key).map_err(|e| Broken::Judged(Box::new(e)))?;
-                Ok(true)
-            }
-            // None was asked for.
-            PublicKeyOrCertificate::Certificate(_) => Ok(false),
-        }
-    }
-}
+/// A way in that a jump host makes.
+pub(crate) type Through = Pin<Box<dyn Future<Output = Result<Tunnel, Error>> + Send>>;
 
 /// Connects and logs in, through the jump host when there is one, within the target's time.
-pub(crate) async fn open(target: &Target, jump: Option<&Host>) -> Result<Link, Error> {
+pub(crate) async fn open(target: &Target, through: Option<Through>) -> Result<Link, Error> {
     let identity = auth::identity(target)?;
     let trust = Trust::of(target)?;
     let config = Arc::new(config(&trust));
     let shown = trust.shown();
     let whole = async {
         let check = Check { trust };
-        let connected = match jump {
-            Some(jump) => {
-                let tunnel = Box::pin(jump.dial(&target.host, target.port)).await?;
-                client::connect_stream(config, tunnel, check).await
-            }
+        let connected = match through {
+            Some(tunnel) => client::connect_stream(config, tunnel.await?, check).await,
             None => {
                 let socket = TcpStream::connect((target.host.as_str(), target.port))
                     .await

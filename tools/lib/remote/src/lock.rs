@@ -1,6 +1,5 @@
 //! The host's lock: held by a process that lives with its channel.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::command::{Command, Output};
 use crate::error::Error;
+use crate::held::Held;
 use crate::host::Host;
 use crate::scripts;
 use crate::session::Session;
@@ -31,18 +31,6 @@ pub struct Lock {
     held: Arc<Held>,
     stop: oneshot::Sender<()>,
     keeper: JoinHandle<()>,
-}
-
-/// Whether a lock still stands.
-#[derive(Debug, Default)]
-pub(crate) struct Held {
-    lost: AtomicBool,
-}
-
-impl Held {
-    pub(crate) fn is_lost(&self) -> bool {
-        self.lost.load(Ordering::Acquire)
-    }
 }
 
 impl Host {
@@ -153,7 +141,7 @@ async fn keep(mut session: Session, mut stopped: oneshot::Receiver<()>, held: st
         }
     }
     if let Some(held) = held.upgrade() {
-        held.lost.store(true, Ordering::Release);
+        held.lose();
     }
     let gone = async {
         let _ = write.eof().await;

@@ -77,6 +77,11 @@ impl Ctx {
         self.inner.progress.waiting(for_what.into());
     }
 
+    /// True where a terminal shows what is being waited for; elsewhere a line now and then has to do.
+    pub fn shows_bars(&self) -> bool {
+        self.inner.progress.shows_bars()
+    }
+
     /// Writes a sentence to stderr.
     pub fn say(&self, message: &str) {
         self.inner.progress.line(message);

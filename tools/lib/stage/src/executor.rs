@@ -7,8 +7,8 @@ use futures::stream::{FuturesUnordered, StreamExt as _};
 use serde_json::json;
 
 use crate::events::Events;
+use crate::frame::{Frame, pressed};
 use crate::plan::Plan;
-use crate::run::Frame;
 use crate::{Ctx, Exit, Failure, Tool};
 
 /// Runs the plan. After a failure no new step starts; those in hand are finished, and all that failed is told. What
@@ -39,12 +39,12 @@ pub(crate) async fn execute<T: Tool>(
             let events = &frame.events;
             running.push(async move {
                 let line = planned.step.to_string();
-                let _bar = ctx.inner.progress.step(&line);
                 emit(events, "started", n, &line, None);
                 if frame.verbose > 0 {
                     ctx.say(&line);
                 }
-                let result = T::apply(&planned.step, world, want, ctx).await;
+                let work = T::apply(&planned.step, world, want, ctx);
+                let result = ctx.inner.progress.step(&line, work).await;
                 match &result {
                     Ok(()) => emit(events, "done", n, &line, None),
                     Err(failure) => emit(events, "failed", n, &line, Some(failure)),
@@ -133,13 +133,6 @@ impl Order {
 fn tell(ctx: &Ctx, failure: &Failure) {
     ctx.say(&std::iter::once(&failure.doing).chain(&failure.causes).cloned().collect::<Vec<_>>().join(": "));
     failure.hints.iter().for_each(|hint| ctx.say(&format!("hint: {hint}")));
-}
-
-/// Resolves when Ctrl-C was pressed this often; never, when nobody can press it any more.
-pub(crate) async fn pressed(interrupts: &mut tokio::sync::watch::Receiver<u32>, times: u32) {
-    if interrupts.wait_for(|n| *n >= times).await.is_err() {
-        std::future::pending::<()>().await;
-    }
 }
 
 fn emit(events: &Events, event: &str, n: usize, line: &str, failure: Option<&Failure>) {

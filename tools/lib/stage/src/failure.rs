@@ -61,6 +61,20 @@ impl Failure {
         self
     }
 
+    /// An error of a client that knows its class and what helps.
+    pub fn of(
+        exit: Exit,
+        doing: impl Into<String>,
+        error: &(dyn std::error::Error + 'static),
+        hint: Option<String>,
+    ) -> Failure {
+        let failure = Failure::new(exit, doing).caused_by(error);
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+
     /// Adds a hint.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Failure {

@@ -14,6 +14,7 @@ mod edges;
 mod events;
 mod executor;
 mod failure;
+mod frame;
 mod input;
 mod output;
 mod own;

@@ -9,6 +9,11 @@ use serde_json::json;
 
 use crate::args::{LogForm, When};
 
+tokio::task_local! {
+    /// The bar of the step in hand, and its line.
+    static BAR: (Bar, String);
+}
+
 /// Where messages go. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Progress {
@@ -65,6 +70,7 @@ impl Progress {
         if self.verbose > 0 {
             self.line(&format!("waiting for {what}"));
         }
+        let _ = BAR.try_with(|(bar, line)| bar.0.set_message(format!("{line}: {what}")));
         *self.waiting.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(what);
     }
 
@@ -73,11 +79,24 @@ impl Progress {
         self.waiting.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 
-    /// A step begins; the bar ends when the value is dropped.
-    pub(crate) fn step(&self, line: &str) -> Option<Bar> {
+    /// True where bars show what is being waited for.
+    pub(crate) fn shows_bars(&self) -> bool {
+        self.bars.is_some()
+    }
+
+    /// Does a step's work, with a bar that tells what it waits for.
+    pub(crate) async fn step<F: Future>(&self, line: &str, work: F) -> F::Output {
+        match self.bar(line) {
+            Some(bar) => BAR.scope((bar, line.to_owned()), work).await,
+            None => work.await,
+        }
+    }
+
+    /// A step's bar, which ends when the value is dropped.
+    fn bar(&self, line: &str) -> Option<Bar> {
         let bars = self.bars.as_ref()?;
         let bar = bars.add(ProgressBar::new_spinner());
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg} {elapsed}") {
             bar.set_style(style);
         }
         bar.set_message(line.to_owned());

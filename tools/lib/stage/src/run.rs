@@ -2,30 +2,19 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
 use cluster_doc::{Document, Exit, Section, schema};
 use serde_json::Value;
-use tokio::sync::watch;
 
 use crate::args::{Cli, Common, Verb};
 use crate::ctx::{Ctx, Inner};
 use crate::events::Events;
-use crate::executor::pressed;
+use crate::frame::{Frame, looking};
 use crate::output::{self, Output};
 use crate::progress::Progress;
 use crate::settle::{Scene, exit_of};
 use crate::{Edges, Failure, Own, Prompt, Site, Tool, checks, input, saved};
-
-/// What a run has beside its movements.
-pub(crate) struct Frame {
-    pub(crate) events: Events,
-    pub(crate) verbose: u8,
-    pub(crate) interrupts: watch::Receiver<u32>,
-    pub(crate) crash_after: Option<usize>,
-    pub(crate) crashed: Arc<AtomicBool>,
-}
 
 /// The command line of a tool, for its help, its completions and its manual's test.
 pub fn command<T: Tool>() -> clap::Command {
@@ -38,6 +27,7 @@ pub async fn run<T: Tool>(args: Vec<std::ffi::OsString>, edges: Edges) -> Exit {
         stdin, stdin_is_terminal, stdout, stderr, stderr_is_terminal, prompt, env, working_dir, ..
     } = edges;
     let frame = (edges.interrupts, edges.crash_after, edges.crashed);
+    let line = typed(T::NAME, &args);
     let matches = command::<T>().try_get_matches_from(args);
     let name = matches.as_ref().ok().and_then(|m| m.subcommand_name()).unwrap_or("apply").to_owned();
     let parsed = matches.and_then(|m| Cli::<T::Flags, T::Verb>::from_arg_matches(&m));
@@ -88,7 +78,7 @@ pub async fn run<T: Tool>(args: Vec<std::ffi::OsString>, edges: Edges) -> Exit {
     let result = async {
         let events = common.events.as_deref().map(|path| site.absolute(path));
         let events = Events::open(T::NAME, events.as_deref())?;
-        let frame = Frame { events, verbose: common.verbose, interrupts, crash_after, crashed };
+        let frame = Frame { line, events, verbose: common.verbose, interrupts, crash_after, crashed };
         let file = common.file.as_deref().map(|path| site.absolute(path));
         let status = common.status.as_deref().map(|path| site.absolute(path));
         let doc = input::document(stdin, file.as_deref(), status.as_deref())?;
@@ -108,6 +98,13 @@ pub async fn run<T: Tool>(args: Vec<std::ffi::OsString>, edges: Edges) -> Exit {
         Ok(exit) => exit,
         Err(failure) => ended::<T>(Err(failure), &progress),
     }
+}
+
+/// The command line, quoted for a shell.
+fn typed(name: &str, args: &[std::ffi::OsString]) -> String {
+    let args: Vec<_> = args.iter().skip(1).map(|arg| arg.to_string_lossy()).collect();
+    let words = std::iter::once(name).chain(args.iter().map(AsRef::as_ref));
+    shlex::try_join(words).unwrap_or_else(|_| name.to_owned())
 }
 
 /// Ends a run: nothing more than the exit, or the failure's words as well.
@@ -142,20 +139,6 @@ async fn bounded<T: Tool>(
         }
         Err(failure.hint("run again: it goes on where it stopped; or give it more time with --timeout"))
     })
-}
-
-/// A movement that only looks: Ctrl-C ends it at once.
-pub(crate) async fn looking<V>(
-    frame: &Frame,
-    movement: impl Future<Output = Result<V, Failure>>,
-) -> Result<V, Failure> {
-    let mut interrupts = frame.interrupts.clone();
-    tokio::select! {
-        result = movement => result,
-        () = pressed(&mut interrupts, 1) => {
-            Err(Failure::new(Exit::Interrupted, "interrupted while looking; nothing was changed"))
-        }
-    }
 }
 
 async fn act<T: Tool>(

@@ -4,11 +4,11 @@ use cluster_doc::{Document, Exit};
 use serde_json::Value;
 
 use crate::ctx::Ctx;
-use crate::executor::{execute, merged, pressed};
+use crate::executor::{execute, merged};
+use crate::frame::{Frame, looking, pressed};
 use crate::output::Output;
 use crate::own::{Consent, Own};
 use crate::plan::{Held, HeldKind, Plan};
-use crate::run::{Frame, looking};
 use crate::{Failure, Guard, Prompt, Tool};
 
 /// What the movements after the first look have in common.
@@ -169,7 +169,7 @@ impl<T: Tool> Scene<'_, T> {
         let refuse =
             |why: &str| Failure::precondition(format!("{} {verb} was not confirmed", T::NAME)).because(why);
         let Some(prompt) = &self.prompt else {
-            return Err(refuse("there is no terminal to ask on").hint(format!("{} {verb} --yes", T::NAME)));
+            return Err(refuse("there is no terminal to ask on").hint(format!("{} --yes", self.frame.line)));
         };
         match prompt(&format!("{intent}Type yes to do this: ")) {
             Ok(answer) if answer.trim() == "yes" => Ok(()),

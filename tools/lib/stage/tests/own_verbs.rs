@@ -189,7 +189,7 @@ async fn settle_asks_then_makes_it_so_and_writes_the_document() {
     let (stdout, stderr, exit) = toy(&dir, "hang big", None).await;
     assert_eq!((stdout.as_str(), exit), ("", 4));
     assert!(
-        stderr.contains("toy hang was not confirmed") && stderr.contains("hint: toy hang --yes"),
+        stderr.contains("toy hang was not confirmed") && stderr.contains("hint: toy hang big --yes"),
         "{stderr}"
     );
     assert_eq!(toy(&dir, "hang big", Some("no\n")).await.2, 4);

@@ -1,17 +1,19 @@
 //! Makes a container, and learns its host key: by its fingerprint from the log of its making, then whole from the
 //! container itself.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use stage::{Ctx, Failure, Waiting};
 
-use super::guest::{borne, cloned, config, config_path, marked, noted_keys, status};
-use super::persist::{Look, persist};
+use super::guest::{cloned, noted_keys, status};
+use super::persist::persist;
 use super::ready::refusal;
+use crate::change::join;
 use crate::container::fingerprints;
 use crate::mark::Mark;
-use crate::options::Options;
+use crate::options::{Options, tags as tags_of};
 use crate::pve::{Error, Request, encode, list, number, text};
 use crate::ssh::{self, Met};
 use crate::step::At;
@@ -35,7 +37,7 @@ pub(super) async fn make(
     pool: Option<&String>,
     doing: &str,
 ) -> Result<(), Failure> {
-    let look = || cloned(world, ctx, at, &want.design.cluster);
+    let look = || cloned(world, ctx, at, &want.design, None);
     let mut request =
         Request::post(format!("/nodes/{}/lxc", at.node)).with("vmid", at.vmid).with_all(options);
     if let Some(pool) = pool {
@@ -133,27 +135,13 @@ async fn write(
     tags: Option<&str>,
     doing: &str,
 ) -> Result<(), Failure> {
-    let (keys, tags) = (&keys, tags);
-    let attempt = || async move {
-        let have = config(world, at).await?;
-        let (mark, description) = borne(&have, at)?;
-        let mark = Mark { host_keys: keys.clone(), ..mark };
-        let mut request = Request::put(config_path(at)).with("description", mark.write(description));
-        if let Some(tags) = tags {
-            let mut all = crate::options::tags(have.get("tags").map(String::as_str).unwrap_or_default());
-            all.extend(crate::options::tags(tags));
-            request = request.with("tags", crate::change::join(&all));
-        }
-        world.client.run(ctx, &request).await
+    let there = |have: &Options| tags_of(have.get("tags").map(String::as_str).unwrap_or_default());
+    let due = tags_of(tags.unwrap_or_default());
+    let right = |mark: &Mark, have: &Options| mark.host_keys == keys && due.is_subset(&there(have));
+    let set = |mark: Mark, have: &Options| {
+        let all: BTreeSet<String> = there(have).union(&due).cloned().collect();
+        let beside = tags.map(|_| ("tags".to_owned(), join(&all)));
+        (Mark { host_keys: keys.clone(), ..mark }, beside.into_iter().collect())
     };
-    let look = || async move {
-        let have = config(world, at).await?;
-        let noted = marked(&have).is_some_and(|m| m.host_keys == *keys);
-        let tagged = tags.is_none_or(|t| {
-            let there = crate::options::tags(have.get("tags").map(String::as_str).unwrap_or_default());
-            crate::options::tags(t).is_subset(&there)
-        });
-        Ok(if noted && tagged { Look::Done } else { Look::NotYet })
-    };
-    persist(world, ctx, doing, attempt, look).await
+    super::note::note(world, ctx, at, doing, &right, &set).await
 }

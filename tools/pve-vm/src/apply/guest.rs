@@ -12,7 +12,9 @@ use crate::mark::Mark;
 use crate::observe::options;
 use crate::options::{Options, disks, is_drive, net_moved};
 use crate::pve::{Class, Error, Request, list, number, text};
+use crate::roster::{half, hidden};
 use crate::step::{At, Net};
+use crate::want::Design;
 use crate::world::World;
 
 /// How long a clone that is being made by a task that we lost sight of may take.
@@ -78,35 +80,51 @@ fn ours(config: &Options, at: &At, cluster: &str) -> bool {
 }
 
 /// Whether the clone is there, unlocked and marked. While it is being made it has a lock, and for a login whose
-/// rights come from the pool it cannot be read at all: the pool is joined last (qemu-server, API2/Qemu.pm).
-pub async fn cloned(world: &World, ctx: &Ctx, at: &At, cluster: &str) -> Result<Look, Error> {
-    let unseen = AtomicBool::new(false);
-    let unseen = &unseen;
+/// rights come from the pool it cannot be read at all: the pool is joined last (qemu-server, API2/Qemu.pm). One that
+/// nobody makes any more and that is still so broke off; `template` is what it was cloned from.
+pub async fn cloned(
+    world: &World,
+    ctx: &Ctx,
+    at: &At,
+    design: &Design,
+    template: Option<u32>,
+) -> Result<Look, Error> {
+    let idle = AtomicBool::new(false);
+    let idle = &idle;
+    // It may have ended between two looks: only what is the same after that has been left.
+    let left = || async move {
+        matches!(world.makes(&at.node).await, Ok(false)) && idle.swap(true, Ordering::Relaxed)
+    };
     let what = format!("the clone {at}");
     let end = ctx.wait_for(&what, CLONING, || async move {
         Ok(match config(world, at).await {
-            Ok(config) if !config.contains_key("lock") => {
-                Waiting::Seen(Ok(match ours(&config, at, cluster) {
-                    true => Look::Done,
-                    false => Look::Foreign(format!(
+            Ok(config) => match config.get("lock") {
+                None if ours(&config, at, &design.cluster) => Waiting::Seen(Ok(Look::Done)),
+                None => Waiting::Seen(Ok(Look::Foreign(
+                    format!(
                         "guest {} on node {} is there and does not bear our mark; it was left untouched",
                         at.vmid, at.node
-                    )),
-                }))
-            }
-            Ok(_) => Waiting::NotYet("it is locked".to_owned()),
+                    ),
+                    None,
+                ))),
+                Some(lock) if left().await => {
+                    let what = format!("guest {} on node {}", at.vmid, at.node);
+                    let (why, hint) = half(&what, lock, at);
+                    Waiting::Seen(Ok(Look::Foreign(why, Some(hint))))
+                }
+                Some(lock) => Waiting::NotYet(format!("it is locked ({lock})")),
+            },
             Err(error) if error.is_absent() => Waiting::Seen(elsewhere(world, at).await),
             Err(error) if error.status() == Some(403) => match free(world, at.vmid).await {
                 Ok(true) => Waiting::Seen(Ok(Look::NotYet)),
-                Ok(false) if world.makes(&at.node).await => Waiting::NotYet("it is being made".to_owned()),
-                // It may have ended between the two looks: only what is refused after that is hidden from us.
-                Ok(false) if !unseen.swap(true, Ordering::Relaxed) => {
-                    Waiting::NotYet("it cannot be seen".to_owned())
+                Ok(false) if left().await => {
+                    let (nodes, templates) =
+                        (vec![at.node.clone()], template.into_iter().collect::<Vec<_>>());
+                    let broken = world.broken(&nodes, at.vmid, &templates).await;
+                    let (why, hint) = hidden(design, &at.machine, at.kind, at.vmid, broken.as_ref());
+                    Waiting::Seen(Ok(Look::Foreign(why, Some(hint))))
                 }
-                Ok(false) => Waiting::Seen(Ok(Look::Foreign(format!(
-                    "a guest with the id {} that the login may not see is there; it was left untouched",
-                    at.vmid
-                )))),
+                Ok(false) => Waiting::NotYet("it is being made, and cannot be seen".to_owned()),
                 Err(error) => Waiting::Seen(Err(error)),
             },
             Err(error) => Waiting::Seen(Err(error)),
@@ -131,10 +149,10 @@ async fn elsewhere(world: &World, at: &At) -> Result<Look, Error> {
     let all = world.client.read(Request::get("/cluster/resources").with("type", "vm")).await?;
     let there = list(&all).iter().find(|g| number(g, "vmid") == Some(u64::from(at.vmid)));
     Ok(match there.and_then(|g| text(g, "node")).filter(|n| *n != at.node) {
-        Some(node) => Look::Foreign(format!(
-            "guest {} is there already, on node {node}; it was left untouched",
-            at.vmid
-        )),
+        Some(node) => Look::Foreign(
+            format!("guest {} is there already, on node {node}; it was left untouched", at.vmid),
+            None,
+        ),
         None => Look::NotYet,
     })
 }

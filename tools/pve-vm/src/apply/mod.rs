@@ -3,6 +3,7 @@
 mod container;
 mod guest;
 mod ha;
+mod note;
 mod off;
 mod persist;
 mod ready;
@@ -114,7 +115,7 @@ async fn work(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result<(), 
             persist(world, ctx, &doing, || world.client.run(ctx, &request), look).await
         }
         Step::MakeTemplate { vmid, node, options, .. } => {
-            template::make(world, ctx, *vmid, node, options, &doing).await
+            template::make(world, &want.design, ctx, *vmid, node, options, &doing).await
         }
         Step::Clone { at, template, source, full, pool, description } => {
             let mut request = Request::post(format!("/nodes/{source}/qemu/{template}/clone"))
@@ -130,7 +131,7 @@ async fn work(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result<(), 
             if *source != at.node {
                 request = request.with("target", &at.node);
             }
-            let look = || guest::cloned(world, ctx, at, &want.design.cluster);
+            let look = || guest::cloned(world, ctx, at, &want.design, Some(*template));
             persist(world, ctx, &doing, || world.client.run(ctx, &request), look).await
         }
         Step::MakeContainer { at, options, pool } => {
@@ -167,11 +168,11 @@ async fn work(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result<(), 
             guest::own(world, at, &want.design.cluster, &doing).await?;
             renew::renew(world, ctx, at, lost, drive, &doing).await
         }
-        Step::Start { at } => guest::start(world, ctx, at, &doing).await.map_err(seed::taken),
+        Step::Start { at } => guest::start(world, ctx, at, &doing).await,
         Step::Seed { at, address, storage, file, slot, before, boot } => {
             guest::own(world, at, &want.design.cluster, &doing).await?;
             let place = seed::Place { at, address: address.as_deref(), storage, file, slot };
-            seed::plant(world, want, ctx, &place, before, boot, &doing).await.map_err(seed::taken)
+            seed::plant(world, want, ctx, &place, before, boot, &doing).await
         }
         Step::Ready { at, address } => ready::ready(world, want, ctx, at, *address, &doing).await,
         Step::Seal { at, address } => {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use stage::{Ctx, Failure, Waiting};
 
+use super::ready::refusal;
 use crate::pve::{Class, Error};
 use crate::world::World;
 
@@ -17,8 +18,8 @@ pub enum Look {
     Done,
     /// It is not.
     NotYet,
-    /// Somebody else's is in the place.
-    Foreign(String),
+    /// Something is in the place that we must not touch: what, and what helps where that is known.
+    Foreign(String, Option<String>),
 }
 
 /// Runs `attempt` until `look` finds its work done. An error that is final ends it, unless the work is done all
@@ -53,14 +54,14 @@ where
         }
         match look().await {
             Ok(Look::Done) => return Ok(Waiting::Seen(())),
-            Ok(Look::Foreign(why)) => return Err(Failure::precondition(doing).because(why)),
+            Ok(Look::Foreign(why, hint)) => return Err(refusal(doing, why, hint)),
             Ok(Look::NotYet) if class == Class::Fatal => return Err(failure(&error)),
             Ok(Look::NotYet) => {}
             Err(_) if class == Class::Fatal => return Err(failure(&error)),
             Err(unseen) if unseen.class() == Class::Fatal => return Err(failure(&unseen)),
             Err(_) => {}
         }
-        if class == Class::Moved {
+        if matches!(class, Class::Moved | Class::Gone) {
             return Err(failure(&error));
         }
         Ok(Waiting::NotYet(error.to_string()))

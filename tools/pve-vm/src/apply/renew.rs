@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use stage::{Ctx, Failure};
 
-use super::guest::{borne, config, config_path, marked};
+use super::guest::{config, config_path};
+use super::note::note;
 use super::persist::{Look, persist};
 use crate::mark::Mark;
 use crate::options::{Options, Properties};
@@ -23,13 +24,11 @@ pub(super) async fn renew(
     doing: &str,
 ) -> Result<(), Failure> {
     let (slot, volume) = lost.split_once('=').unwrap_or((lost, ""));
-    let noted = |m: &Mark| m.renew.as_deref() == Some(lost) && m.host_keys.is_empty();
-    note(world, ctx, at, doing, &noted, |m| Mark {
-        host_keys: Vec::new(),
-        renew: Some(lost.to_owned()),
-        ..m
-    })
-    .await?;
+    let begun = |m: &Mark, _: &Options| m.renew.as_deref() == Some(lost) && m.host_keys.is_empty();
+    let begin = |m: Mark, _: &Options| {
+        (Mark { host_keys: Vec::new(), renew: Some(lost.to_owned()), ..m }, Options::new())
+    };
+    note(world, ctx, at, doing, &begun, &begin).await?;
 
     let there = |have: &Options| have.get(slot).and_then(|d| Properties::parse(d).head);
     let gone = || async {
@@ -60,30 +59,6 @@ pub(super) async fn renew(
         world.client.run(ctx, &Request::post(config_path(at)).with_all(&set)).await
     };
     persist(world, ctx, doing, import, made).await?;
-    note(world, ctx, at, doing, &|m: &Mark| m.renew.is_none(), |m| Mark { renew: None, ..m }).await
-}
-
-/// Writes another mark, unless it says so already.
-async fn note(
-    world: &World,
-    ctx: &Ctx,
-    at: &At,
-    doing: &str,
-    right: &(impl Fn(&Mark) -> bool + Sync),
-    other: impl Fn(Mark) -> Mark + Sync,
-) -> Result<(), Failure> {
-    let look = || async {
-        let have = config(world, at).await?;
-        Ok(if marked(&have).is_some_and(|m| right(&m)) { Look::Done } else { Look::NotYet })
-    };
-    let write = || async {
-        let have = config(world, at).await?;
-        let (mark, description) = borne(&have, at)?;
-        if right(&mark) {
-            return Ok(());
-        }
-        let request = Request::post(config_path(at)).with("description", other(mark).write(description));
-        world.client.run(ctx, &request).await
-    };
-    persist(world, ctx, doing, write, look).await
+    let ended = |m: &Mark, _: &Options| m.renew.is_none();
+    note(world, ctx, at, doing, &ended, &|m, _| (Mark { renew: None, ..m }, Options::new())).await
 }

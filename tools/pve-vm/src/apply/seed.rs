@@ -11,11 +11,12 @@ use sha2::{Digest as _, Sha256};
 use stage::{Ctx, Exit, Failure, Waiting};
 
 use super::guest::{borne, config, config_path, marked, noted_keys, runs};
+use super::note::note;
 use super::persist::{Look, persist};
 use crate::image::hex;
 use crate::mark::Mark;
 use crate::options::{Options, Properties, mac};
-use crate::pve::{Content, Error, Request, Upload, encode, list, text};
+use crate::pve::{Class, Content, Error, Request, Upload, encode, list, text};
 use crate::seed::{FirstBoot, attached, keyed};
 use crate::ssh;
 use crate::step::At;
@@ -111,7 +112,18 @@ pub(super) async fn plant(
         if let Some(digest) = text(&told, "digest") {
             request = request.with("digest", digest);
         }
-        world.client.run(ctx, &request).await
+        match world.client.run(ctx, &request).await {
+            // Whoever noted another key first needs none of ours.
+            Err(error) if error.class() == Class::Gone => {
+                let mark = marked(&config(world, at).await?);
+                if mark.is_some_and(|m| m.host_keys == *before) {
+                    return Err(error);
+                }
+                lost.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            other => other,
+        }
     };
     let look = || async {
         let have = config(world, at).await?;
@@ -119,9 +131,9 @@ pub(super) async fn plant(
         Ok(if noted && place.holds(&have, file) { Look::Done } else { Look::NotYet })
     };
     persist(world, ctx, doing, attempt, look).await?;
-    let again = !before.is_empty() && !lost.load(Ordering::Relaxed);
-    if again && runs(world, at, Look::Done, Look::NotYet).await.map_err(failed)? == Look::Done {
-        // It was being switched on while we waited for its lock: it has the other run's key.
+    let first = !lost.load(Ordering::Relaxed);
+    if first && runs(world, at, Look::Done, Look::NotYet).await.map_err(failed)? == Look::Done {
+        // It was switched on before: by another run, with that one's seed, or by its node that came back, with none.
         restore(world, ctx, place, before, earlier.as_ref(), doing).await?;
         lost.store(true, Ordering::Relaxed);
     }
@@ -138,18 +150,6 @@ pub(super) async fn plant(
     }
 }
 
-/// A machine that cannot be seeded or started because another run took its seed for one that nobody needs: the next
-/// run makes one anew.
-pub(super) fn taken(mut failure: Failure) -> Failure {
-    let gone = |cause: &String| cause.contains(":iso/kubeline-seed.") && cause.contains("does not exist");
-    if failure.causes.iter().any(gone) {
-        failure.exit = Exit::Transient;
-        failure.hints =
-            vec!["another run removed its seed: wait until that has ended, then run again".to_owned()];
-    }
-    failure
-}
-
 /// Puts the host keys back into the mark, and the seed into the drive, that it had before.
 async fn restore(
     world: &World,
@@ -164,22 +164,11 @@ async fn restore(
         Some((_, storage, file)) => format!("{storage}:iso/{file},media=cdrom"),
         None => "none,media=cdrom".to_owned(),
     };
-    let drive = &drive;
-    let attempt = || async move {
-        let have = config(world, at).await?;
-        let (mark, description) = borne(&have, at)?;
-        let mark = Mark { host_keys: keys.to_vec(), ..mark };
-        let request = Request::post(config_path(at))
-            .with("description", mark.write(description))
-            .with(place.slot, drive);
-        world.client.run(ctx, &request).await
+    let right = |mark: &Mark, _: &Options| mark.host_keys == keys;
+    let write = |mark: Mark, _: &Options| {
+        (Mark { host_keys: keys.to_vec(), ..mark }, [(place.slot.to_owned(), drive.clone())].into())
     };
-    let look = || async move {
-        let have = config(world, at).await?;
-        let same = marked(&have).is_some_and(|m| m.host_keys == *keys);
-        Ok(if same { Look::Done } else { Look::NotYet })
-    };
-    persist(world, ctx, doing, attempt, look).await
+    note(world, ctx, at, doing, &right, &write).await
 }
 
 /// Waits until cloud-init has ended, then switches it off for good: without its seed a later boot would find no

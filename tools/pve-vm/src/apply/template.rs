@@ -9,6 +9,7 @@ use stage::{Ctx, Failure};
 use super::guest::{absent, config, free};
 use super::persist::{Look, persist};
 use crate::pve::{Error, Request};
+use crate::roster::{half, hidden};
 use crate::seen::Guest;
 use crate::step::At;
 use crate::template::made_of;
@@ -18,6 +19,7 @@ use crate::world::World;
 /// Makes the machine with the imported disk, then the template of it.
 pub async fn make(
     world: &World,
+    design: &Design,
     ctx: &Ctx,
     vmid: u32,
     node: &str,
@@ -27,22 +29,34 @@ pub async fn make(
     let machine = options.get("name").cloned().unwrap_or_default();
     let at = At { machine, vmid, node: node.to_owned(), kind: GuestKind::Vm };
     let mark = options.get("description").map(String::as_str).unwrap_or_default();
-    // Before it is in the pool that our rights come from, it can neither be seen nor made.
-    let unseen = &AtomicBool::new(false);
+    // While it is made it has a lock, and before it is in the pool that our rights come from it cannot even be seen.
+    // The task may have ended between two looks: only what is the same after that has been left.
+    let idle = &AtomicBool::new(false);
+    let left =
+        || async move { matches!(world.makes(node).await, Ok(false)) && idle.swap(true, Ordering::Relaxed) };
     let made = || async {
         match config(world, &at).await {
-            Ok(config) if config.contains_key("lock") => Err(locked(&at)),
-            Ok(config) if config.get("description").is_some_and(|d| d.trim_end() == mark) => Ok(Look::Done),
-            Ok(_) => {
-                Ok(Look::Foreign(format!("guest {vmid} on node {node} is not ours; it was left untouched")))
-            }
+            Ok(config) => match config.get("lock") {
+                Some(lock) if left().await => {
+                    let (why, hint) = half(&format!("guest {vmid} on node {node}"), lock, &at);
+                    Ok(Look::Foreign(why, Some(hint)))
+                }
+                Some(_) => Err(locked(&at)),
+                None if config.get("description").is_some_and(|d| d.trim_end() == mark) => Ok(Look::Done),
+                None => {
+                    let why = format!("guest {vmid} on node {node} is not ours; it was left untouched");
+                    Ok(Look::Foreign(why, None))
+                }
+            },
             Err(error) if error.is_absent() => Ok(Look::NotYet),
             Err(error) if error.status() == Some(403) => match free(world, vmid).await? {
                 true => Ok(Look::NotYet),
-                false if world.makes(node).await => Err(locked(&at)),
-                // The task may have ended between the two looks.
-                false if !unseen.swap(true, Ordering::Relaxed) => Err(locked(&at)),
-                false => Err(error),
+                false if left().await => {
+                    let broken = world.broken(&[node.to_owned()], vmid, &[]).await;
+                    let (why, hint) = hidden(design, &at.machine, at.kind, vmid, broken.as_ref());
+                    Ok(Look::Foreign(why, Some(hint)))
+                }
+                false => Err(locked(&at)),
             },
             Err(error) => Err(error),
         }

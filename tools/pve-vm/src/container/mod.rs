@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use crate::change::{Change, Running, grow, join, tags};
 use crate::mark::Mark;
 use crate::options::{self, Options, Properties, boot_disk, disks, on};
+use crate::power;
 use crate::seen::{Seen, Storage};
 use crate::step::Net;
 use crate::want::{Design, Machine};
@@ -134,8 +135,10 @@ fn names(design: &Design) -> Vec<(&'static str, String)> {
 
 /// All options that a container is made with. Its tags come later, with its host key: the check of tags does not look
 /// at the pool that the container joins (qemu-server and pve-container since 9.2).
-pub fn made_with(design: &Design, machine: &Machine, origin: &Origin, mark: &Mark) -> Options {
+pub fn made_with(design: &Design, seen: &Seen, machine: &Machine, origin: &Origin, mark: &Mark) -> Options {
     let gib = machine.disk.div_ceil(1 << 30);
+    let mut power = Change::default();
+    power::difference(machine, &Options::new(), seen, true, &mut power);
     let fixed = [
         ("ostemplate", origin.volume()),
         ("hostname", machine.name.clone()),
@@ -151,7 +154,7 @@ pub fn made_with(design: &Design, machine: &Machine, origin: &Origin, mark: &Mar
         ("ssh-public-keys", design.keys.join("\n")),
     ];
     let all = fixed.into_iter().chain(names(design)).filter(|(_, value)| !value.is_empty());
-    all.map(|(option, value)| (option.to_owned(), value)).collect()
+    all.map(|(option, value)| (option.to_owned(), value)).chain(power.set).collect()
 }
 
 /// The difference between what a container has and what it shall have.
@@ -160,9 +163,11 @@ pub fn difference(
     machine: &Machine,
     mark: &Mark,
     have: &Options,
+    seen: &Seen,
     running: Running,
 ) -> Change {
     let mut change = Change::default();
+    power::difference(machine, have, seen, true, &mut change);
     let get = |option: &str| have.get(option).map(String::as_str);
     let description = get("description").unwrap_or_default();
     if Mark::read(description).as_ref() != Some(mark) {

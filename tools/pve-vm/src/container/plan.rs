@@ -29,7 +29,7 @@ impl Planner<'_> {
         let mark = self.mark(machine, vmid);
         let step = Step::MakeContainer {
             at: at.clone(),
-            options: made_with(design, machine, origin, &mark),
+            options: made_with(design, self.seen, machine, origin, &mark),
             pool: design.pool.clone(),
         };
         let made = self.plan.step_after(&after, step, format!("there is no {}", machine.name));
@@ -81,7 +81,7 @@ impl Planner<'_> {
         let options = guest.config.as_ref().unwrap_or(&empty);
         let running = if guest.running { Running::Yes } else { Running::No };
         let wanted = Mark { role: machine.role, pool: machine.pool.clone(), ..mark.clone() };
-        let change = difference(design, machine, &wanted, options, running);
+        let change = difference(design, machine, &wanted, options, self.seen, running);
         self.hold_frozen(machine, &change);
         let last = self.changes(None, &at, &change);
         let mut last = self.join(guest, &at, last);

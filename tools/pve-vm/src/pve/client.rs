@@ -9,142 +9,16 @@ use serde_json::Value;
 use stage::Failure;
 
 use super::error::{Class, Error};
+use super::fetch::Unusable;
+use super::login::Login;
+use super::request::{Request, multipart};
 use super::tls::{self, Trust, Vouched};
 
 /// How long a whole request may take: pveproxy gives up on a daemon after 30 s (AnyEvent.pm, `timeout => 30`).
-const PATIENCE: Duration = Duration::from_secs(45);
+pub(super) const PATIENCE: Duration = Duration::from_secs(45);
 /// pveproxy cuts idle connections after 5 s; one that we reuse must be younger.
 const IDLE: Duration = Duration::from_secs(3);
-const CONNECT: Duration = Duration::from_secs(5);
-
-/// Who asks.
-#[derive(Clone)]
-pub enum Login {
-    /// An API token: `USER@REALM!ID=UUID`.
-    Token(String),
-    /// A user and a password.
-    Password {
-        /// `USER@REALM`.
-        user: String,
-        /// The password.
-        password: String,
-    },
-}
-
-impl std::fmt::Debug for Login {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.grantee())
-    }
-}
-
-impl Login {
-    /// Whom a privilege is given to, as options of `pveum acl modify`.
-    pub fn grantee(&self) -> String {
-        match self {
-            // A token with privilege separation may do what both its user and it are granted.
-            Login::Token(token) => {
-                let id = token.split('=').next().unwrap_or_default();
-                format!("--users '{}' --tokens '{id}'", id.split('!').next().unwrap_or_default())
-            }
-            Login::Password { user, .. } => format!("--users '{user}'"),
-        }
-    }
-}
-
-/// A file that is sent along with a request; what it holds is shown nowhere.
-#[derive(Clone)]
-pub struct Upload {
-    /// The file's name at Proxmox.
-    pub name: String,
-    /// What it holds.
-    pub content: Content,
-}
-
-/// Where the content of an upload is.
-#[derive(Clone)]
-pub enum Content {
-    /// Here.
-    Bytes(bytes::Bytes),
-    /// In a file, which is sent piece by piece.
-    File(std::path::PathBuf),
-}
-
-impl std::fmt::Debug for Upload {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.name)
-    }
-}
-
-/// A request as a value.
-#[derive(Clone, Debug)]
-pub struct Request {
-    method: Method,
-    path: String,
-    fields: Vec<(String, String)>,
-    upload: Option<Upload>,
-    /// The base address to ask instead of the endpoints, tried first.
-    at: Option<String>,
-}
-
-impl Request {
-    fn new(method: Method, path: impl Into<String>) -> Request {
-        Request { method, path: path.into(), fields: Vec::new(), upload: None, at: None }
-    }
-
-    /// Reads.
-    pub fn get(path: impl Into<String>) -> Request {
-        Request::new(Method::GET, path)
-    }
-
-    /// Makes or starts.
-    pub fn post(path: impl Into<String>) -> Request {
-        Request::new(Method::POST, path)
-    }
-
-    /// Changes.
-    pub fn put(path: impl Into<String>) -> Request {
-        Request::new(Method::PUT, path)
-    }
-
-    /// Removes.
-    pub fn delete(path: impl Into<String>) -> Request {
-        Request::new(Method::DELETE, path)
-    }
-
-    /// Adds a parameter.
-    pub fn with(mut self, name: impl Into<String>, value: impl ToString) -> Request {
-        self.fields.push((name.into(), value.to_string()));
-        self
-    }
-
-    /// Adds parameters.
-    pub fn with_all<'a>(mut self, fields: impl IntoIterator<Item = (&'a String, &'a String)>) -> Request {
-        self.fields.extend(fields.into_iter().map(|(k, v)| (k.clone(), v.clone())));
-        self
-    }
-
-    /// Sends a file along.
-    pub fn with_upload(mut self, upload: Upload) -> Request {
-        self.upload = Some(upload);
-        self
-    }
-
-    /// Asks this base address before the endpoints.
-    pub fn asked_at(mut self, base: Option<String>) -> Request {
-        self.at = base;
-        self
-    }
-
-    /// True when it has no parameters.
-    pub fn is_bare(&self) -> bool {
-        self.fields.is_empty()
-    }
-
-    /// Method and path, for messages; values are left out, since some are secret.
-    pub fn line(&self) -> String {
-        format!("{} {}", self.method, self.path)
-    }
-}
+pub(super) const CONNECT: Duration = Duration::from_secs(5);
 
 #[derive(Clone)]
 struct Ticket {
@@ -351,29 +225,6 @@ impl Client {
     }
 }
 
-/// A file as pveproxy's own parser takes it: the fields first, the file last, all of a known length
-/// (pve-http-server, AnyEvent.pm: `file_upload_multipart`).
-fn multipart(request: &Request, name: &str, body: reqwest::Body, length: u64) -> reqwest::multipart::Form {
-    let fields = request.fields.iter();
-    let form = fields.fold(reqwest::multipart::Form::new(), |form, (k, v)| form.text(k.clone(), v.clone()));
-    let part = reqwest::multipart::Part::stream_with_length(body, length);
-    form.part("filename", part.file_name(name.to_owned()))
-}
-
-impl Content {
-    /// What is sent, and its bytes; a second for each megabyte of them is given on top.
-    async fn body(&self) -> std::io::Result<(reqwest::Body, u64)> {
-        Ok(match self {
-            Content::Bytes(bytes) => (bytes.clone().into(), bytes.len() as u64),
-            Content::File(path) => {
-                let file = tokio::fs::File::open(path).await?;
-                let length = file.metadata().await?.len();
-                (file.into(), length)
-            }
-        })
-    }
-}
-
 /// The message stands in the body since libpve-http-server-perl 5.2.0, before that in the reason phrase alone;
 /// some refusals are plain text.
 fn refusal(status: u16, phrase: String, body: &[u8]) -> Error {
@@ -411,47 +262,6 @@ pub(crate) fn encode(text: &str) -> String {
     escape(text)
 }
 
-/// Why there is no client, or no text from somebody else's server.
-#[derive(Debug, thiserror::Error)]
-pub enum Unusable {
-    /// The trust is none.
-    #[error("{0}")]
-    Trust(String),
-    /// The network, or the other side.
-    #[error(transparent)]
-    Http(#[from] reqwest::Error),
-    /// More than this many bytes.
-    #[error("it has more than {0} bytes")]
-    TooLarge(usize),
-    /// Bytes that are no text.
-    #[error("it is no text")]
-    NoText,
-}
-
-impl From<String> for Unusable {
-    fn from(why: String) -> Unusable {
-        Unusable::Trust(why)
-    }
-}
-
-/// Fetches a text of somebody else's server.
-pub(crate) async fn fetch(url: &str, trust: &Trust, largest: usize) -> Result<String, Unusable> {
-    let http = reqwest::Client::builder()
-        .tls_backend_preconfigured(tls::config(trust, &Vouched::default())?)
-        .connect_timeout(CONNECT)
-        .timeout(PATIENCE)
-        .build()?;
-    let mut answer = http.get(url).send().await?.error_for_status()?;
-    let mut text = Vec::new();
-    while let Some(part) = answer.chunk().await? {
-        text.extend_from_slice(&part);
-        if text.len() > largest {
-            return Err(Unusable::TooLarge(largest));
-        }
-    }
-    String::from_utf8(text).map_err(|_| Unusable::NoText)
-}
-
 /// True when trying later may do.
 pub(crate) fn passing(error: &Error) -> bool {
     matches!(error.class(), Class::Retry | Class::Unknown)
@@ -482,14 +292,6 @@ mod tests {
         );
         assert_eq!(error.class(), Class::Exists);
         assert_eq!(refusal(596, "Connection timed out".into(), b"").class(), Class::Unknown);
-    }
-
-    #[test]
-    fn a_login_never_shows_its_secret() {
-        let token = Login::Token("kubeline@pve!cli=secret-uuid".into());
-        assert_eq!(format!("{token:?}"), "--users 'kubeline@pve' --tokens 'kubeline@pve!cli'");
-        let password = Login::Password { user: "a@pve".into(), password: "hunter2".into() };
-        assert!(!format!("{password:?}").contains("hunter2"));
     }
 
     #[test]

@@ -80,6 +80,8 @@ pub enum Class {
     Moved,
     /// What was to be made is there already: look whose it is.
     Exists,
+    /// An image that was to be put in, or is in a drive, is not there any more: another look finds out what is due.
+    Gone,
     /// It is so already.
     Done,
     /// Trying again would not help.
@@ -123,6 +125,10 @@ pub fn class(status: Option<u16>, said: &str) -> Class {
     }
     if said.contains("Configuration file 'nodes/") && said.contains("does not exist") {
         return Class::Moved;
+    }
+    // pve-storage, Storage.pm, when a drive is set; qemu-server, QemuServer.pm, when the machine is switched on.
+    if said.contains(":iso/") && said.contains("does not exist") {
+        return Class::Gone;
     }
     match TEXTS.iter().find(|(text, _)| said.contains(text)) {
         Some((_, class)) => *class,
@@ -172,7 +178,7 @@ impl Error {
         let exit = match (self, self.class()) {
             (Error::Slow { .. }, _) => Exit::Transient,
             (Error::Strange { .. }, _) => Exit::Precondition,
-            (_, Class::Retry | Class::Unknown | Class::Moved | Class::Done) => Exit::Transient,
+            (_, Class::Retry | Class::Unknown | Class::Moved | Class::Gone | Class::Done) => Exit::Transient,
             // A plain failure of a worker is Proxmox's fault or that of a disk or network: the operator looks.
             (_, Class::Exists | Class::Fatal) => Exit::Precondition,
         };
@@ -191,6 +197,9 @@ impl Error {
         match (self, exit) {
             _ if self.class() == Class::Moved => {
                 failure.hint("somebody moved or removed it meanwhile; run again").confined()
+            }
+            _ if self.class() == Class::Gone => {
+                failure.hint("its seed is gone: wait until nobody else is at it, then run again for another")
             }
             _ if !failure.hints.is_empty() => failure,
             (_, Exit::Transient) => failure.hint("run again: it goes on where it stopped"),
@@ -212,6 +221,8 @@ fn missing(said: &str) -> Option<(&str, String)> {
 /// The commands that give somebody privileges on a path.
 pub fn grant(path: &str, privileges: &str, grantee: &str) -> String {
     let role = role(path);
+    // What concerns the site as a whole is not for all that lies below it.
+    let path = if path == "/" { "/ --propagate 0" } else { path };
     format!(
         "pveum role modify {role} --append 1 --privs '{privileges}' || pveum role add {role} --privs '{privileges}'; \
          pveum acl modify {path} {grantee} --roles {role}"
@@ -265,6 +276,9 @@ mod tests {
         (Some(401), "Authentication failed!", Class::Fatal),
         (Some(400), "Parameter verification failed.", Class::Fatal),
         (Some(501), "Method 'POST /x' not implemented", Class::Fatal),
+        (Some(500), "volume 'local:iso/kubeline-seed.prod.prod-lb-1.3000.iso' does not exist", Class::Gone),
+        (None, "start failed: volume 'local:iso/x.iso' does not exist", Class::Gone),
+        (Some(500), "volume 'local:vztmpl/x.tar.zst' does not exist", Class::Fatal),
         (Some(500), "storage 'x' does not exist", Class::Fatal),
         (None, "shrinking disks is not supported", Class::Fatal),
     ];
@@ -274,6 +288,15 @@ mod tests {
         for (status, said, expected) in TABLE {
             assert_eq!(class(*status, said), *expected, "{said}");
         }
+    }
+
+    #[test]
+    fn a_seed_that_is_gone_is_made_again_by_the_next_run() {
+        let said = "volume 'local:iso/kubeline-seed.a.a-lb-1.3000.iso' does not exist".to_owned();
+        let failure =
+            Error::Refused { status: 500, said, errors: BTreeMap::new() }.failure("cannot start a-lb-1", "");
+        assert_eq!(failure.exit, Exit::Transient);
+        assert!(failure.hints[0].starts_with("its seed is gone"), "{failure:?}");
     }
 
     #[test]

@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use stage::Ctx;
 
-use super::client::{Client, Request, encode, passing};
+use super::client::{Client, encode, passing};
 use super::error::Error;
+use super::far::Far;
+use super::request::Request;
 use super::upid::Upid;
 use super::values::{list, text};
 
@@ -47,12 +49,16 @@ impl Client {
         let start = Instant::now();
         let mut trouble: Option<Instant> = None;
         let mut pause = Duration::from_millis(10);
+        let mut far = Far::new();
         loop {
             match self.send(&Request::get(format!("{path}/status"))).await {
                 Ok(status) if text(&status, "status").as_deref() == Some("stopped") => {
                     return self.ended(ctx, upid, &path, &status).await;
                 }
-                Ok(_) => trouble = None,
+                Ok(_) => {
+                    trouble = None;
+                    far.look(self, ctx, upid, &path).await;
+                }
                 Err(error) => {
                     let since = *trouble.get_or_insert_with(Instant::now);
                     let unknown = error.to_string().contains("no such task");
@@ -72,7 +78,8 @@ impl Client {
                     seconds: start.elapsed().as_secs(),
                 });
             }
-            ctx.waiting(format!("task {} of {} on node {}", upid.kind, upid.id, upid.node));
+            let come = far.words.as_ref().map(|words| format!(": {words}")).unwrap_or_default();
+            ctx.waiting(format!("task {} of {} on node {}{come}", upid.kind, upid.id, upid.node));
             tokio::time::sleep(pause).await;
             pause = (pause * 3 / 2).min(Duration::from_secs(2));
         }

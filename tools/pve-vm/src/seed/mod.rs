@@ -5,6 +5,7 @@
 //! part, so that no value can break out of its place.
 
 pub mod iso;
+mod orphan;
 
 use std::net::Ipv4Addr;
 
@@ -15,6 +16,8 @@ use sha2::{Digest as _, Sha256};
 use crate::options::{Options, Properties, is_drive};
 use crate::seen::{Guest, Seen};
 use crate::want::{Design, Machine};
+
+pub use orphan::{Orphan, orphans};
 
 /// What a machine learns from its seed, but for its host key, which nobody knows before it is made.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -114,14 +117,9 @@ pub fn prefix(cluster: &str) -> String {
     format!("kubeline-seed.{cluster}.")
 }
 
-/// How the file names of a machine's seeds begin, whatever id it has or had.
-pub fn stem(cluster: &str, machine: &str) -> String {
-    format!("{}{machine}.", prefix(cluster))
-}
-
 /// The file name of a machine's seed.
 pub fn file(cluster: &str, machine: &str, vmid: u32) -> String {
-    format!("{}{vmid}.iso", stem(cluster, machine))
+    format!("{}{machine}.{vmid}.iso", prefix(cluster))
 }
 
 /// The file name of a seed with this host key: two runs at once do not write over each other's.
@@ -181,30 +179,6 @@ pub fn storage(design: &Design, seen: &Seen, node: &str) -> Result<String, Strin
         let name = image.as_deref().unwrap_or("local");
         format!("no storage there takes seeds for the first boot (pvesm set {name} --content ...,iso)")
     })
-}
-
-/// Seeds that lie about although no guest on a node that sees them has them in a drive: node, storage and file.
-pub fn orphans(design: &Design, seen: &Seen) -> Vec<(String, String, String)> {
-    let used = |node: &str, shared: bool, storage: &str, file: &str| {
-        let has = |g: &&Guest| g.config.as_ref().and_then(|c| attached(&design.cluster, c));
-        let here = seen.guests.iter().filter(|g| shared || g.node == node);
-        // What cannot be asked may need its seed still.
-        here.filter(|g| g.config.is_none() || has(g).is_some_and(|(_, s, f)| s == storage && f == file))
-            .count()
-            > 0
-    };
-    let mut all: Vec<(String, String, String)> = Vec::new();
-    for (name, node) in &seen.nodes {
-        for (storage, found) in &node.storages {
-            for file in &found.seeds {
-                let told = found.shared && all.iter().any(|(_, s, f)| s == storage && f == file);
-                if !told && !used(name, found.shared, storage, file) {
-                    all.push((name.clone(), storage.clone(), file.clone()));
-                }
-            }
-        }
-    }
-    all
 }
 
 #[cfg(test)]

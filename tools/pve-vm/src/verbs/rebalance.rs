@@ -169,6 +169,8 @@ mod tests {
             memory_mib: 8 << 10,
             disk: 40 << 30,
             disks: vec![("data".into(), 10 << 30)],
+            order: crate::power::Order::Any,
+            protection: None,
             address: [10, 0, 0, 1].into(),
             prefix: 24,
             gateway: None,

@@ -45,9 +45,13 @@ pub(super) fn plan(design: &Design, seen: &Seen, name: &str, before: &OnceLock<V
             rebuild(design, seen, machine, Some((guest, mark)))
         }
         State::Silent(guest) => {
+            // delnode leaves the node's folder, and an id is taken as long as a file has it (pvecm(1), pmxcfs(8)).
             let hint = format!(
-                "switch {0} on; or, when it will never come back, on another node: pvecm delnode {0}",
-                guest.node
+                "switch {0} on; or, when it will never come back, on another node: pvecm delnode {0} && mv \
+                 /etc/pve/nodes/{0}/{1}/{2}.conf /root/   (that frees the id), then take {0} out of spec.proxmox.nodes",
+                guest.node,
+                if guest.is_container() { "lxc" } else { "qemu-server" },
+                guest.vmid
             );
             hold(
                 format!("its Proxmox node {} is off, and its id is taken until that is settled", guest.node),

@@ -1,6 +1,7 @@
 //! The least privileges that a document needs, as lines that a person runs on a node; pure.
 
 use crate::args::Release;
+use crate::power::Order;
 use crate::privileges::guest_role;
 use crate::want::Design;
 
@@ -61,7 +62,9 @@ fn grants(design: &Design, version: (u32, u32)) -> Vec<Grant> {
     let bridge = format!("/sdn/zones/localnetwork/{}", design.bridge);
     let mut site = vec!["Sys.Audit"];
     // Backup jobs are the cluster's own.
-    site.extend(design.backup.iter().map(|_| "Sys.Modify"));
+    let ordered = design.machines.iter().any(|m| m.order != Order::Any);
+    // A start order concerns the guests of others too.
+    site.extend((design.backup.is_some() || ordered).then_some("Sys.Modify"));
     // So are the entries of its HA manager.
     site.extend(design.ha.iter().map(|_| "Sys.Console"));
     let grant =

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
+
+use super::kubelet;
 
 /// What `init` or `join` works with, with defaults filled in.
 #[derive(Clone, Debug, Default)]
@@ -52,10 +54,12 @@ pub struct Config {
     pub join: Option<Join>,
     /// `timeouts.discovery` in seconds.
     pub discovery_seconds: f64,
-    /// True when the kubelet may run with swap on (`failSwapOn: false`).
-    pub swap_allowed: bool,
-    /// True when the kubelet asks the cluster for its serving certificate (`serverTLSBootstrap: true`).
-    pub serving: bool,
+    /// The fields of KubeletConfiguration that were given.
+    pub kubelet: Map<String, Value>,
+    /// Fields given there that the kubelet of this version does not know, which kubeadm warns of and leaves out.
+    pub unknown: Vec<String>,
+    /// KubeProxyConfiguration as it was given; null without one.
+    pub proxy: Value,
     /// `extraArgs` by component: names and values in their order.
     pub extra: BTreeMap<String, Vec<(String, String)>>,
 }
@@ -206,11 +210,25 @@ fn seconds(duration: &str) -> Option<f64> {
 fn take(config: &mut Config, document: &Value) -> Result<(), String> {
     let (api, kind) = (text(&document["apiVersion"]), text(&document["kind"]));
     if ["KubeletConfiguration", "KubeProxyConfiguration"].contains(&kind.as_str()) {
-        if kind == "KubeletConfiguration" && document["failSwapOn"] == false {
-            config.swap_allowed = true;
+        if kind == "KubeProxyConfiguration" {
+            let mode = text(&document["mode"]);
+            if !["", "iptables", "ipvs", "nftables"].contains(&mode.as_str()) {
+                return Err(format!(
+                    "KubeProxyConfiguration.Mode: Invalid value: \"{mode}\": must be iptables, ipvs, nftables or blank (blank means the best-available \
+                     proxy [currently iptables])"
+                ));
+            }
+            config.proxy = document.clone();
+            return Ok(());
         }
-        if kind == "KubeletConfiguration" && document["serverTLSBootstrap"] == true {
-            config.serving = true;
+        for (name, value) in document.as_object().into_iter().flatten() {
+            match name.as_str() {
+                "apiVersion" | "kind" => {}
+                known if kubelet::FIELDS.contains(&known) => {
+                    config.kubelet.insert(name.clone(), value.clone());
+                }
+                _ => config.unknown.push(name.clone()),
+            }
         }
         return Ok(());
     }

@@ -97,8 +97,19 @@ pub async fn run(ctx: &mut Ctx, args: &[String]) -> Output {
         return ctx.refuse(format!("kubeadm: the lab does not skip the phase {odd}"), 127);
     }
     let mut words = Words::default();
+    ignored(&config, &mut words);
     let result = phases(ctx, &flags, &config, &skip, &mut words).await;
     words.end(result)
+}
+
+/// kubeadm's warning of fields that it does not know in a component's configuration; it goes on without them.
+fn ignored(config: &Config, words: &mut Words) {
+    for name in &config.unknown {
+        words.err(format!(
+            "W1120 22:10:07.000000    1234 configset.go:177] error unmarshaling configuration schema.GroupVersionKind{{Group:\"kubelet.config.k8s.io\", \
+             Version:\"v1beta1\", Kind:\"KubeletConfiguration\"}}: strict decoding error: unknown field \"{name}\""
+        ));
+    }
 }
 
 fn announce_images(words: &mut Words) {
@@ -260,6 +271,7 @@ fn finish(
     objects::put_token(&hosts, &id, &tokens::new(&token, Some(ttl), &config.token_description));
     objects::sign_cluster_info(&hosts, &id);
     words.out("[kubelet-finalize] Updating \"/etc/kubernetes/kubelet.conf\" to point to a rotatable kubelet client certificate and key");
+    objects::proxy(&hosts, &id, config);
     words.out("[addons] Applied essential addon: CoreDNS\n[addons] Applied essential addon: kube-proxy");
     farewell(words, config, server, &token, &id, upload.then_some(key.as_str()));
     Ok(())

@@ -115,8 +115,7 @@ async fn phases(
         registry: stored.registry,
         sans: stored.sans,
         extra: stored.extra,
-        swap_allowed: stored.swap_allowed,
-        serving: stored.serving,
+        kubelet: stored.kubelet,
         ..config
     };
     ctx.changes();

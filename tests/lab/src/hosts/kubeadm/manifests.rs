@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::json;
+
 use super::config::Config;
 use super::images;
 use crate::hosts::Machine;
@@ -126,16 +128,21 @@ pub fn kubelet(machine: &mut Machine, config: &Config, name: &str) {
         let octets = a.octets();
         format!("{}.{}.{}.10", octets[0], octets[1], octets[2])
     });
-    let swap = if config.swap_allowed { "failSwapOn: false\n" } else { "" };
-    let serving = if config.serving { "serverTLSBootstrap: true\n" } else { "" };
-    let text = format!(
-        "apiVersion: kubelet.config.k8s.io/v1beta1\nauthentication:\n  anonymous:\n    enabled: false\n  webhook:\n    enabled: true\n  x509:\n\
-         \x20   clientCAFile: /etc/kubernetes/pki/ca.crt\nauthorization:\n  mode: Webhook\ncgroupDriver: systemd\nclusterDNS:\n- {}\n\
-         clusterDomain: {}\ncontainerRuntimeEndpoint: {}\n{swap}healthzBindAddress: 127.0.0.1\nhealthzPort: 10248\nkind: KubeletConfiguration\n\
-         rotateCertificates: true\n{serving}staticPodPath: /etc/kubernetes/manifests\n",
-        dns.unwrap_or_default(),
-        config.domain,
-        config.cri_socket
+    let text = super::kubelet::configuration(
+        config,
+        &[
+            (
+                "authentication",
+                json!({"anonymous": {"enabled": false}, "webhook": {"enabled": true},
+                "x509": {"clientCAFile": "/etc/kubernetes/pki/ca.crt"}}),
+            ),
+            ("authorization", json!({"mode": "Webhook"})),
+            ("clusterDNS", json!([dns.unwrap_or_default()])),
+            ("clusterDomain", json!(config.domain)),
+            ("containerRuntimeEndpoint", json!(config.cri_socket)),
+            ("healthzBindAddress", json!("127.0.0.1")),
+            ("healthzPort", json!(10248)),
+        ],
     );
     machine.fs.put("/var/lib/kubelet/config.yaml", text.clone(), 0o644, "root", "root");
     let instance = format!(

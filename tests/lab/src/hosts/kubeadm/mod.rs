@@ -199,6 +199,7 @@ pub fn kubeadm<'a>(ctx: &'a mut Ctx, args: &'a [String]) -> BoxFuture<'a, Output
             ["token", "delete", ..] => tokens::delete(ctx, tail(2)).await,
             ["token", "generate"] => Output::ok(format!("{}\n", tokens::random())),
             ["upgrade", "apply", ..] => upgrade::apply(ctx, tail(2)).await,
+            ["upgrade", "node", "phase", "kubelet-config", ..] => upgrade::kubelet_config(ctx, tail(4)).await,
             ["upgrade", "node", "phase", ..] => ctx.unknown("kubeadm", args),
             ["upgrade", "node", ..] => upgrade::node(ctx, tail(2)).await,
             ["certs", "certificate-key"] => Output::ok(format!("{}\n", tokens::random_key())),

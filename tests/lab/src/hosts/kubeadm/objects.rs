@@ -53,15 +53,26 @@ pub fn configuration(hosts: &Hosts, id: &str, config: &Config) {
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kubeadm-config", "namespace": SYSTEM},
             "data": {"ClusterConfiguration": text}}),
     );
-    let swap = if config.swap_allowed { "failSwapOn: false\n" } else { "" };
-    let serving = if config.serving { "serverTLSBootstrap: true\n" } else { "" };
-    let kubelet = format!(
-        "apiVersion: kubelet.config.k8s.io/v1beta1\ncgroupDriver: systemd\n{swap}kind: KubeletConfiguration\nrotateCertificates: true\n\
-         {serving}staticPodPath: /etc/kubernetes/manifests\n"
-    );
+    let kubelet = super::kubelet::configuration(config, &[]);
     hosts.kube().put(
         id,
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kubelet-config", "namespace": SYSTEM}, "data": {"kubelet": kubelet}}),
+    );
+}
+
+/// Stores kube-proxy's configuration, as the add-on's phase does; annotations that others made there go.
+pub fn proxy(hosts: &Hosts, id: &str, config: &Config) {
+    let mut document = json!({"apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "bindAddress": "0.0.0.0",
+        "clientConnection": {"kubeconfig": "/var/lib/kube-proxy/kubeconfig.conf"}, "clusterCIDR": config.pod_subnet,
+        "kind": "KubeProxyConfiguration", "mode": ""});
+    for (name, value) in config.proxy.as_object().into_iter().flatten() {
+        document[name.as_str()] = value.clone();
+    }
+    let text = serde_saphyr::to_string(&document).unwrap_or_default();
+    hosts.kube().put(
+        id,
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kube-proxy", "namespace": SYSTEM},
+            "data": {"config.conf": text}}),
     );
 }
 
@@ -75,7 +86,9 @@ pub fn read_configuration(hosts: &Hosts, id: &str) -> Result<Config, String> {
     let text = text.ok_or("failed to get config map: configmaps \"kubeadm-config\" not found")?;
     let kubelet = hosts.kube().get(id, "v1", "ConfigMap", Some(SYSTEM), "kubelet-config");
     let kubelet = kubelet.as_ref().and_then(|m| m["data"]["kubelet"].as_str()).unwrap_or_default();
-    super::config::read(&format!("{text}---\n{kubelet}"))
+    let proxy = hosts.kube().get(id, "v1", "ConfigMap", Some(SYSTEM), "kube-proxy");
+    let proxy = proxy.as_ref().and_then(|m| m["data"]["config.conf"].as_str()).unwrap_or_default();
+    super::config::read(&format!("{text}---\n{kubelet}\n---\n{proxy}"))
 }
 
 /// Publishes where the cluster is and by which CA it is known.

@@ -149,6 +149,16 @@ pub fn check(
             error("DirAvailable--var-lib-etcd".into(), "/var/lib/etcd is not empty".into());
         }
     }
+    let minor = machine.packages.version("kubelet").and_then(|v| v.split('.').nth(1)?.parse::<u32>().ok());
+    if purpose != Purpose::ControlPlane
+        && minor.is_some_and(|m| m >= 35)
+        && !machine.fs.exists("/sys/fs/cgroup/cgroup.controllers")
+    {
+        let text = "cgroups v1 support is deprecated and will be removed in a future release. Please migrate to cgroups v2. To explicitly enable \
+                    cgroups v1 support for kubelet v1.35 or newer, you must set the kubelet configuration option 'FailCgroupV1' to 'false'. You must also \
+                    explicitly skip this validation. For more information, see https://git.k8s.io/enhancements/keps/sig-node/5573-remove-cgroup-v1";
+        error("SystemVerification".into(), text.into());
+    }
     if purpose == Purpose::Init {
         version_skew(machine, config, &mut found);
     }

@@ -28,6 +28,23 @@ pub async fn node(ctx: &mut Ctx, args: &[String]) -> Output {
     words.end(result)
 }
 
+/// `kubeadm upgrade node phase kubelet-config`: this node's file from the cluster's copy; the kubelet is not restarted.
+pub async fn kubelet_config(ctx: &mut Ctx, args: &[String]) -> Output {
+    let mut words = Words::default();
+    let result = async {
+        Flags::parse(args, &["kubeconfig"])?;
+        if !ctx.root() {
+            return Err("this command must be run as root".to_string());
+        }
+        let (_, config) = reading(ctx, &mut words).await?;
+        ctx.changes();
+        kubelet(ctx, &config, &mut words);
+        Ok(())
+    };
+    let result = result.await;
+    words.end(result)
+}
+
 /// Major and minor as numbers, and the patch.
 fn numbers(version: &str) -> Option<(u32, u32)> {
     let mut parts = version.trim_start_matches('v').split('.').skip(1).map(|p| p.parse().ok());
@@ -304,9 +321,12 @@ fn addons(ctx: &Ctx, id: &str, config: &Config, words: &mut Words) {
         let wanted = images::of(&config.version, &config.registry);
         if let Some(image) = wanted.iter().find(|i| i.contains(&format!("/{name}:"))) {
             object["spec"]["template"]["spec"]["containers"][0]["image"] = json!(image);
+            // kubeadm puts its own template in place of the one that is there.
+            object["spec"]["template"]["metadata"]["annotations"] = json!({});
             kube.put(id, object);
         }
     }
+    objects::proxy(&ctx.hosts, id, config);
     words.out("[addons] Applied essential addon: CoreDNS\n[addons] Applied essential addon: kube-proxy");
 }
 

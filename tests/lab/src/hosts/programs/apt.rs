@@ -19,6 +19,8 @@ pub const TABLE: &[Entry] = &[
 #[derive(Clone, Debug, Default)]
 pub struct Packages {
     pub(super) installed: BTreeMap<String, String>,
+    /// Programs below /usr/local that no package brought, by the package that would, with their versions.
+    pub local: BTreeMap<String, String>,
     pub(super) leftover: BTreeMap<String, String>,
     pub(super) held: BTreeSet<String>,
     pub(super) indexed: BTreeSet<Repo>,
@@ -36,11 +38,17 @@ impl Packages {
 
     /// True when the package is installed.
     pub fn provides(&self, name: &str) -> bool {
-        self.installed.contains_key(name)
+        self.installed.contains_key(name) || self.local.contains_key(name)
     }
 
     /// The installed version.
     pub fn version(&self, name: &str) -> Option<&str> {
+        // What lies in /usr/local comes first in the PATH.
+        self.local.get(name).or_else(|| self.installed.get(name)).map(String::as_str)
+    }
+
+    /// The version of the package that dpkg knows of.
+    pub fn package(&self, name: &str) -> Option<&str> {
         self.installed.get(name).map(String::as_str)
     }
 

@@ -27,7 +27,7 @@ fn words_of(machine: &Machine, name: &str) -> (&'static str, &'static str) {
     }
 }
 
-fn systemctl<'a>(ctx: &'a mut Ctx, args: &'a [String]) -> BoxFuture<'a, Output> {
+pub(crate) fn systemctl<'a>(ctx: &'a mut Ctx, args: &'a [String]) -> BoxFuture<'a, Output> {
     async move {
         let mut flags = Vec::new();
         let mut words = Vec::new();

@@ -9,20 +9,23 @@ use sha2::{Digest, Sha256};
 use super::{Script, backup};
 use crate::hosts::Machine;
 use crate::hosts::kubeadm;
+use crate::hosts::machine::KERNEL;
 use crate::hosts::packages::{CONFFILES, RELEASE_KEY};
-use crate::hosts::programs::{Ctx, Output, Run, net};
+use crate::hosts::programs::{Ctx, Output, Run, net, systemctl};
 use crate::hosts::units::State;
 
 /// The scripts.
 pub const TABLE: &[Script] = &[
-    ("kadm-look v4", false, Run::Quick(look)),
+    ("kadm-look v5", false, Run::Quick(look)),
     ("kadm-probe v1", false, Run::Slow(probe)),
     ("kadm-wal v1", false, Run::Quick(wal)),
     ("kadm-busy v1", false, Run::Quick(busy)),
     ("kadm-swap v1", false, Run::Quick(swap)),
     ("kadm-key v1", false, Run::Slow(key)),
     ("kadm-images v1", false, Run::Slow(images)),
-    ("kadm-clean v2", false, Run::Quick(clean)),
+    ("kadm-pin v1", false, Run::Slow(pin)),
+    ("kadm-clean v3", false, Run::Quick(clean)),
+    ("kadm-restart v1", false, Run::Slow(restart)),
     ("kadm-snapshot v1", false, Run::Quick(backup::snapshot)),
     ("kadm-backup v1", false, Run::Quick(backup::backup)),
     ("kadm-aside v1", false, Run::Quick(backup::aside)),
@@ -97,9 +100,9 @@ fn busy(ctx: &mut Ctx, args: &[String]) -> Output {
 
 /// `$1` a folder of packages or nothing, then the managed files.
 fn look(ctx: &mut Ctx, args: &[String]) -> Output {
-    let Some((debs, paths)) = args.split_first() else { return ctx.unknown("kadm-look v4", args) };
+    let Some((debs, paths)) = args.split_first() else { return ctx.unknown("kadm-look v5", args) };
     if !ctx.root() {
-        return ctx.unknown("kadm-look v4 without root", args);
+        return ctx.unknown("kadm-look v5 without root", args);
     }
     kubeadm::cluster::keep_serving(&ctx.hosts, &ctx.host);
     let machine = ctx.machine();
@@ -138,6 +141,8 @@ fn hardware(machine: &Machine, facts: &mut Facts) {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     facts.say("time", now.as_secs().to_string());
     facts.say("cgroup", if fs.exists("/sys/fs/cgroup/cgroup.controllers") { "2" } else { "1" });
+    let release = fs.text("/proc/sys/kernel/osrelease");
+    facts.say("kernel", if release.is_empty() { KERNEL } else { release.trim() });
     if machine.swap {
         facts.say("swap", "on");
     }
@@ -157,9 +162,24 @@ fn swap_entry(line: &str) -> bool {
 
 fn software(machine: &Machine, paths: &[String], facts: &mut Facts) {
     for name in PACKAGES {
-        if let Some(version) = machine.packages.version(name) {
+        if let Some(version) = machine.packages.package(name) {
             let want = if machine.packages.is_held(name) { "hold" } else { "install" };
             facts.say("package", format!("{name} {version} {want} installed"));
+        }
+    }
+    for name in ["containerd", "kubeadm", "kubelet", "kubectl"] {
+        if let Some(version) = machine.packages.local.get(name) {
+            facts.say("program", format!("{name} {version}"));
+        }
+    }
+    for (name, _, path) in PINS {
+        let Ok(content) = machine.fs.read(path) else { continue };
+        match machine.fs.read(&format!("/var/lib/kubeline/pinned/{name}")) {
+            Err(_) => facts.say("unowned", path),
+            Ok(note) if ["crictl", "cni-plugins", "containerd"].contains(&name) => {
+                facts.say("pinned", format!("{name} {}", String::from_utf8_lossy(note).trim()));
+            }
+            Ok(_) => facts.say("pinned", format!("{name} {}", hex(content))),
         }
     }
     for unit in UNITS {
@@ -205,8 +225,11 @@ fn kubernetes(machine: &Machine, facts: &mut Facts) {
             facts.say("begins-anew", "");
         }
     }
-    if fs.text("/var/lib/kubelet/config.yaml").lines().any(|l| l.starts_with("serverTLSBootstrap: true")) {
-        facts.say("serving", "");
+    if let Ok(config) = fs.read("/var/lib/kubelet/config.yaml") {
+        facts.say("kubelet", STANDARD.encode(config));
+    }
+    if fs.exists("/var/lib/kubeline/kadm-kubelet") {
+        facts.say("configuring", "");
     }
     let pem = fs.text(kubeadm::kubelet::SERVING);
     if let Some(end) = pem.find("-----END CERTIFICATE-----") {
@@ -310,6 +333,24 @@ fn wal(ctx: &mut Ctx, args: &[String]) -> Output {
     Output::ok(buckets.map(line).collect::<String>())
 }
 
+/// The kubelet ends, the moment is told, and it begins.
+fn restart<'a>(ctx: &'a mut Ctx, args: &'a [String]) -> BoxFuture<'a, Output> {
+    async move {
+        if !args.is_empty() || !ctx.root() {
+            return ctx.unknown("kadm-restart v1", args);
+        }
+        let stopped = systemctl::systemctl(ctx, &["stop".into(), "kubelet".into()]).await;
+        if stopped.exit != 0 {
+            return stopped;
+        }
+        let now = time::OffsetDateTime::now_utc();
+        let mut started = systemctl::systemctl(ctx, &["start".into(), "kubelet".into()]).await;
+        started.stdout = format!("{}\n", crate::clock::micro_time(now)).into_bytes();
+        started
+    }
+    .boxed()
+}
+
 fn swap(ctx: &mut Ctx, args: &[String]) -> Output {
     if !args.is_empty() || !ctx.root() {
         return ctx.unknown("kadm-swap v1", args);
@@ -376,9 +417,73 @@ fn images<'a>(ctx: &'a mut Ctx, args: &'a [String]) -> BoxFuture<'a, Output> {
     .boxed()
 }
 
+/// What can be pinned: the name, the package that would bring it, and the file that shows it.
+const PINS: [(&str, &str, &str); 7] = [
+    ("kubeadm", "kubeadm", "/usr/local/bin/kubeadm"),
+    ("kubelet", "kubelet", "/usr/local/bin/kubelet"),
+    ("kubectl", "kubectl", "/usr/local/bin/kubectl"),
+    ("crictl", "cri-tools", "/usr/local/bin/crictl"),
+    ("cni-plugins", "kubernetes-cni", "/opt/cni/bin/bridge"),
+    ("containerd", "containerd", "/usr/local/bin/containerd"),
+    ("runc", "runc", "/usr/local/sbin/runc"),
+];
+
+/// `$1` the name, `$2` program or archive, `$3` the address, `$4` the digest, `$5` the folder, `$6` the version or nothing.
+fn pin<'a>(ctx: &'a mut Ctx, args: &'a [String]) -> BoxFuture<'a, Output> {
+    async move {
+        let [name, kind, url, sha256, folder, version] = args else {
+            return ctx.unknown("kadm-pin v1", args);
+        };
+        let known = PINS.iter().find(|(n, _, path)| n == name && crate::hosts::fs::parent(path) == *folder);
+        let archive = ["crictl", "cni-plugins", "containerd"].contains(&name.as_str());
+        let Some((_, package, path)) = known.filter(|_| ctx.root() && (kind == "archive") == archive) else {
+            return ctx.unknown("kadm-pin v1", args);
+        };
+        let body = match net::fetch(ctx, url, false, None).await {
+            Ok((200, body)) => body,
+            Ok((status, _)) => return Output::fail(100, format!("E: Failed to fetch {url}  {status}")),
+            Err((_, why)) => return Output::fail(100, format!("E: Failed to fetch {url}  {why}")),
+        };
+        if hex(&body) != *sha256 {
+            return Output::fail(100, format!("E: Failed to fetch {url}  Hash Sum mismatch"));
+        }
+        let text = String::from_utf8_lossy(&body).into_owned();
+        let told = text.trim().strip_prefix(&format!("lab's {name} ")).map(str::to_owned);
+        let Some(told) = told else {
+            return Output::fail(126, format!("{path}: cannot execute binary file: Exec format error"));
+        };
+        if !version.is_empty() && told != format!("v{version}") {
+            return Output::fail(65, format!("{url} is {name} {told}, and not v{version}"));
+        }
+        ctx.changes();
+        {
+            let mut machine = ctx.machine();
+            for dir in [folder.as_str(), "/var/lib/kubeline/pinned"] {
+                let _ = machine.fs.mkdir_p(dir, 0o755);
+            }
+            machine.fs.put(path, body, 0o755, "root", "root");
+            machine.packages.local.insert((*package).to_owned(), told.trim_start_matches('v').to_owned());
+            if name == "kubeadm" {
+                machine.kube.kubeadm_version = Some(told.trim_start_matches('v').to_owned());
+            }
+        }
+        if name == "containerd" {
+            let restarted = systemctl::systemctl(ctx, &["try-restart".into(), "containerd".into()]).await;
+            if restarted.exit != 0 {
+                return restarted;
+            }
+        }
+        let mut machine = ctx.machine();
+        let note = format!("/var/lib/kubeline/pinned/{name}");
+        machine.fs.put(&note, format!("{sha256}\n"), 0o644, "root", "root");
+        Output::quiet()
+    }
+    .boxed()
+}
+
 fn clean(ctx: &mut Ctx, args: &[String]) -> Output {
     if !args.is_empty() || !ctx.root() {
-        return ctx.unknown("kadm-clean v2", args);
+        return ctx.unknown("kadm-clean v3", args);
     }
     ctx.changes();
     let mut machine = ctx.machine();
@@ -394,6 +499,7 @@ fn clean(ctx: &mut Ctx, args: &[String]) -> Output {
         "/var/lib/etcd/member",
         "/var/lib/kubeline/kadm-init",
         "/var/lib/kubeline/kadm-renewing",
+        "/var/lib/kubeline/kadm-kubelet",
     ] {
         machine.fs.remove_all(path);
     }

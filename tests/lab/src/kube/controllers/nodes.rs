@@ -101,6 +101,7 @@ pub(crate) fn kubelets(store: &mut Store, plant: &mut Plant) {
             if !present {
                 register(store, &machine);
             }
+            renew(store, &name);
             if let Some(m) = plant.machines.get_mut(&name) {
                 m.registers = false;
                 if !present {
@@ -148,14 +149,20 @@ fn register(store: &mut Store, machine: &Machine) {
             "node.alpha.kubernetes.io/ttl": "0", "volumes.kubernetes.io/controller-managed-attach-detach": "true"}},
             "spec": {"taints": taints, "podCIDR": cidr, "podCIDRs": [cidr]}}),
     );
-    let at = time::OffsetDateTime::now_utc();
-    let renewed = at.format(&time::format_description::well_known::Rfc3339).unwrap_or_default();
-    ensure(
-        store,
-        "kubelet",
-        json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": k.name, "namespace": "kube-node-lease"},
-            "spec": {"holderIdentity": k.name, "leaseDurationSeconds": 40, "renewTime": renewed}}),
-    );
+}
+
+/// A kubelet that starts renews its node's lease at once. (That it does so every ten seconds from then on is not modelled.)
+fn renew(store: &mut Store, name: &str) {
+    let renewed = crate::clock::micro_time(time::OffsetDateTime::now_utc());
+    let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name, "namespace": "kube-node-lease"},
+            "spec": {"holderIdentity": name, "leaseDurationSeconds": 40, "renewTime": renewed}});
+    match store.get("leases.coordination.k8s.io", "kube-node-lease", name).map(|l| (**l).clone()) {
+        None => ensure(store, "kubelet", lease),
+        Some(mut there) => {
+            there["spec"] = lease["spec"].clone();
+            update(store, "kubelet", there);
+        }
+    }
 }
 
 // The next free /24 of the pod network.

@@ -1,6 +1,7 @@
 //! Containers, as far as load balancers need them.
 
 mod keys;
+pub mod migrate;
 pub mod power;
 
 use std::collections::BTreeMap;

@@ -151,6 +151,7 @@ async fn work(hub: Arc<Hub>, wish: Wish, log: Log) -> Result<(), String> {
             let mut state = hub.state();
             let guest = state.guests.get_mut(&wish.to).ok_or("the new configuration is gone")?;
             guest.config = config;
+            guest.config.remove("lock");
             guest.node = wish.target.clone();
             guest.changed = std::time::Instant::now();
             // The pool is joined last.
@@ -166,12 +167,30 @@ async fn work(hub: Arc<Hub>, wish: Wish, log: Log) -> Result<(), String> {
     }
 }
 
+/// A disk that is copied, with the lines that tell how far it is (qemu-server, QemuServer/QemuImage.pm).
+pub(super) async fn transfer(hub: &Hub, size: u64, length: Duration, say: impl Fn(String)) {
+    const PARTS: u64 = 10;
+    for part in 0..=PARTS {
+        let gib = |bytes: u64| bytes as f64 / f64::from(1u32 << 30);
+        let (done, percent) = (gib(size) * part as f64 / PARTS as f64, part as f64 * 100.0 / PARTS as f64);
+        say(format!("transferred {done:.1} GiB of {:.1} GiB ({percent:.2}%)", gib(size)));
+        if part < PARTS {
+            hub.world.clock.wait(length / PARTS as u32).await;
+        }
+    }
+}
+
+/// Copies drive by drive, in the order of their names. After each the configuration is written as far as it is, with
+/// its lock: a node that goes off leaves it so, and in no pool (qemu-server, API2/Qemu.pm: `clone_vm`).
 async fn copy(hub: &Hub, wish: &Wish, source: &Options, log: &Log) -> Result<Options, String> {
+    let drives: Vec<(String, Drive)> = drives::all(source).map(|(k, d)| (k.clone(), d)).collect();
+    let iso = |drive: &Drive| drive.cdrom() && !drive.cloudinit();
     let mut config = source.clone();
-    for gone in ["lock", "template", "parent", "vmgenid", "smbios1", "snaptime"] {
+    for gone in ["template", "parent", "vmgenid", "smbios1", "snaptime"] {
         config.remove(gone);
     }
-    config.retain(|k, _| stem(k) != "unused");
+    config.retain(|k, _| stem(k) != "unused" && !drives.iter().any(|(option, d)| option == k && !iso(d)));
+    config.insert("lock".into(), "clone".into());
     config.insert("vmgenid".into(), uuid());
     config.insert("smbios1".into(), format!("uuid={}", uuid()));
     if let Some(name) = &wish.name {
@@ -192,8 +211,8 @@ async fn copy(hub: &Hub, wish: &Wish, source: &Options, log: &Log) -> Result<Opt
             config.insert(option.clone(), format!("{model}={mac}{comma}{rest}"));
         }
     }
-    for (option, mut drive) in drives::all(source).map(|(k, d)| (k.clone(), d)).collect::<Vec<_>>() {
-        if drive.cdrom() && !drive.cloudinit() {
+    for (option, mut drive) in drives {
+        if iso(&drive) {
             continue;
         }
         let storage = wish.storage.clone().unwrap_or_else(|| drive.storage().to_owned());
@@ -210,8 +229,7 @@ async fn copy(hub: &Hub, wish: &Wish, source: &Options, log: &Log) -> Result<Opt
                 hub.world.clock.wait(Duration::from_secs(1)).await;
                 allocate(&mut hub.state(), &wish.node, &storage, wish.to, Wanted::Disk, size, None)?
             };
-            hub.world.clock.wait(Duration::from_secs(59)).await;
-            log.line("transferred 100%");
+            transfer(hub, size, Duration::from_secs(59), |line| log.line(line)).await;
         } else {
             log.line(format!("create linked clone of drive {option} ({})", drive.file));
             let parent = drive.file.clone();
@@ -224,6 +242,9 @@ async fn copy(hub: &Hub, wish: &Wish, source: &Options, log: &Log) -> Result<Opt
             drive.options.insert("size".into(), print_size(size));
         }
         config.insert(option, drive.print());
+        if let Some(guest) = hub.state().guests.get_mut(&wish.to) {
+            guest.config = config.clone();
+        }
     }
     Ok(config)
 }

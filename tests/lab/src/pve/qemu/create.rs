@@ -294,7 +294,7 @@ pub async fn make_drive(
     };
     if let Some(source) = source {
         say(format!("importing disk '{source}' to '{volid}' ..."));
-        hub.world.clock.wait(std::time::Duration::from_secs_f64(IMPORT)).await;
+        super::clone::transfer(hub, size, std::time::Duration::from_secs_f64(IMPORT), say).await;
     }
     drive.file = volid;
     drive.options.insert("size".into(), print_size(size));

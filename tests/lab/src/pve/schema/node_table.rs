@@ -243,6 +243,14 @@ right /vms/{vmid} VM.Config.Disk|VM.Config.CPU|VM.Config.Memory|VM.Config.Networ
 delete revert = str? f=pve-configid-list
 digest = str? len=..40
 
+POST /nodes/{node}/lxc/{vmid}/migrate async
+right /vms/{vmid} VM.Migrate
+bwlimit = num? 0..
+online restart = bool?
+target = str f=pve-node
+target-storage = str? f=storage-pair-list
+timeout = int?
+
 POST /nodes/{node}/lxc/{vmid}/clone async
 right (clone) VM.Clone
 +newid

@@ -1,7 +1,9 @@
 //! Kubernetes itself, packages and backups.
 
 use crate::read::{choice, section};
-use crate::types::{Calendar, Cidr, DnsName, FilePath, KubeVersion, MountPath, NodeName, Port};
+use crate::types::{
+    Calendar, Cidr, DnsName, FilePath, KubeVersion, KubeletFields, MountPath, NodeName, Port,
+};
 
 use super::site::port;
 
@@ -24,6 +26,8 @@ section! {
         cert_sans: Vec<String>,
         /// Names of kubeadm's preflight checks that may fail, such as SystemVerification.
         ignore_preflight_errors: Vec<String>,
+        /// Fields of KubeletConfiguration for all nodes, such as maxPods or systemReserved.
+        kubelet: KubeletFields,
     }
 }
 

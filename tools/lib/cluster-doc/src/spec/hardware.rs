@@ -46,6 +46,9 @@ section! {
         ha: Option<HighAvailability>,
         /// Linked or full clones; linked where the storage can, unless said.
         clone: Option<CloneMode>,
+        /// The order in which Proxmox starts the machines of a node after a power loss, where a pool does not say it: by
+        /// role, where the login may set one (Sys.Modify on /) and nobody has set another, unless said.
+        start_order: Option<StartOrder>,
     }
 }
 
@@ -118,6 +121,16 @@ choice! {
         Linked = "linked",
         /// They are a copy.
         Full = "full",
+    }
+}
+
+choice! {
+    /// The order in which the machines of a Proxmox node start.
+    pub enum StartOrder {
+        /// The NFS server, control planes, load balancers, workers; they stop in reverse.
+        ByRole = "by-role",
+        /// As Proxmox would: by their ids.
+        None = "none",
     }
 }
 
@@ -200,6 +213,22 @@ section! {
         taints: Vec<Taint>,
         /// Data disks of each.
         disks: Vec<Disk>,
+        /// When Proxmox starts them as their node comes up, and how it stops them; by role, unless said.
+        startup: Option<Startup>,
+        /// Whether Proxmox refuses to delete them and their disks; on for those with data disks, unless said.
+        protection: Option<bool>,
+    }
+}
+
+section! {
+    /// When a machine starts as its Proxmox node comes up, among the guests of that node.
+    pub struct Startup {
+        /// Its place: lower numbers start earlier and stop later.
+        order: Option<u32>,
+        /// Seconds that the next one is held back after its start.
+        up_seconds: Option<u32>,
+        /// Seconds that it is given to shut down before it is switched off.
+        down_seconds: Option<u32>,
     }
 }
 

@@ -16,7 +16,7 @@ pub use cluster::{Backup, EtcdBackup, Kubernetes, MachineBackup, PackageSource, 
 pub use cni::{Bgp, BgpPeer, Cni, CniInstall, CniProvider, Dataplane, Encapsulation, Policies};
 pub use hardware::{
     CloneMode, ContainerTemplate, Disk, ExistingMachine, GuestKind, HighAvailability, Image, Pool, Proxmox,
-    Role, Spread, Template, Ticket,
+    Role, Spread, StartOrder, Startup, Template, Ticket,
 };
 pub use site::{
     BalanceMode, Jump, Listener, ListenerMode, LoadBalancer, Network, Ssh, VaultListener, Vip, VipPorts,

@@ -2,6 +2,7 @@
 
 mod files;
 mod ids;
+mod kubelet;
 mod labels;
 mod names;
 mod net;
@@ -10,6 +11,7 @@ mod version;
 
 pub use files::{Calendar, Endpoint, FilePath, MountPath, Sha256};
 pub use ids::{Port, RouterId, Vlan, VmId, VmIdRange};
+pub use kubelet::KubeletFields;
 pub use labels::{Effect, LabelKey, LabelValue, Labels, Taint};
 pub use names::{BridgeName, DnsName, Name, NodeName, UserName};
 pub use net::{AddressRange, Cidr};

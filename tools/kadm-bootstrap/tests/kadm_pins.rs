@@ -1,0 +1,161 @@
+//! Programs as their publishers' files: pinned by the document, checked on the machine, upgraded like packages.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::indexing_slicing,
+    reason = "a test may fail so"
+)]
+
+mod site;
+
+use cluster_doc::Exit;
+use kadm_bootstrap::KadmBootstrap;
+use kadm_bootstrap::certificate::sha256;
+use lab::hosts::programs::net::release;
+use laws::sweep::{Table, sweep};
+use serde_json::{Value, json};
+use site::Site;
+
+const AT_MOST: usize = 6;
+
+fn artefact(name: &str, url: &str) -> Value {
+    json!({ "name": name, "url": url, "sha256": sha256(release(url).unwrap().as_bytes()) })
+}
+
+/// The artefacts of Kubernetes in this version.
+fn kubernetes(version: &str) -> Vec<Value> {
+    let github = "https://github.com";
+    let mut all: Vec<Value> = ["kubeadm", "kubelet", "kubectl"]
+        .iter()
+        .map(|n| artefact(n, &format!("https://dl.k8s.io/release/v{version}/bin/linux/amd64/{n}")))
+        .collect();
+    let crictl = "kubernetes-sigs/cri-tools/releases/download/v1.36.0/crictl-v1.36.0-linux-amd64.tar.gz";
+    all.push(artefact("crictl", &format!("{github}/{crictl}")));
+    let cni = "containernetworking/plugins/releases/download/v1.8.0/cni-plugins-linux-amd64-v1.8.0.tgz";
+    all.push(artefact("cni-plugins", &format!("{github}/{cni}")));
+    all
+}
+
+fn runtime() -> Vec<Value> {
+    let containerd = "https://github.com/containerd/containerd/releases/download/v2.3.1/containerd-2.3.1-linux-amd64.tar.gz";
+    let runc = "https://github.com/opencontainers/runc/releases/download/v1.3.3/runc.amd64";
+    vec![artefact("containerd", containerd), artefact("runc", runc)]
+}
+
+fn pinned(site: &Site, version: &str, with_runtime: bool) -> Value {
+    let mut document = site.document();
+    document["status"] = json!({});
+    document["spec"]["kubernetes"]["version"] = json!(version);
+    let mut all = kubernetes(version);
+    if with_runtime {
+        all.extend(runtime());
+    }
+    document["spec"]["artifacts"] = all.into();
+    document
+}
+
+fn text(site: &Site, node: &str, path: &str) -> String {
+    site.hosts.find(node).unwrap().machine().fs.text(path)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_of_pinned_files_is_made_and_upgraded() {
+    let site = Site::new(1, 1).await;
+    let document = pinned(&site, "1.36.2", true);
+    let ran = site.run(&[], &document).await;
+    assert_eq!(ran.exit, Exit::Done, "{}\n{:#?}", ran.err, site.world.journal.unknown());
+    site.network().await;
+    for node in ["cp-1", "w-1"] {
+        assert_eq!(text(&site, node, "/usr/local/bin/kubelet"), "lab's kubelet v1.36.2\n");
+        assert_eq!(text(&site, node, "/usr/local/sbin/runc"), "lab's runc v1.3.3\n");
+        assert!(text(&site, node, "/etc/systemd/system/kubelet.service").contains("/usr/local/bin/kubelet "));
+        assert_eq!(text(&site, node, "/etc/apt/sources.list.d/kubeline-kubernetes.list"), "");
+        let host = site.hosts.find(node).unwrap();
+        assert!(["kubelet", "containerd"].iter().all(|p| host.machine().packages.package(p).is_none()));
+    }
+    let mark = site.world.journal.len();
+    let again = site.run(&[], &document).await;
+    assert_eq!((again.exit, site.changes(mark).len()), (Exit::Done, 0), "{}", again.err);
+
+    // Another version is an upgrade, by the steps of one.
+    let document = pinned(&site, "1.36.3", true);
+    let plan = site.run(&["plan"], &document).await;
+    assert!(
+        plan.out.contains("install https://dl.k8s.io/release/v1.36.3/bin/linux/amd64/kubeadm on cp-1"),
+        "{}",
+        plan.out
+    );
+    let ran = site.run(&[], &document).await;
+    assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
+    assert_eq!(text(&site, "w-1", "/usr/local/bin/kubelet"), "lab's kubelet v1.36.3\n");
+    assert!(site.picture()["nodes"].as_array().unwrap().iter().all(|n| n["version"] == "v1.36.3"));
+    // Who drops them from the document is told what is left, before anything is touched.
+    let mut dropped = site.document();
+    dropped["spec"]["kubernetes"]["version"] = json!("1.36.3");
+    let mark = site.world.journal.len();
+    let ran = site.run(&[], &dropped).await;
+    assert_eq!((ran.exit, site.changes(mark).len()), (Exit::Precondition, 0), "{}", ran.err);
+    assert!(ran.err.contains("is a pinned file"), "{}", ran.err);
+    site.nothing_unknown();
+}
+
+/// Nothing is put in place that is not what the document says.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_digest_or_version_is_refused_on_the_machine() {
+    let site = Site::new(1, 1).await;
+    let mut document = pinned(&site, "1.36.2", false);
+    document["spec"]["artifacts"][1]["sha256"] = json!("0".repeat(64));
+    let ran = site.run(&[], &document).await;
+    assert_eq!(ran.exit, Exit::Precondition, "{}", ran.err);
+    assert!(ran.err.contains("Hash Sum mismatch") && ran.err.contains("kubelet.sha256"), "{}", ran.err);
+    // The right digest of a file that is another version.
+    let mut document = pinned(&site, "1.36.2", false);
+    document["spec"]["artifacts"][1] = kubernetes("1.36.1")[1].clone();
+    let ran = site.run(&[], &document).await;
+    assert_eq!(ran.exit, Exit::Precondition, "{}", ran.err);
+    assert!(ran.err.contains("is kubelet v1.36.1, and not v1.36.2"), "{}", ran.err);
+    assert_eq!(text(&site, "w-1", "/usr/local/bin/kubelet"), "");
+    assert!(site.kube.clusters().is_empty());
+    // Those that come together: the missing one is named, with the way to its digest.
+    let mut document = pinned(&site, "1.36.2", false);
+    document["spec"]["artifacts"].as_array_mut().unwrap().remove(2);
+    let ran = site.run(&["plan"], &document).await;
+    assert_eq!(ran.exit, Exit::Refused, "{}", ran.err);
+    assert!(ran.err.contains("lacks \"kubectl\"") && ran.err.contains("kubectl.sha256"), "{}", ran.err);
+    // Somebody's own program stays.
+    let document = pinned(&site, "1.36.2", false);
+    site.hosts.find("w-1").unwrap().machine().fs.put("/usr/local/bin/kubectl", "mine", 0o755, "root", "root");
+    let ran = site.run(&[], &document).await;
+    assert_eq!(ran.exit, Exit::Precondition, "{}", ran.err);
+    assert!(ran.err.contains("/usr/local/bin/kubectl is somebody's own"), "{}", ran.err);
+    assert_eq!(text(&site, "w-1", "/usr/local/bin/kubectl"), "mine");
+    site.nothing_unknown();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_step_of_a_pinned_set_up_may_be_the_last() {
+    let mut rows = Vec::new();
+    let none: &[&str] = &[];
+    let init = async || {
+        let site = Site::new(1, 1).await;
+        let document = pinned(&site, "1.36.2", true);
+        site.case(document)
+    };
+    rows.push(sweep::<KadmBootstrap>("pinned", none, AT_MOST, init).await);
+    let upgrade = async || {
+        let site = Site::new(1, 1).await;
+        let ran = site.run(&[], &pinned(&site, "1.36.2", true)).await;
+        assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
+        site.network().await;
+        let document = pinned(&site, "1.36.3", true);
+        site.case(document)
+    };
+    rows.push(sweep::<KadmBootstrap>("upgrade", none, AT_MOST, upgrade).await);
+    let rows: Vec<_> = rows.into_iter().map(|r| r.unwrap_or_else(|e| panic!("{e}"))).collect();
+    eprintln!("{}", Table(&rows));
+    for row in rows {
+        assert_eq!((row.kills, row.broken.len()), (row.converged, 0), "{}", row.held().unwrap_err());
+    }
+}
