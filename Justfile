@@ -72,7 +72,7 @@ sweep:
 fuzz READER="kubeadm" *FLAGS="-- -max_total_time=60":
     cargo +nightly fuzz run --fuzz-dir tests/fuzz "$1" "tests/fuzz/found/$1" "tests/fuzz/corpus/$1" {{ FLAGS }}
 
-# times and memory of the pipeline in the lab; `just bench machines`: pve-vm beside what the locks allow
+# times and memory of the pipeline in the lab; with `machines`, `kubernetes`: pve-vm, kadm-bootstrap beside what has to take time
 bench *PARTS:
     scripts/bench "$@"
 

@@ -2,7 +2,7 @@
 //!
 //! The fuzz targets and the test that replays the corpus share these.
 
-use kadm_bootstrap::{certificate, etcd, kubeconfig, look, observe, said};
+use kadm_bootstrap::{certificate, etcd, kubeconfig, look, observe, said, wal};
 
 /// A reader, by the name of its target and of its folder in the corpus.
 pub type Reader = (&'static str, fn(&[u8]));
@@ -40,7 +40,7 @@ pub fn look(data: &[u8]) {
     assert!(seen.packages.len() + seen.units.len() + seen.files.len() <= text.lines().count());
 }
 
-/// etcd's members and snapshots: a member is healthy only if something said so.
+/// etcd's members, snapshots and histogram: a member is healthy only if something said so.
 pub fn etcd(data: &[u8]) {
     let members = etcd::read(data, b"").unwrap_or_default();
     assert!(members.iter().all(|m| !m.healthy));
@@ -49,6 +49,7 @@ pub fn etcd(data: &[u8]) {
     let members = etcd::read(list, health.get(1..).unwrap_or_default()).unwrap_or_default();
     assert!(members.iter().all(|m| !m.healthy || text(health).contains("true")));
     assert!(etcd::snapshot_status(data).map_or(1, |s| s.total_key) > 0);
+    assert!(wal::read(&text(data)).is_none_or(|_| text(data).contains("_bucket{le=")));
 }
 
 /// Kubeconfig files, certificates and nodes: what is given another server has it.

@@ -40,6 +40,7 @@ pub async fn apply(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result
         }
         Step::Pin { host, pins, units } => pins::install(on(host)?, want, pins, units).await,
         Step::Runtime { host, sha256 } => hosts::runtime(on(host)?, want, sha256.as_deref(), ctx).await,
+        Step::Images { host, version, registry } => hosts::images(on(host)?, version, registry).await,
         Step::Sweep { host, files } => hosts::sweep(on(host)?, files).await,
         Step::Reset { host } => hosts::reset(on(host)?).await,
         Step::Start { host, unit } => hosts::start(on(host)?, unit).await,
@@ -264,41 +265,63 @@ async fn join(
     let doing = format!("cannot join {}", node.name);
     let api = world.api(via, want).await?;
     let helper = world.fleet.host(via)?;
-    wait_for_api(&api, &format!("the API at {}", want.endpoint), ctx).await?;
-    let mut key = None;
-    if control_plane {
-        wait_for_etcd(helper, None, ctx).await?;
-        // Uploaded afresh: the one before may have expired, and nobody else knows this key.
-        let fresh = random(b"0123456789abcdef", 64);
-        let lead = node_of(want, via)?;
-        let config = files::init(want, lead, None, Some(&fresh), Etcd::New)?;
-        let words = ["init", "phase", "upload-certs", "--upload-certs"];
-        with_config(
-            helper,
-            "upload",
-            config,
-            &words,
-            &format!("{doing}: cannot upload certificates on {via}"),
-        )
-        .await?;
-        key = Some(fresh);
-    }
+    let what = format!("the API at {}", want.endpoint);
+    let answers = wait_for_api(&api, &what, ctx);
+    let members = async { if control_plane { wait_for_etcd(helper, None, ctx).await } else { Ok(()) } };
+    futures::try_join!(answers, members)?;
     let admin = world.admin_conf(via).await?;
     let ca = kubeconfig::ca_pem(&admin).and_then(|pem| certificate::key_pin(&pem));
     let ca =
         ca.ok_or_else(|| Failure::precondition(&doing).because(format!("admin.conf on {via} has no CA")))?;
     pins::enable(host, want).await?;
     let (id, token) = make_token(&api, &doing).await?;
-    let config = files::join(want, node, &token, &ca, key.as_deref())?;
-    let joined = with_config(host, "join", config, &["join"], &doing).await;
+    let joined = async {
+        let key = async {
+            if control_plane { uploaded(via, world, want, &doing).await.map(Some) } else { Ok(None) }
+        };
+        let (key, ()) = futures::try_join!(key, signed(&api, &id, ctx))?;
+        let config = files::join(want, node, &token, &ca, key.as_deref())?;
+        with_config(host, "join", config, &["join"], &doing).await
+    };
+    let joined = Box::pin(joined).await;
     let dropped = drop_token(&api, &id).await;
     joined.and(dropped)?;
-    registered(&api, &node.name, ctx).await?;
-    if control_plane {
-        wait_for_etcd(helper, Some(&node.name), ctx).await?;
-        own_api(node, host, want, ctx).await?;
-    }
-    serving::first(&api, host, want, ctx).await
+    let stands = async {
+        if !control_plane {
+            return Ok(());
+        }
+        let (etcd, own) = (wait_for_etcd(helper, Some(&node.name), ctx), own_api(node, host, want, ctx));
+        futures::try_join!(etcd, own).map(drop)
+    };
+    let served = Box::pin(serving::first(&api, host, want, ctx));
+    futures::try_join!(registered(&api, &node.name, ctx), Box::pin(stands), served).map(drop)
+}
+
+/// Uploads the certificates for one join, and gives the key that opens them: the one before may have expired, and nobody
+/// else knows this one.
+async fn uploaded(via: &str, world: &World, want: &Want, doing: &str) -> Result<String, Failure> {
+    let fresh = random(b"0123456789abcdef", 64);
+    let config = files::init(want, node_of(want, via)?, None, Some(&fresh), Etcd::New)?;
+    let words = ["init", "phase", "upload-certs", "--upload-certs"];
+    let doing = format!("{doing}: cannot upload certificates on {via}");
+    with_config(world.fleet.host(via)?, "upload", config, &words, &doing).await?;
+    Ok(fresh)
+}
+
+/// Waits until the controller manager has signed what a joining machine trusts, with this token. A kubeadm that comes
+/// sooner looks again after 5 s (kubernetes/cmd/kubeadm/app/constants, DiscoveryRetryInterval).
+async fn signed(api: &Api, id: &str, ctx: &Ctx) -> Result<(), Failure> {
+    let (path, key) =
+        ("/api/v1/namespaces/kube-public/configmaps/cluster-info", format!("jws-kubeconfig-{id}"));
+    ctx.wait_for("the signature of a bootstrap token", EVIDENCE, || async {
+        Ok(match api.find(path).await {
+            Ok(Some(map)) if map["data"][&key].is_string() => Waiting::Seen(()),
+            Ok(Some(_)) => Waiting::NotYet("nobody signs it: does the controller manager run?".to_owned()),
+            Ok(None) => Waiting::NotYet("there is no ConfigMap kube-public/cluster-info".to_owned()),
+            Err(error) => Waiting::NotYet(error.to_string()),
+        })
+    })
+    .await
 }
 
 async fn registered(api: &Api, name: &str, ctx: &Ctx) -> Result<(), Failure> {

@@ -179,6 +179,7 @@ impl<'a> Build<'a> {
                 self.ready.entry(self.seen.hosts.get_key_value(*name)?.0).or_default().push(reset);
             }
         }
+        after.extend(self.images(first));
         let step = Step::Init {
             host: first.name.clone(),
             address: first.address.to_string(),
@@ -192,6 +193,22 @@ impl<'a> Build<'a> {
         let chain = self.chain.clone();
         self.labels(first, &first.name, &chain, None);
         Some(())
+    }
+
+    /// Has a control plane pull its images while others are still set up: kubeadm would in its own turn.
+    fn images(&mut self, node: &Node) -> Option<StepId> {
+        let ignored = |check: &String| check == "all" || check.eq_ignore_ascii_case("ImagePull");
+        // A worker gets its two from its kubelet, and nobody waits for them.
+        if !node.control_plane || self.want.ignore.iter().any(ignored) {
+            return None;
+        }
+        let step = Step::Images {
+            host: node.name.clone(),
+            version: self.want.version.tag(),
+            registry: self.want.registry.clone(),
+        };
+        let ready = self.ready_of(&node.name);
+        Some(self.plan.step_after(&ready, step, "the machines pull side by side, and join one by one"))
     }
 
     /// Joins a machine, or keeps it as the document says.
@@ -222,6 +239,7 @@ impl<'a> Build<'a> {
         }
         let Some(mut after) = self.forget(node, via, registered) else { return };
         after.extend(ready);
+        after.extend(self.images(node));
         // Before an init they are reset along with it.
         if *state != State::Blank && self.seen.cluster.as_ref().is_some_and(|c| c.missing.is_empty()) {
             let why = match state {

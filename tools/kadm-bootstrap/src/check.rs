@@ -4,7 +4,8 @@ use stage::Finding;
 
 use crate::faults;
 use crate::probe;
-use crate::seen::{ClusterSeen, RequestState, Seen};
+use crate::seen::{ClusterSeen, HostSeen, RequestState, Seen};
+use crate::wal;
 use crate::want::Want;
 
 /// Certificates that end sooner than this are told of, in days.
@@ -15,6 +16,9 @@ pub fn check(want: &Want, seen: &Seen) -> Vec<Finding> {
     let mut found = Vec::new();
     for (name, host) in &seen.hosts {
         if let Some(words) = host.probed.fsync.as_ref().and_then(probe::slow) {
+            found.push(Finding::new(name, words));
+        }
+        if let Some(words) = host.wal.as_ref().and_then(wal::slow) {
             found.push(Finding::new(name, words));
         }
         if let Some(words) = faults::cgroup_v1(want, host) {
@@ -65,6 +69,15 @@ pub fn check(want: &Want, seen: &Seen) -> Vec<Finding> {
         }
     }
     found
+}
+
+/// What each etcd takes to keep a write, a line a control plane.
+pub fn overview(seen: &Seen) -> Option<String> {
+    let line = |(name, host): (&String, &HostSeen)| {
+        Some(format!("{name}: its etcd takes {} to keep a write\n", wal::figure(host.wal.as_ref()?)))
+    };
+    let lines: String = seen.hosts.iter().filter_map(line).collect();
+    (!lines.is_empty()).then_some(lines)
 }
 
 /// Kubelets without a certificate, requests that nobody granted, and the approver that should.

@@ -13,6 +13,9 @@ use crate::said;
 use crate::step::Repository;
 use crate::want::Want;
 
+/// How long the images of a control plane, some 350 MB, may take.
+const PULLING: Duration = Duration::from_secs(1800);
+
 /// Switches swap off, now and at boot: entries of fstab become comments, swap units are masked.
 ///
 /// * No arguments. Exit: 0 done, else the failing command's.
@@ -40,6 +43,19 @@ trap 'rm -rf -- "$t"' EXIT
 /usr/lib/apt/apt-helper -qq download-file "$1" "$t/key" "SHA256:$2"
 chmod 644 "$t/key"
 mv -fT -- "$t/key" "$3"
+"#;
+
+/// Pulls the images of a control plane that are not there, one after another as kubeadm does.
+///
+/// * `$1` the version, `$2` the registry. kubeadm names the images; with a version given it asks nobody for one.
+/// * Exit: 0 all are there, else the failing command's.
+pub const IMAGES: &str = r#"# kubeline: kadm-images v1
+set -eu
+c() { crictl --runtime-endpoint unix:///run/containerd/containerd.sock "$@"; }
+l=$(kubeadm config images list --kubernetes-version "$1" --image-repository "$2")
+for i in $l; do
+  c inspecti "$i" >/dev/null 2>&1 || c pull "$i" >/dev/null
+done
 "#;
 
 /// Removes what `kubeadm reset` leaves: pod network, packet filter rules, etcd's directory, files of this tool.
@@ -203,6 +219,19 @@ pub async fn runtime(host: &Host, want: &Want, sha256: Option<&str>, ctx: &Ctx) 
         Ok(if output.success() { Waiting::Seen(()) } else { Waiting::NotYet(output.tail()) })
     })
     .await
+}
+
+/// Has the images of a control plane pulled. kubeadm would, one machine after another.
+pub async fn images(host: &Host, version: &str, registry: &str) -> Result<(), Failure> {
+    let doing = format!("cannot pull the images of Kubernetes {version} on {}", host.name());
+    let pull = Command::sh(IMAGES).args([version, registry]).sudo().title("pull images").timeout(PULLING);
+    let pulled = must(host, &pull, &doing).await.map(drop);
+    pulled.map_err(|f| {
+        f.hint(format!(
+            "on {}: crictl pull IMAGE; or spec.registry, a registry that can be reached",
+            host.name()
+        ))
+    })
 }
 
 /// Undoes what kubeadm did, and cleans up after it.

@@ -50,6 +50,7 @@ mod shrink;
 pub mod state;
 pub mod step;
 pub mod upgrade;
+pub mod wal;
 pub mod want;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -159,15 +160,16 @@ impl Tool for KadmBootstrap {
         // Every control plane, whichever machines change: two runs on different machines would both change etcd's members.
         // Unlike a Lease these locks are there before the cluster, while its API is away, and gone with a killed run.
         let reached = |n: &&want::Node| world.fleet.get(&n.name).is_some();
-        let planes = want.control_planes().filter(reached).map(|n| n.name.as_str());
-        let hosts: Vec<&str> = planes.chain(plan.steps().filter_map(Step::host)).collect();
-        let guard = world.fleet.lock(&hosts, ctx).await?;
+        let planes: BTreeSet<&str> = want.control_planes().filter(reached).map(|n| n.name.as_str()).collect();
+        let all: BTreeSet<&str> = planes.iter().copied().chain(plan.steps().filter_map(Step::host)).collect();
+        let first = world.fleet.lock(&planes, ctx).await?;
+        let guard = (first, world.fleet.lock_beside(all.difference(&planes), ctx).await?);
         let mut idle = Vec::new();
-        for name in hosts.into_iter().collect::<BTreeSet<_>>() {
+        for name in all {
             idle.push(hosts::idle(world.fleet.host(name)?, ctx).boxed());
         }
         futures::stream::iter(idle).buffer_unordered(ctx.jobs()).try_collect::<()>().await?;
-        Ok(Some(guard))
+        Ok(Some(Box::new(guard)))
     }
 
     async fn apply(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result<(), Failure> {
@@ -191,6 +193,10 @@ impl Tool for KadmBootstrap {
 
     fn check(want: &Want, seen: &Seen) -> Vec<Finding> {
         check::check(want, seen)
+    }
+
+    fn overview(_want: &Want, seen: &Seen) -> Option<String> {
+        check::overview(seen)
     }
 
     fn render(want: &Want) -> Result<Option<Vec<Rendered>>, Failure> {

@@ -13,7 +13,7 @@ use crate::files::TOKEN_DESCRIPTION;
 use crate::seen::{ClusterSeen, HostSeen, NodeSeen, Seen};
 use crate::want::Want;
 use crate::{
-    MANAGER, World, approver, etcd, existing, kubeconfig, kubelet, look, merge, probe, proxy, serving,
+    MANAGER, World, approver, etcd, existing, kubeconfig, kubelet, look, merge, probe, proxy, serving, wal,
 };
 
 /// The annotation that notes the taints that are ours: a list of taints has no owner for each.
@@ -39,6 +39,7 @@ pub async fn observe(world: &World, want: &Want, ctx: &Ctx) -> Result<Seen, Fail
     seen.merge = merge::observe(want)?;
     probe::across(world, want, &mut seen, ctx).await?;
     cluster(world, want, &mut seen, ctx).await?;
+    wal::observe(world, want, &mut seen, ctx).await?;
     Ok(seen)
 }
 

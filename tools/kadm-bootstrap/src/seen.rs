@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::merge::MergeSeen;
 use crate::probe::Probed;
+use crate::wal::Wal;
 
 /// All that was looked at.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -97,6 +98,8 @@ pub struct HostSeen {
     pub serving: bool,
     /// The serving certificate that the cluster gave to the kubelet.
     pub serves: Option<CertificateSeen>,
+    /// What its etcd counted of its disk.
+    pub wal: Option<Wal>,
     /// The fields of the kubelet's configuration.
     pub kubelet: BTreeMap<String, Value>,
     /// True when this tool began to change it and did not see that through.

@@ -52,6 +52,15 @@ pub enum Step {
         /// The digest of the configuration, when it is to be written.
         sha256: Option<String>,
     },
+    /// Pulls the images of a control plane, so that kubeadm finds them.
+    Images {
+        /// The machine.
+        host: String,
+        /// The version, as a tag.
+        version: String,
+        /// The registry that they come from.
+        registry: String,
+    },
     /// Removes files with secrets that an interrupted run left.
     Sweep {
         /// The machine.
@@ -346,6 +355,7 @@ impl Step {
             | Step::Packages { host, .. }
             | Step::Pin { host, .. }
             | Step::Runtime { host, .. }
+            | Step::Images { host, .. }
             | Step::Sweep { host, .. }
             | Step::Reset { host }
             | Step::Init { host, .. }
@@ -411,6 +421,9 @@ impl fmt::Display for Step {
             }
             Step::Runtime { host, sha256: Some(_) } => write!(f, "configure containerd on {host}"),
             Step::Runtime { host, sha256: None } => write!(f, "start containerd on {host}"),
+            Step::Images { host, version, .. } => {
+                write!(f, "pull the images of a control plane of {version} on {host}")
+            }
             Step::Sweep { host, files } => write!(f, "remove {} on {host}", list(files)),
             Step::Reset { host } => write!(f, "reset {host}"),
             Step::Init { host, endpoint, version, .. } => {

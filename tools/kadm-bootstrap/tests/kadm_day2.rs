@@ -197,3 +197,64 @@ async fn of_two_operators_the_second_waits_for_another_day() {
     let id = site.kube.clusters().remove(0);
     assert_eq!(site.hosts.etcd_members(&id).len(), 3);
 }
+
+/// An etcd that lost its data begins no cluster of its own, on the first control plane either, and the machine is
+/// replaced in place; the lab shows what a manifest as kubeadm writes it would have done.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_etcd_without_its_disk_begins_no_second_cluster() {
+    const MANIFEST: &str = "/etc/kubernetes/manifests/etcd.yaml";
+    let site = Site::new(3, 1).await;
+    assert_eq!(site.run(&[], &site.document()).await.exit, Exit::Done);
+    let id = site.kube.clusters().remove(0);
+    let before: Vec<u64> = site.hosts.etcd_members(&id).iter().map(|m| m.id).collect();
+    let ends = |name: &str| site.hosts.find(name).unwrap().machine().kube.etcd_ends.clone();
+    for name in ["cp-1", "cp-2", "cp-3"] {
+        assert_eq!(ends(name), None);
+    }
+    site.lose_etcd("cp-1").await;
+    assert!(ends("cp-1").unwrap().contains("cannot fetch cluster info"), "{:?}", ends("cp-1"));
+    assert_eq!(site.kube.clusters(), std::slice::from_ref(&id));
+    // It could hold data: the operator decides, and is told how.
+    let ran = site.run(&[], &site.document()).await;
+    assert_eq!(ran.exit, Exit::Precondition, "{}", ran.err);
+    assert!(ran.err.contains("/var/lib/etcd/member is missing"), "{}", ran.err);
+    assert!(ran.err.contains("kadm-bootstrap --reset-host cp-1"), "{}", ran.err);
+    assert_eq!(site.hosts.etcd_members(&id).len(), 3);
+    let ran = site.run(&["--reset-host", "cp-1"], &site.document()).await;
+    assert_eq!(ran.exit, Exit::Done, "{}\n{:#?}", ran.err, site.world.journal.unknown());
+    assert_eq!(site.kube.clusters(), std::slice::from_ref(&id));
+    let after: Vec<u64> = site.hosts.etcd_members(&id).iter().map(|m| m.id).collect();
+    assert_eq!((after.len(), after.iter().filter(|m| before.contains(m)).count()), (3, 2));
+    assert_eq!(ends("cp-1"), None);
+    site.nothing_unknown();
+    // A member that was removed while it was away ends when it comes back, and its API server with it.
+    let vmid = site.hosts.find("cp-3").unwrap().vmid;
+    let boot = site.hosts.find("cp-3").unwrap().machine().boot.clone();
+    site.hosts.power_off(vmid);
+    site.silent("cp-3", 23).await;
+    let ran = site.run(&[], &site.without(&["cp-3"], &["cp-3"])).await;
+    assert_eq!(ran.exit, Exit::Partial, "{}", ran.err);
+    site.hosts.power_on(boot);
+    site.answers("cp-3", 23).await;
+    site.until("the removed member ends", || ends("cp-3").is_some_and(|e| e.contains("permanently removed")))
+        .await;
+    assert_eq!(site.kube.clusters(), std::slice::from_ref(&id));
+    // And without the argument that this tool adds.
+    {
+        let host = site.hosts.find("cp-2").unwrap();
+        let mut machine = host.machine();
+        let text = machine.fs.text(MANIFEST);
+        let only = text.lines().filter(|l| !l.contains("--initial-cluster-state")).map(|l| {
+            let (head, _) = l.split_once("--initial-cluster=").unwrap_or((l, ""));
+            if head == l {
+                format!("{l}\n")
+            } else {
+                format!("{head}--initial-cluster=cp-2=https://{}:2380\n", site.world.net.host(22))
+            }
+        });
+        let only: String = only.collect();
+        machine.fs.put(MANIFEST, only, 0o600, "root", "root");
+    }
+    site.lose_etcd("cp-2").await;
+    assert_eq!(site.kube.clusters().len(), 2, "kubeadm's own manifest begins another cluster");
+}

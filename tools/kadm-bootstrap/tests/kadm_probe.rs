@@ -52,3 +52,32 @@ async fn all_faults_of_all_machines_in_one_message() {
     assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
     site.nothing_unknown();
 }
+
+/// Once the cluster lives, `check` tells what etcd itself counted of its disk.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn etcd_s_own_figure_is_told() {
+    let site = Site::new(1, 1).await;
+    let document = site.document();
+    assert_eq!(site.run(&[], &document).await.exit, Exit::Done);
+    site.network().await;
+    let check = site.run(&["check"], &document).await;
+    assert_eq!(check.exit, Exit::Done, "{}{}", check.out, check.err);
+    let figure =
+        "cp-1: its etcd takes 1.9 ms (99th percentile of 10000 fsyncs since etcd began) to keep a write";
+    assert!(check.out.contains(figure), "{}", check.out);
+    site.hosts.find("cp-1").unwrap().machine().fs.put(
+        "/etc/lab/wal",
+        "0.008 100\n0.016 900\n0.032 1000\n+Inf 1000\n",
+        0o644,
+        "root",
+        "root",
+    );
+    let check = site.run(&["check"], &document).await;
+    assert_eq!(check.exit, Exit::Differs, "{}", check.out);
+    assert!(
+        check.out.contains("its etcd takes 30.4 ms") && check.out.contains("less than 10 ms"),
+        "{}",
+        check.out
+    );
+    site.nothing_unknown();
+}

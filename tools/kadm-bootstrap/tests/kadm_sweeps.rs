@@ -72,6 +72,14 @@ async fn each_step_of_each_change_may_be_the_last() {
         site.case(document)
     };
     rows.push(sweep::<KadmBootstrap>("upgrade", &["--max-unavailable", "2"], AT_MOST, upgrade).await);
+    // The disk of the first control plane's etcd is gone; the rest of the machine is as it was.
+    let disk = async || {
+        let site = running(3, 1, &[]).await;
+        site.lose_etcd("cp-1").await;
+        let document = plain(site.document());
+        site.case(document)
+    };
+    rows.push(sweep::<KadmBootstrap>("disk", &["--reset-host", "cp-1"], AT_MOST, disk).await);
     let rows: Vec<_> = rows.into_iter().map(|r| r.unwrap_or_else(|e| panic!("{e}"))).collect();
     eprintln!("{}swept in {:.1} s", Table(&rows), begun.elapsed().as_secs_f64());
     for row in rows {

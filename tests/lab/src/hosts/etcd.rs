@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Hosts, Machine};
+use crate::Window;
 
 /// Where a member keeps that it is one; blank disks make it a stranger.
 pub const DATA: &str = "/var/lib/etcd/member/snap/db";
@@ -31,6 +32,8 @@ pub struct Cluster {
     pub revision: u64,
     /// What the Kubernetes window was last told.
     pub told: bool,
+    /// Changes of its members that came while another was under way: nobody who keeps it safe makes one.
+    pub overlaps: Vec<String>,
 }
 
 /// All etcd clusters of the lab, by the Kubernetes cluster's id.
@@ -49,7 +52,13 @@ impl Clusters {
         let member = Member { id: random_id(), name: name.into(), address: address.into(), learner: false };
         // One from a snapshot takes the place of the one that may have lost its quorum.
         let told = self.by_id.get(cluster_id).is_none_or(|c| c.told);
-        let cluster = Cluster { id: random_id(), members: vec![member.clone()], revision: 1, told };
+        let cluster = Cluster {
+            id: random_id(),
+            members: vec![member.clone()],
+            revision: 1,
+            told,
+            overlaps: Vec::new(),
+        };
         self.by_id.insert(cluster_id.into(), cluster);
         member
     }
@@ -76,7 +85,8 @@ impl Cluster {
     /// # Errors
     /// etcd's text: one learner at a time, as its default of `--max-learners` is 1.
     pub fn add(&mut self, name: &str, address: &str) -> Result<Member, String> {
-        if self.members.iter().any(|m| m.learner) {
+        if let Some(learner) = self.members.iter().find(|m| m.learner) {
+            self.overlaps.push(format!("{name} was added while {} had not caught up", learner.name));
             return Err("etcdserver: too many learner members in cluster".into());
         }
         if self.members.iter().any(|m| m.address == address) {
@@ -99,6 +109,11 @@ impl Cluster {
 
     /// Removes a member. True when it was one.
     pub fn remove(&mut self, id: u64) -> bool {
+        if let (Some(gone), Some(learner)) =
+            (self.members.iter().find(|m| m.id == id), self.members.iter().find(|m| m.learner && m.id != id))
+        {
+            self.overlaps.push(format!("{} was removed while {} had not caught up", gone.name, learner.name));
+        }
         let before = self.members.len();
         self.members.retain(|m| m.id != id);
         self.revision += 1;
@@ -129,10 +144,82 @@ pub fn stored(machine: &Machine) -> Option<(String, u64)> {
     Some((cluster.into(), id.parse().ok()?))
 }
 
-/// Whether the member on this machine runs: its static pod is there and something runs it.
-pub fn runs(machine: &Machine) -> Option<(String, u64)> {
+const MANIFEST: &str = "/etc/kubernetes/manifests/etcd.yaml";
+
+/// Whether something runs etcd's static pod on this machine.
+fn started(machine: &Machine) -> bool {
     let pods = machine.up && machine.services.active("kubelet") && machine.services.active("containerd");
-    (pods && machine.fs.exists("/etc/kubernetes/manifests/etcd.yaml")).then(|| stored(machine)).flatten()
+    pods && machine.fs.exists(MANIFEST)
+}
+
+/// Whether the member on this machine runs: something runs its static pod, and it does not end each time.
+pub fn runs(machine: &Machine) -> Option<(String, u64)> {
+    (started(machine) && machine.kube.etcd_ends.is_none()).then(|| stored(machine)).flatten()
+}
+
+/// Lets each machine's etcd begin as a real one would: with its data as the member that it is, unless it was removed;
+/// without data by what its manifest says (server/etcdserver/bootstrap.go of etcd 3.6).
+pub fn begin(hosts: &Hosts) {
+    for host in hosts.all() {
+        let mut machine = host.machine();
+        let ends = if started(&machine) { begins(hosts, &mut machine) } else { Ok(()) };
+        let ends = ends.err();
+        if let Some(why) = ends.as_ref().filter(|why| machine.kube.etcd_ends.as_ref() != Some(*why)) {
+            let why = why.clone();
+            machine.log("etcd", why);
+        }
+        machine.kube.etcd_ends = ends;
+    }
+}
+
+fn begins(hosts: &Hosts, machine: &mut Machine) -> Result<(), String> {
+    if let Some((cluster, id)) = stored(machine) {
+        // A member of a cluster that was made anew from a snapshot is a stranger to it as well.
+        let removed = hosts.etcd().get(&cluster).is_some_and(|c| c.members.iter().all(|m| m.id != id));
+        return match removed {
+            true => Err("the member has been permanently removed from the cluster; the data-dir used by this member must be removed".into()),
+            false => Ok(()),
+        };
+    }
+    let text = machine.fs.text(MANIFEST);
+    let flag = |name: &str| {
+        let line = text.lines().find_map(|l| l.trim().trim_start_matches("- ").strip_prefix(name));
+        line.unwrap_or_default().trim().to_owned()
+    };
+    let (name, peers) = (flag("--name="), flag("--initial-cluster="));
+    let address = |peer: &str| {
+        let host = peer.split_once("=https://")?.1.rsplit_once(':')?.0;
+        Some(host.to_owned())
+    };
+    let own = format!("{name}=");
+    let others: Vec<String> = peers.split(',').filter(|p| !p.starts_with(&own)).filter_map(address).collect();
+    let known: Vec<(String, Cluster)> = {
+        let clusters = hosts.etcd();
+        clusters.ids().into_iter().filter_map(|id| Some((id.clone(), clusters.get(&id)?.clone()))).collect()
+    };
+    let remote = known.iter().find(|(_, c)| c.members.iter().any(|m| others.contains(&m.address)));
+    if flag("--initial-cluster-state=") == "existing" {
+        return Err(match remote {
+            None => "cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs".into(),
+            Some((_, c)) if c.members.len() != others.len() + 1 => {
+                "error validating peerURLs: member count is unequal".into()
+            }
+            // It takes its old id, and its leader believes that it has what it had.
+            Some(_) => "tocommit is out of range [lastIndex(0)]. Was the raft log corrupted, truncated, or lost?".into(),
+        });
+    }
+    if remote.is_some() {
+        return Err(format!("member {name} has already been bootstrapped"));
+    }
+    let Some(ca) = super::kubeadm::cluster::cluster_id(machine) else { return Ok(()) };
+    let Some(advertised) = peers.split(',').find(|p| p.starts_with(&own)).and_then(address) else {
+        return Err(format!("couldn't find local name \"{name}\" in the initial cluster configuration"));
+    };
+    // The API server beside it serves a cluster of its own, with nothing in it.
+    let second = format!("{ca}-begun-anew-on-{name}");
+    let member = hosts.etcd().begin(&second, &name, &advertised);
+    store(machine, &second, &member);
+    Ok(())
 }
 
 /// The ids of the members of a cluster that run.
@@ -151,6 +238,14 @@ pub fn quorate(hosts: &Hosts, cluster_id: &str) -> bool {
 pub fn settle(hosts: &Hosts) {
     let ids = hosts.etcd().ids();
     for id in ids {
+        let overlaps = hosts.etcd().get_mut(&id).map(|c| std::mem::take(&mut c.overlaps)).unwrap_or_default();
+        for overlap in overlaps {
+            hosts.world().journal.record_unknown(
+                Window::Ssh,
+                "etcd",
+                &format!("two changes at once: {overlap}"),
+            );
+        }
         let now = quorate(hosts, &id);
         let news = match hosts.etcd().get_mut(&id) {
             Some(cluster) if cluster.told != now => {

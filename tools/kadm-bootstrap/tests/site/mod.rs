@@ -277,10 +277,13 @@ impl Site {
             faults: site.world.faults.clone(),
             dir: site.path(""),
             document: format!("{document:#}\n"),
-            // What a kubeconfig and a key file hold; tokens and certificate keys are looked for by their shape elsewhere.
+            // What a kubeconfig and a key file hold; tokens and certificate keys are looked for by their shape.
             secrets: vec!["client-key-data".to_owned(), "PRIVATE KEY".to_owned()],
             same,
-            picture: Box::new(move || format!("{:#}", seen.picture())),
+            picture: Box::new(move || {
+                seen.no_secret_in_argv();
+                format!("{:#}", seen.picture())
+            }),
             keep: Box::new(site),
         }
     }
@@ -347,6 +350,13 @@ impl Site {
         boot.generation += 1;
         lab::world::Machines::power_on(&self.hosts, boot);
         self.answers(name, last).await;
+    }
+
+    /// Takes etcd's data from a machine, as a disk that is gone and replaced does, and starts everything there again.
+    pub async fn lose_etcd(&self, name: &str) {
+        self.hosts.find(name).unwrap().machine().fs.remove_all("/var/lib/etcd/member");
+        let said = self.hosts.exec(name, &["systemctl", "restart", "kubelet"]).await.unwrap();
+        assert_eq!(said.exit, 0, "{}", String::from_utf8_lossy(&said.stderr));
     }
 
     /// Waits for evidence.

@@ -6,12 +6,12 @@
 //!
 //! A tool that keeps a daemon on its machines, and nothing else, is a [`Daemon`]; [`Tool`] makes a program of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use cluster_doc::Machine;
 use cluster_doc::spec::{Jump, Ssh};
-use futures::stream::{self, StreamExt as _};
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use remote::{Class, Error, Host, Lock, Target};
 use stage::{Ctx, Exit, Failure, Guard, Site};
 
@@ -178,15 +178,36 @@ impl Fleet {
         names: impl IntoIterator<Item = impl AsRef<str>>,
         ctx: &Ctx,
     ) -> Result<Guard, Failure> {
-        let mut names: Vec<String> = names.into_iter().map(|n| n.as_ref().to_owned()).collect();
-        names.sort();
-        names.dedup();
+        let names: BTreeSet<String> = names.into_iter().map(|n| n.as_ref().to_owned()).collect();
         let holder = ctx.holder();
         let mut locks: Vec<Lock> = Vec::new();
         for name in names {
             let lock = self.host(&name)?.lock(&holder).await;
             locks.push(lock.map_err(|e| failure(format!("cannot lock {name}"), &e))?);
         }
+        Ok(Box::new(locks))
+    }
+
+    /// The same side by side, for one who holds locks already that keep everybody else out: without these two could
+    /// each have a half.
+    ///
+    /// # Errors
+    /// Exit 5 naming machine and holder.
+    pub async fn lock_beside(
+        &self,
+        names: impl IntoIterator<Item = impl AsRef<str>>,
+        ctx: &Ctx,
+    ) -> Result<Guard, Failure> {
+        let names: BTreeSet<String> = names.into_iter().map(|n| n.as_ref().to_owned()).collect();
+        let holder = ctx.holder();
+        let mut all = Vec::new();
+        for name in names {
+            let (host, holder) = (self.host(&name)?.clone(), holder.clone());
+            all.push(async move {
+                host.lock(&holder).await.map_err(|e| failure(format!("cannot lock {name}"), &e))
+            });
+        }
+        let locks: Vec<Lock> = stream::iter(all).buffer_unordered(ctx.jobs()).try_collect().await?;
         Ok(Box::new(locks))
     }
 }

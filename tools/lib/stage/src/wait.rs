@@ -39,6 +39,7 @@ where
             );
         }
         tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(1));
+        // By half: what is waited for was there for a third of the wait at most.
+        pause = (pause * 3 / 2).min(Duration::from_secs(1));
     }
 }

@@ -31,7 +31,7 @@ pub fn cluster_id(machine: &Machine) -> Option<String> {
 }
 
 fn api_server(machine: &Machine) -> Option<ApiServer> {
-    etcd::runs(machine)?;
+    let (cluster_id, _) = etcd::runs(machine)?;
     let manifest = "/etc/kubernetes/manifests/kube-apiserver.yaml";
     if !machine.fs.exists(manifest) {
         return None;
@@ -47,7 +47,7 @@ fn api_server(machine: &Machine) -> Option<ApiServer> {
         client_ca: read("ca.crt")?,
         ca_key: read("ca.key").unwrap_or_default(),
         version: manifests::api_version(machine),
-        cluster_id: cluster_id(machine)?,
+        cluster_id,
     })
 }
 
@@ -90,6 +90,7 @@ pub fn settle(hosts: &Hosts) {
             machine.services.set("kubelet", State::Active, 0);
         }
     }
+    etcd::begin(hosts);
     let mut servers = BTreeMap::new();
     let mut kubelets = BTreeMap::new();
     for host in hosts.all() {
@@ -99,8 +100,9 @@ pub fn settle(hosts: &Hosts) {
         kubelets.extend(node(&machine).map(|k| (vmid, k)));
     }
     let mut shown = hosts.shown();
-    let mark =
-        |s: &ApiServer| (s.host.clone(), format!("{:?} {} {} {}", s.listen, s.version, s.certificate, s.key));
+    let mark = |s: &ApiServer| {
+        (s.host.clone(), format!("{} {:?} {} {} {}", s.cluster_id, s.listen, s.version, s.certificate, s.key))
+    };
     let ended: Vec<u32> = shown
         .api
         .iter()

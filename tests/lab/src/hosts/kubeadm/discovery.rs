@@ -141,8 +141,6 @@ pub async fn discover(ctx: &Ctx, config: &Config, join: &Join) -> Result<Found, 
                     .and_then(|c| String::from_utf8(c).ok())
                     .unwrap_or_default();
                 let id = pki::key_hash(&ca).unwrap_or_default();
-                // The controller manager's bootstrap signer, for tokens that came through the API.
-                objects::sign_cluster_info(&ctx.hosts, &id);
                 let known = objects::tokens(&ctx.hosts, &id)
                     .into_iter()
                     .any(|t| t.id == token_id && t.secret == secret && !t.past());

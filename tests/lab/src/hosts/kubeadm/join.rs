@@ -130,6 +130,7 @@ async fn phases(
     let clock = ctx.hosts.world().clock;
     let name = config.node_name.clone();
     if join.control_plane {
+        registered(ctx, &found.id, &name).await?;
         init::mark(words, &name);
         let address = config.advertise.map(|a| a.to_string()).unwrap_or_default();
         init::healthy(words, &address, config.port, "4m0s");
@@ -137,6 +138,21 @@ async fn phases(
     } else {
         clock.wait(Duration::from_secs(1)).await;
         words.out(WORKER_JOINED);
+    }
+    Ok(())
+}
+
+/// The phase mark-control-plane patches the node, and so waits for it (PatchNode of cmd/kubeadm/app/util/apiclient, for
+/// a minute at most).
+async fn registered(ctx: &Ctx, cluster: &str, name: &str) -> Result<(), String> {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    while ctx.hosts.kube().get(cluster, "v1", "Node", None, name).is_none() {
+        if tokio::time::Instant::now() > deadline {
+            return Err(format!(
+                "error execution phase control-plane-join/mark-control-plane: error applying control-plane label and taints: nodes \"{name}\" not found"
+            ));
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
     Ok(())
 }

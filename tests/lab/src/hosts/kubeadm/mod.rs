@@ -43,6 +43,8 @@ pub struct NodeState {
     pub runs: usize,
     /// How often the container of a static pod was stopped, by its name.
     pub stops: BTreeMap<String, u64>,
+    /// Why etcd ends each time that it is started, while it does.
+    pub etcd_ends: Option<String>,
     /// Images in the runtime's store.
     pub images: BTreeSet<String>,
     /// The version of the kubelet that was started last, which an upgrade of its package does not change.

@@ -191,7 +191,8 @@ pub fn tokens(hosts: &Hosts, id: &str) -> Vec<Token> {
     found
 }
 
-fn token(secret: &Value) -> Option<Token> {
+/// The token that a Secret holds.
+pub fn token(secret: &Value) -> Option<Token> {
     secret["metadata"]["name"].as_str()?.strip_prefix("bootstrap-token-")?;
     let read = |key: &str| {
         let coded = secret["data"][key].as_str()?;

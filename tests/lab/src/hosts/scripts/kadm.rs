@@ -18,9 +18,11 @@ use crate::hosts::units::State;
 pub const TABLE: &[Script] = &[
     ("kadm-look v5", false, Run::Quick(look)),
     ("kadm-probe v1", false, Run::Slow(probe)),
+    ("kadm-wal v1", false, Run::Quick(wal)),
     ("kadm-busy v1", false, Run::Quick(busy)),
     ("kadm-swap v1", false, Run::Quick(swap)),
     ("kadm-key v1", false, Run::Slow(key)),
+    ("kadm-images v1", false, Run::Slow(images)),
     ("kadm-pin v1", false, Run::Slow(pin)),
     ("kadm-clean v3", false, Run::Quick(clean)),
     ("kadm-restart v1", false, Run::Slow(restart)),
@@ -311,6 +313,26 @@ fn probe<'a>(ctx: &'a mut Ctx, args: &'a [String]) -> BoxFuture<'a, Output> {
     .boxed()
 }
 
+/// What etcd counted of its fsyncs, unless a test wrote other lines here: upper bounds in seconds and cumulative counts.
+const WAL: &str = "/etc/lab/wal";
+
+/// The histogram of etcd's fsyncs, while it runs.
+fn wal(ctx: &mut Ctx, args: &[String]) -> Output {
+    if !args.is_empty() || !ctx.root() {
+        return ctx.unknown("kadm-wal v1", args);
+    }
+    let machine = ctx.machine();
+    if crate::hosts::etcd::runs(&machine).is_none() {
+        return Output::quiet();
+    }
+    let said = machine.fs.text(WAL);
+    let said = if said.is_empty() { "0.001 9000\n0.002 9950\n0.004 10000\n+Inf 10000\n" } else { &said };
+    let buckets = said.lines().filter_map(|l| l.split_once(' '));
+    let line =
+        |(le, n): (&str, &str)| format!("etcd_disk_wal_fsync_duration_seconds_bucket{{le=\"{le}\"}} {n}\n");
+    Output::ok(buckets.map(line).collect::<String>())
+}
+
 /// The kubelet ends, the moment is told, and it begins.
 fn restart<'a>(ctx: &'a mut Ctx, args: &'a [String]) -> BoxFuture<'a, Output> {
     async move {
@@ -368,6 +390,28 @@ fn key<'a>(ctx: &'a mut Ctx, args: &'a [String]) -> BoxFuture<'a, Output> {
         let mut machine = ctx.machine();
         let _ = machine.fs.mkdir_p(&crate::hosts::fs::parent(path), 0o755);
         machine.fs.put(path, body, 0o644, "root", "root");
+        Output::quiet()
+    }
+    .boxed()
+}
+
+/// `$1` the version, `$2` the registry.
+fn images<'a>(ctx: &'a mut Ctx, args: &'a [String]) -> BoxFuture<'a, Output> {
+    async move {
+        let [version, registry] = args else { return ctx.unknown("kadm-images v1", args) };
+        if !ctx.root() || !ctx.machine().packages.provides("kubeadm") {
+            return Output::fail(127, "sh: 5: kubeadm: not found");
+        }
+        if !ctx.machine().services.active("containerd") {
+            return Output::fail(
+                1,
+                "validate CRI v1 image API for endpoint \"unix:///run/containerd/containerd.sock\"",
+            );
+        }
+        ctx.changes();
+        for image in kubeadm::images::of(version, registry) {
+            kubeadm::images::fetch(ctx, &image).await;
+        }
         Output::quiet()
     }
     .boxed()

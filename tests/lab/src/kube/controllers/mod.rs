@@ -3,6 +3,7 @@
 //! A latency is a question: [`Plant::due`] says whether it has passed since it was first asked for, and the earliest
 //! open one is when the next pass comes. With a clock of zero everything settles in one go.
 
+pub(crate) mod bootstrap;
 pub(crate) mod budgets;
 pub(crate) mod calico;
 pub(crate) mod certificates;
@@ -110,6 +111,7 @@ pub(crate) fn pass(store: &mut Store, plant: &mut Plant) {
         certmanager::run(store);
         certificates::approver(store);
         certificates::signer(store, plant);
+        bootstrap::signer(store);
     }
     for name in names(store, "apiservices.apiregistration.k8s.io") {
         store.judge_api_service(&name.1);
