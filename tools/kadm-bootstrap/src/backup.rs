@@ -34,7 +34,7 @@ pub const BACKUP: &str = r#"# kubeline: kadm-backup v1
 set -eu
 umask 077
 c() { crictl --runtime-endpoint unix:///run/containerd/containerd.sock "$@"; }
-i=$(c ps -q --name '^etcd$' --state Running | head -n 1)
+i=$(c ps -q --name '^etcd$' --state running | head -n 1)
 [ -n "$i" ] || { echo 'no container of etcd runs' >&2; exit 1; }
 mkdir -p -m 0700 -- "${1%/*}"
 t=/var/lib/etcd/kubeline-backup.db

@@ -59,7 +59,7 @@ pub fn crictl() -> Command {
 /// Why the runtime could not be asked.
 pub async fn running(host: &Host, pod: &str) -> Result<Vec<String>, String> {
     let name = format!("^{pod}$");
-    let list = crictl().args(["ps", "--name", name.as_str(), "--state", "Running", "-o", "json"]);
+    let list = crictl().args(["ps", "--name", name.as_str(), "--state", "running", "-o", "json"]);
     let output = host.run(&list).await.map_err(|e| e.to_string())?;
     if !output.success() {
         return Err(output.tail());

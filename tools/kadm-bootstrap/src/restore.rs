@@ -37,7 +37,7 @@ set -eu
 [ -d /var/lib/etcd/member ] || exit 0
 systemctl stop kubelet 2>/dev/null || true
 c() { crictl --runtime-endpoint unix:///run/containerd/containerd.sock "$@"; }
-for i in $(c ps -q --name '^(etcd|kube-apiserver)$' --state Running); do
+for i in $(c ps -q --name '^(etcd|kube-apiserver)$' --state running); do
   c stop --timeout 30 "$i"
 done
 mkdir -p -m 0700 /var/lib/kubeline

@@ -25,7 +25,7 @@ pub const SNAPSHOT: &str = r#"# kubeline: kadm-snapshot v1
 set -eu
 umask 077
 c() { crictl --runtime-endpoint unix:///run/containerd/containerd.sock "$@"; }
-i=$(c ps -q --name '^etcd$' --state Running | head -n 1)
+i=$(c ps -q --name '^etcd$' --state running | head -n 1)
 [ -n "$i" ] || { echo 'no container of etcd runs' >&2; exit 1; }
 t=/var/lib/etcd/kubeline-snapshot.db
 rm -f -- "$t" "$t.part"

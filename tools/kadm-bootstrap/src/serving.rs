@@ -194,7 +194,7 @@ pub async fn first(api: &Api, host: &Host, want: &Want, ctx: &Ctx) -> Result<(),
     if asks.is_none_or(|c| c["serverTLSBootstrap"] != true) {
         return Ok(());
     }
-    let has = Command::new("test").args(["-e", CERTIFICATE]).sudo();
+    let (has, user) = (Command::new("test").args(["-e", CERTIFICATE]).sudo(), format!("system:node:{node}"));
     ctx.wait_for(&format!("the serving certificate of the kubelet on {node}"), EVIDENCE, || async {
         if host.run(&has).await.map_err(|e| fleet::failure(&doing, &e))?.success() {
             return Ok(Waiting::Seen(()));
@@ -204,13 +204,11 @@ pub async fn first(api: &Api, host: &Host, want: &Want, ctx: &Ctx) -> Result<(),
             Err(error) => return Ok(Waiting::NotYet(error.to_string())),
         };
         let mut said = "it has not asked for one".to_owned();
-        for object in list["items"].as_array().into_iter().flatten() {
+        // Those of others are not looked into: many nodes may join side by side.
+        let own = |o: &&Value| o["spec"]["signerName"] == SIGNER && o["spec"]["username"] == user.as_str();
+        for object in list["items"].as_array().into_iter().flatten().filter(own) {
             let name = object["metadata"]["name"].as_str().unwrap_or_default();
-            let seen = request(object, &want.nodes);
-            if object["spec"]["signerName"] != SIGNER || seen.node != node {
-                continue;
-            }
-            match seen.state {
+            match request(object, &want.nodes).state {
                 RequestState::Good => {
                     match approved(api, &format!("{REQUESTS}/{name}"), object.clone()).await {
                         Ok(()) => said = format!("{name} is approved and not signed yet"),

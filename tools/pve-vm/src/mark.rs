@@ -24,6 +24,10 @@ pub struct Mark {
     /// Its public SSH host keys, once they are known; of a container that has not answered yet, their fingerprints.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub host_keys: Vec<String>,
+    /// True once its first boot was proven: from then on cloud-init may be off in it for good, so that no other seed can
+    /// give it another key.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub proven: bool,
     /// While its system disk is made anew: the option that holds it, and the volume that goes, as `scsi0=VOLUME`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renew: Option<String>,
@@ -70,6 +74,7 @@ mod tests {
             role: Role::LoadBalancer,
             pool: "lb".into(),
             host_keys: vec!["ssh-ed25519 AAAA".into()],
+            proven: false,
             renew: None,
         }
     }

@@ -84,7 +84,7 @@ pub(crate) fn renewal(
         }
     };
     let slot = lost.split('=').next().unwrap_or_default().to_owned();
-    let mark = Mark { host_keys: Vec::new(), renew: None, ..mark.clone() };
+    let mark = Mark { host_keys: Vec::new(), proven: false, renew: None, ..mark.clone() };
     let description = options.get("description").map(|d| mark.write(d)).unwrap_or_default();
     options.insert("description".to_owned(), description);
     options.insert("boot".to_owned(), format!("order={slot}"));

@@ -297,6 +297,43 @@ async fn a_machine_is_switched_on_before_it_has_its_seed() {
     whole(&site).await.unwrap();
 }
 
+/// Between the end of cloud-init for good and the end of its seed a machine may go off, and its run with it: another seed
+/// would be read by nobody, so that it goes on with the one that it has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_goes_off_after_its_first_boot_was_proven() {
+    let site = Arc::new(site_of(|_| ()).await);
+    // After its key is noted its drive is changed once more: in that moment the seed would be taken out.
+    const EJECT: &str = "POST /nodes/pve2/qemu/3001/config";
+    let weak = Arc::downgrade(&site);
+    let event = Event::new(move || {
+        let (matching, action) = (EJECT.to_owned(), Action::Hang);
+        let hang = Fault { window: Window::Pve, matching, skip: 0, times: usize::MAX, action };
+        weak.upgrade().unwrap().lab.world.faults.inject(hang);
+    });
+    let (matching, action) = ("PUT /nodes/pve2/qemu/3001/config".to_owned(), Action::Meanwhile(event));
+    site.lab.world.faults.inject(Fault { window: Window::Pve, matching, skip: 0, times: 1, action });
+    let document = site.small();
+    let struck = async {
+        while site.lab.world.faults.left(EJECT).is_none_or(|left| left == usize::MAX) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::select! {
+        run = site.run(&["--timeout", "60s"], &document) => panic!("it ended before: {}", run.stderr),
+        () = struck => {}
+    }
+    let machine = || site.guests().into_iter().find(|g| g.vmid == 3001).unwrap();
+    let mark = machine().config["description"].clone();
+    assert!(mark.contains("\"proven\":true"), "{mark}");
+    site.lab.world.faults.clear();
+    site.lab.pve.switched_off(3001).await;
+    site.run(&["--timeout", "60s"], &site.small()).await.doc(Exit::Done);
+    let after = machine();
+    assert_eq!(after.config["description"], mark, "it kept its key");
+    assert!(!after.config.values().any(|v| v.contains("kubeline-seed")), "{:?}", after.config);
+    whole(&site).await.unwrap();
+}
+
 /// What a clone leaves whose worker died is in no pool: the login, whose rights come from the pool, cannot see it, and
 /// root is told what it may be, how to see that, and what settles it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

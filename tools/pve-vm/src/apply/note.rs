@@ -34,8 +34,8 @@ pub(super) async fn note(
             return Ok(());
         }
         let (mark, beside) = write(mark, &have);
-        // A machine's change may take a worker; a container's is done at once, and PUT alone.
-        let request = if at.kind.is_vm() { Request::post } else { Request::put };
+        // A machine's drive may take a worker; its description, and all of a container, is done at once by PUT.
+        let request = if at.kind.is_vm() && !beside.is_empty() { Request::post } else { Request::put };
         let mut request =
             request(config_path(at)).with("description", mark.write(description)).with_all(&beside);
         if let Some(digest) = text(&told, "digest") {

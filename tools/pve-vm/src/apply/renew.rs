@@ -26,7 +26,7 @@ pub(super) async fn renew(
     let (slot, volume) = lost.split_once('=').unwrap_or((lost, ""));
     let begun = |m: &Mark, _: &Options| m.renew.as_deref() == Some(lost) && m.host_keys.is_empty();
     let begin = |m: Mark, _: &Options| {
-        (Mark { host_keys: Vec::new(), renew: Some(lost.to_owned()), ..m }, Options::new())
+        (Mark { host_keys: Vec::new(), proven: false, renew: Some(lost.to_owned()), ..m }, Options::new())
     };
     note(world, ctx, at, doing, &begun, &begin).await?;
 

@@ -9,6 +9,7 @@ use crate::change::{Running, difference};
 use crate::delta::Change;
 use crate::ha;
 use crate::mark::Mark;
+use crate::options::Options;
 use crate::preflight::names;
 use crate::seed;
 use crate::seen::{Guest, SshSeen};
@@ -69,9 +70,11 @@ impl Planner<'_> {
         let wanted = Mark { role: machine.role, pool: machine.pool.clone(), ..mark.clone() };
         let seeded = seed::attached(&design.cluster, options);
         // One that was switched off before its first boot was proven begins anew, with a new key; so does one that
-        // was switched on before it had a seed, as by its node that came back.
+        // was switched on before it had a seed, as by its node that came back. After the proof cloud-init may be off
+        // already, so that it goes on with the seed that it has.
         let unknown = mark.host_keys.is_empty();
-        let new = unknown || (!guest.running && seeded.is_some());
+        let goes_on = mark.proven && seed::of(design, self.seen, guest).is_some();
+        let new = unknown || (!guest.running && seeded.is_some() && !goes_on);
         if unknown && guest.running {
             let stop = Step::Stop { at: at.clone() };
             let stop =
@@ -87,25 +90,34 @@ impl Planner<'_> {
         let change = difference(design, machine, &wanted, options, self.seen, booted);
         self.hold_frozen(machine, &change);
         let last = self.changes(None, &at, &change);
-        let mut last = self.join(guest, &at, last);
+        let last = self.join(guest, &at, last);
         if new {
             self.first_boot(machine, &at, options, list(last), "it is off");
             return;
         }
         let ready = Step::Ready { at: at.clone(), address: machine.address };
         if !guest.running {
-            last = Some(self.plan.step_after(&list(last), Step::Start { at }, "it is off"));
-            self.plan.step_after(&list(last), ready, "it is off");
+            let start = Step::Start { at: at.clone() };
+            let started = self.plan.step_after(&list(last), start, "it is off");
+            let ready = self.plan.step_after(&[started], ready, "it is off");
+            if seeded.is_some() {
+                self.seal(machine, &at, options, ready);
+            }
             return;
         }
         if seeded.is_some() && self.answering(guest) {
             let ready = self.plan.step_after(&list(last), ready, "its first boot is not proven yet");
-            let seal = Step::Seal { at: at.clone(), address: machine.address };
-            let sealed = self.plan.step_after(&[ready], seal, "its seed is still in its drive");
-            self.protect(machine, &at, options, sealed);
+            self.seal(machine, &at, options, ready);
             return;
         }
         self.settle_running(machine, guest, &at, &change, last);
+    }
+
+    /// Ends a first boot that was begun before.
+    fn seal(&mut self, machine: &Machine, at: &At, options: &Options, ready: StepId) {
+        let seal = Step::Seal { at: at.clone(), address: machine.address };
+        let sealed = self.plan.step_after(&[ready], seal, "its seed is still in its drive");
+        self.protect(machine, at, options, sealed);
     }
 
     /// Puts a guest into the document's pool when it is not there; gives the last step.

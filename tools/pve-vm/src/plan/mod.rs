@@ -201,6 +201,7 @@ impl<'d> Planner<'d> {
             role: machine.role,
             pool: machine.pool.clone(),
             host_keys: Vec::new(),
+            proven: false,
             renew: None,
         }
     }
