@@ -246,12 +246,13 @@ async fn requests_are_in_order_and_ask_the_right_node() {
     site.run(&[], &doc).await.doc(Exit::Done);
     let all = requests(&site, 0);
     let mut order: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-    let mut seeded: Vec<&str> = Vec::new();
+    let mut direct: Vec<&str> = Vec::new();
     for (target, request) in &all {
         let parts: Vec<&str> = request.split('/').collect();
-        // Long calls are tasks. What puts a seed in moves no data, and has to know at once whether it was first.
+        // Long calls are tasks. What puts a seed in, or notes a proof, moves no data; the first has to know at once
+        // whether it was first.
         if request.starts_with("PUT ") && request.ends_with("/config") {
-            seeded.push(request.as_str());
+            direct.push(request.as_str());
         }
         if request.ends_with("/upload") {
             assert_eq!(parts[2], target, "{request}");
@@ -264,9 +265,9 @@ async fn requests_are_in_order_and_ask_the_right_node() {
         }
     }
     assert_eq!(order.len(), 4, "{all:#?}");
-    seeded.sort_unstable();
-    let each: std::collections::BTreeSet<&str> = seeded.iter().copied().collect();
-    assert_eq!((seeded.len(), each.len()), (4, 4), "one for each machine: {seeded:?}");
+    direct.sort_unstable();
+    let each: std::collections::BTreeSet<&str> = direct.iter().copied().collect();
+    assert_eq!((direct.len(), each.len()), (8, 4), "two for each machine: {direct:?}");
     for (id, steps) in order {
         let at = |what: &str| steps.iter().position(|s| *s == what);
         assert!(at("config") < at("resize") && at("resize") < at("start"), "{id}: {steps:?}");
