@@ -18,8 +18,9 @@ impl Site {
                 let key = |w: &str| w.len() == 64 && w.chars().all(|c| c.is_ascii_hexdigit());
                 let script = word.contains("# kubeline:");
                 // Digests of files that anybody may read are of the same shape as a certificate key.
-                let public =
-                    ["kadm-key", "kadm-restore", "receive"].iter().any(|s| entry.request.starts_with(s));
+                let public = ["kadm-key", "kadm-pin", "kadm-restore", "receive"]
+                    .iter()
+                    .any(|s| entry.request.starts_with(s));
                 // crictl names containers by 64 hex digits.
                 let public = public || entry.request.starts_with("crictl");
                 let secret = |w: &str| token(w) || (key(w) && !public);
