@@ -12,6 +12,18 @@
 //! What a machine is follows from evidence alone: the files that kubeadm leaves, etcd's members, the node objects.
 //! Tokens and certificate keys are made here for one join each; they travel in files of mode 0600 on a machine's
 //! memory file system and never as arguments.
+//!
+//! Each file needs only those before it:
+//!
+//! ```text
+//! plain data  access · args · clock · fault · pin · probed · said · seen · source · step
+//! ground      api · certificate · etcd · kubeconfig · node · files · state · version
+//! wanted      approver · want · fields · images
+//! machine     hosts · kernel · look · pins · prepare · probe · wal
+//! kubeadm     evidence · token · kubeadm · config · serving · init · join · certs · roll · drain · label
+//! plan        faults · course · build · existing · kubelet · merge · proxy · shrink · upgrade · plan
+//! run         backup · restore · apply · observe · check
+//! ```
 
 pub mod access;
 pub mod api;
