@@ -2,7 +2,7 @@
 //!
 //! The fuzz targets and the test that replays the corpus share these.
 
-use kadm_bootstrap::{certificate, etcd, kubeconfig, look, observe, said, wal};
+use kadm_bootstrap::{certificate, etcd, kubeconfig, look, node, said, wal};
 
 /// A reader, by the name of its target and of its folder in the corpus.
 pub type Reader = (&'static str, fn(&[u8]));
@@ -63,7 +63,7 @@ pub fn kubeconfig(data: &[u8]) {
     }
     assert!(certificate::of_pem(data).is_none() || certificate::key_pin(data).is_some());
     if let Ok(object) = serde_json::from_slice(data) {
-        let _ = observe::node(&object);
+        let _ = node::read(&object);
     }
 }
 

@@ -16,8 +16,8 @@ use stage::{Ctx, Failure};
 use crate::MANAGER;
 use crate::api::{Api, ApiError};
 use crate::certificate::sha256;
+use crate::node::Node;
 use crate::seen::ApproverSeen;
-use crate::want::Node;
 
 /// Its image; the tag is the pin (README of postfinance/kubelet-csr-approver, releases).
 pub const IMAGE: &str = "ghcr.io/postfinance/kubelet-csr-approver:v1.2.14";

@@ -128,7 +128,7 @@ pub async fn take(
     host.remove(REMOTE).await.map_err(|e| fleet::failure(doing, &e))?;
     let Sealed { snapshot, content, outside, part } = sealed?;
     let taken = time::OffsetDateTime::now_utc();
-    let stamp = crate::apply::rfc3339(taken.unix_timestamp().unsigned_abs());
+    let stamp = crate::clock::rfc3339(taken);
     let name = format!("{}-{}", want.cluster, stamp.replace([':', '-'], ""));
     let manifest = Manifest {
         cluster: want.cluster.clone(),

@@ -6,12 +6,12 @@ use stage::{HeldKind, Plan, StepId};
 
 use crate::course::Course;
 use crate::look::INTENT;
+use crate::node::Node;
 use crate::prepare::prepare;
 use crate::seen::{MemberSeen, NodeSeen, RequestState, Seen};
-use crate::state::{self, State};
+use crate::state::{self, Stand, State, States};
 use crate::step::Step;
-use crate::upgrade::{Stand, States};
-use crate::want::{Node, Want};
+use crate::want::Want;
 
 /// A plan that comes to be.
 pub(crate) struct Build<'a> {

@@ -3,13 +3,15 @@
 use remote::{Command, Host, RemoteFile};
 use stage::{Ctx, Exit, Failure, HeldKind, Plan, Waiting};
 
-use crate::apply::{EVIDENCE, KUBEADM, own_api, wait_for_etcd};
 use crate::etcd::{self, crictl};
+use crate::evidence::{EVIDENCE, own_api, wait_for_etcd};
 use crate::hosts::{self, must};
+use crate::kubeadm;
 use crate::look::RENEWING;
+use crate::node::Node;
 use crate::seen::{HostSeen, Seen};
 use crate::step::Step;
-use crate::want::{Node, Want};
+use crate::want::Want;
 
 /// The static pods in the order of their restart: each needs those before it.
 const PODS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
@@ -82,8 +84,8 @@ pub async fn renew(node: &Node, host: &Host, want: &Want, ctx: &Ctx) -> Result<(
     let doing = format!("cannot renew the certificates on {}", node.name);
     wait_for_etcd(host, None, ctx).await?;
     hosts::put(host, &RemoteFile::new(RENEWING, "kubeadm certs renew all began here\n"), &doing).await?;
-    let renew = Command::new("kubeadm").args(["certs", "renew", "all"]).sudo().timeout(KUBEADM);
-    hosts::kubeadm(host, &renew, &doing).await?;
+    let renew = Command::new("kubeadm").args(["certs", "renew", "all"]).sudo().timeout(kubeadm::PATIENCE);
+    kubeadm::run(host, &renew, &doing).await?;
     for pod in PODS {
         restart(host, pod, &doing, ctx).await?;
         if pod == "etcd" {

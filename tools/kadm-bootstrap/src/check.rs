@@ -2,7 +2,7 @@
 
 use stage::Finding;
 
-use crate::faults;
+use crate::kernel::cgroup_v1;
 use crate::probe;
 use crate::seen::{ClusterSeen, HostSeen, RequestState, Seen};
 use crate::wal;
@@ -21,7 +21,7 @@ pub fn check(want: &Want, seen: &Seen) -> Vec<Finding> {
         if let Some(words) = host.wal.as_ref().and_then(wal::slow) {
             found.push(Finding::new(name, words));
         }
-        if let Some(words) = faults::cgroup_v1(want, host) {
+        if let Some(words) = cgroup_v1(want, host) {
             let hint = "boot with systemd.unified_cgroup_hierarchy=1";
             found.push(Finding::new(name, words).hint(hint));
         }

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use stage::{HeldKind, Plan};
 
+use crate::node::Node;
 use crate::seen::{HostSeen, Seen};
-use crate::state::State;
+use crate::state::{Stand, State};
 use crate::step::Step;
-use crate::upgrade::Stand;
-use crate::want::{Node, Want};
+use crate::want::Want;
 
 /// How the cluster comes to be.
 pub(crate) enum Course<'c> {

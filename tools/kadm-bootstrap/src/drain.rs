@@ -9,7 +9,7 @@ use stage::{Ctx, Failure, Waiting};
 
 use crate::MANAGER;
 use crate::api::{Api, ApiError};
-use crate::observe::CORDON;
+use crate::node::CORDON;
 
 /// How many evictions are asked for side by side.
 const AT_ONCE: usize = 8;

@@ -10,12 +10,13 @@ use serde_json::{Value, json};
 use stage::{Ctx, Failure, Waiting};
 
 use crate::api::Api;
-use crate::apply::{EVIDENCE, own_api, wait_for_api, wait_for_etcd, with_config};
 use crate::build::Build;
-use crate::state::State;
+use crate::evidence::{EVIDENCE, own_api, wait_for_api, wait_for_etcd};
+use crate::kubeadm::with_config;
+use crate::node::Node;
+use crate::state::{State, States};
 use crate::step::Step;
-use crate::upgrade::States;
-use crate::want::{Node, Want};
+use crate::want::Want;
 use crate::{MANAGER, etcd};
 
 /// Where kubeadm stores the configuration that joins and upgrades go by.

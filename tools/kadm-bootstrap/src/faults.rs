@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::fault::Fault;
+use crate::kernel::{allows_cgroup_v1, too_old};
 use crate::pins;
 use crate::probe;
-use crate::proxy;
 use crate::seen::{HostSeen, Seen};
 use crate::want::Want;
 
@@ -14,17 +15,6 @@ const SKEW: i64 = 60;
 const CPUS: u32 = 2;
 /// Memory that kubeadm asks of a control plane, in KiB (`ControlPlaneMem`, 1700 MB).
 const MEMORY: u64 = 1_700_000;
-
-/// Something wrong with a machine, and what helps.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Fault {
-    /// The machine, or several.
-    pub what: String,
-    /// What is wrong.
-    pub why: String,
-    /// What helps.
-    pub hint: Option<String>,
-}
 
 /// All faults of all machines; `fresh` tells whether a machine is still to be set up.
 pub fn faults(want: &Want, seen: &Seen, fresh: impl Fn(&str) -> bool) -> Vec<Fault> {
@@ -122,7 +112,7 @@ pub fn of_version(want: &Want, name: &str, host: &HostSeen) -> Vec<Fault> {
             );
         }
     }
-    if let Some(why) = proxy::too_old(want, host) {
+    if let Some(why) = too_old(want, host) {
         add(why, "install a newer kernel, or write \"dataplane\": \"iptables\" in spec.cni");
     }
     let old = pins::old_runtime(want, host).filter(|_| !want.pins.contains_key("containerd"));
@@ -133,32 +123,6 @@ pub fn of_version(want: &Want, name: &str, host: &HostSeen) -> Vec<Fault> {
         );
     }
     all
-}
-
-/// True when the document lets the kubelets run on cgroup v1.
-fn allows_cgroup_v1(want: &Want) -> bool {
-    want.kubelet.get("failCgroupV1").is_some_and(|v| *v == false)
-}
-
-/// What is to be said of a machine that runs on cgroup v1 all the same.
-pub fn cgroup_v1(want: &Want, host: &HostSeen) -> Option<&'static str> {
-    let old = host.cgroup == 1 && (want.version.minor() < 35 || allows_cgroup_v1(want));
-    old.then_some("its kernel has cgroup v1 alone, which a coming Kubernetes will not run on")
-}
-
-/// The version of the runtime that is installed.
-pub fn containerd_version(host: &HostSeen) -> Option<&str> {
-    // A program that is told of lies before a package's.
-    let program = host.programs.get("containerd").map(String::as_str);
-    let package = ["containerd.io", "containerd"].iter().find_map(|p| host.packages.get(*p));
-    program.or(package.map(|p| p.version.as_str()))
-}
-
-pub(crate) fn two_numbers(version: &str) -> Option<(u32, u32)> {
-    let bare =
-        version.split_once(':').map_or(version, |(_, after_epoch)| after_epoch).trim_start_matches('v');
-    let mut parts = bare.split('.');
-    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
 fn clocks(staying: &[(&str, &HostSeen)], all: &mut Vec<Fault>) {

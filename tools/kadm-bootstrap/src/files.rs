@@ -1,15 +1,14 @@
-//! The files of the machines and kubeadm's configuration, rendered before anything is written.
+//! The files of the machines, rendered before anything is written.
 
 use std::collections::BTreeMap;
 
 use cluster_doc::KubeVersion;
 use render::Template;
 use serde::Serialize;
-use serde_json::{Value, json};
 use stage::Failure;
 
 use crate::certificate::sha256;
-use crate::want::{Node, Source, Want};
+use crate::source::Source;
 
 /// Where Kubernetes publishes its images.
 pub const REGISTRY: &str = "registry.k8s.io";
@@ -35,8 +34,6 @@ pub const KUBELET_UNIT: &str = "/etc/systemd/system/kubelet.service";
 pub const CONTAINERD_UNIT: &str = "/etc/systemd/system/containerd.service";
 /// containerd's configuration.
 pub const CONTAINERD: &str = "/etc/containerd/config.toml";
-/// Marks bootstrap tokens of this tool.
-pub const TOKEN_DESCRIPTION: &str = "kubeline kadm-bootstrap, for one join";
 
 const MODULES_TEXT: &str = include_str!("../templates/modules.conf");
 const SYSCTL_TEXT: &str = include_str!("../templates/sysctl.conf");
@@ -60,8 +57,6 @@ const CONTAINERD_UNIT_TEXT: &str = include_str!("../templates/containerd.service
 const BACKUP_TEXT: &str = include_str!("../templates/etcd-backup.sh.j2");
 const BACKUP_SERVICE_TEXT: &str = include_str!("../templates/etcd-backup.service");
 const BACKUP_TIMER_TEXT: &str = include_str!("../templates/etcd-backup.timer.j2");
-const INIT: &str = include_str!("../templates/init.yaml.j2");
-const JOIN: &str = include_str!("../templates/join.yaml.j2");
 
 /// How etcd is saved by a timer.
 #[derive(Serialize)]
@@ -137,7 +132,7 @@ fn file(content: impl Into<String>) -> File {
     File { sha256: sha256(content.as_bytes()), content }
 }
 
-fn wrong(error: &render::Error) -> Failure {
+pub(crate) fn wrong(error: &render::Error) -> Failure {
     Failure::internal("cannot render a file of a machine").caused_by(error)
 }
 
@@ -212,127 +207,4 @@ pub fn sysctls() -> impl Iterator<Item = (&'static str, &'static str)> {
 /// The modules of the modules file.
 pub fn modules() -> impl Iterator<Item = &'static str> {
     MODULES_TEXT.lines().filter(|l| !l.starts_with('#'))
-}
-
-/// What etcd is there when a control plane is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Etcd {
-    /// None: it begins with this member.
-    New,
-    /// One from a snapshot. It must never begin a cluster of its own when its disk is lost later.
-    Restored,
-}
-
-#[derive(Serialize)]
-struct Init<'a> {
-    restored: bool,
-    token: Option<&'a str>,
-    description: &'a str,
-    certificate_key: Option<&'a str>,
-    address: String,
-    port: u16,
-    name: &'a str,
-    ignore: &'a [String],
-    taints: Vec<Value>,
-    cluster: &'a str,
-    version: String,
-    endpoint: &'a str,
-    registry: &'a str,
-    sans: &'a [String],
-    pod_cidr: &'a str,
-    service_cidr: &'a str,
-    domain: &'a str,
-    kubelet: &'a BTreeMap<String, Value>,
-    proxy_mode: &'a str,
-}
-
-/// kubeadm's configuration of an init, or of an upload of certificates.
-///
-/// # Errors
-/// A template that does not render is a fault of ours.
-pub fn init(
-    want: &Want,
-    node: &Node,
-    token: Option<&str>,
-    certificate_key: Option<&str>,
-    etcd: Etcd,
-) -> Result<String, Failure> {
-    let mut ignore = want.ignore.clone();
-    if etcd == Etcd::Restored {
-        ignore.push("DirAvailable--var-lib-etcd".to_owned());
-    }
-    let data = Init {
-        restored: etcd == Etcd::Restored,
-        token,
-        description: TOKEN_DESCRIPTION,
-        certificate_key,
-        address: node.address.to_string(),
-        port: want.api_port,
-        name: &node.name,
-        ignore: &ignore,
-        taints: taints(node),
-        cluster: &want.cluster,
-        version: want.version.tag(),
-        endpoint: &want.endpoint,
-        registry: &want.registry,
-        sans: &want.sans,
-        pod_cidr: &want.pod_cidr,
-        service_cidr: &want.service_cidr,
-        domain: &want.domain,
-        kubelet: &want.kubelet,
-        proxy_mode: want.proxy_mode,
-    };
-    Template::new("init.yaml", INIT).render(&data).map_err(|e| wrong(&e))
-}
-
-#[derive(Serialize)]
-struct Join<'a> {
-    endpoint: &'a str,
-    token: &'a str,
-    ca_hash: &'a str,
-    certificate_key: Option<&'a str>,
-    address: String,
-    port: u16,
-    name: &'a str,
-    ignore: &'a [String],
-    taints: Vec<Value>,
-}
-
-/// kubeadm's configuration of a join; with a certificate key it is that of a control plane.
-///
-/// # Errors
-/// A template that does not render is a fault of ours.
-pub fn join(
-    want: &Want,
-    node: &Node,
-    token: &str,
-    ca_hash: &str,
-    certificate_key: Option<&str>,
-) -> Result<String, Failure> {
-    let data = Join {
-        endpoint: &want.endpoint,
-        token,
-        ca_hash,
-        certificate_key,
-        address: node.address.to_string(),
-        port: want.api_port,
-        name: &node.name,
-        ignore: &want.ignore,
-        taints: taints(node),
-    };
-    Template::new("join.yaml", JOIN).render(&data).map_err(|e| wrong(&e))
-}
-
-/// Taints as the API has them; given at registration, so that no pod slips in before.
-fn taints(node: &Node) -> Vec<Value> {
-    node.taints.iter().filter_map(|t| taint(t)).collect()
-}
-
-/// `key=value:Effect` as the API has it.
-pub fn taint(text: &str) -> Option<Value> {
-    let (left, effect) = text.rsplit_once(':')?;
-    Some(match left.split_once('=') {
-        Some((key, value)) => json!({ "key": key, "value": value, "effect": effect }),
-        None => json!({ "key": left, "effect": effect }),
-    })
 }

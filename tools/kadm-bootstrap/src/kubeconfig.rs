@@ -4,8 +4,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
+use crate::access::KubeconfigSeen;
 use crate::certificate;
-use crate::seen::KubeconfigSeen;
 
 /// What a kubeconfig's current context leads to; a text that is none gives nothing but its mode.
 pub fn read(text: &str, private: bool) -> KubeconfigSeen {

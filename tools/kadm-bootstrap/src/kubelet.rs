@@ -12,14 +12,14 @@ use serde_json::{Map, Value, json};
 use stage::{Ctx, Failure, Waiting};
 
 use crate::api::Api;
-use crate::apply::{EVIDENCE, KUBEADM};
 use crate::build::Build;
+use crate::evidence::EVIDENCE;
+use crate::fields::{differing, read, wanted};
 use crate::hosts::{self, must};
-use crate::state::State;
+use crate::state::{State, States};
 use crate::step::Step;
-use crate::upgrade::States;
 use crate::want::Want;
-use crate::{MANAGER, serving};
+use crate::{MANAGER, kubeadm, node, serving};
 
 /// The cluster's copy, which kubeadm writes on machines that join or are upgraded.
 pub const STORED: &str = "/api/v1/namespaces/kube-system/configmaps/kubelet-config";
@@ -29,8 +29,6 @@ pub const NOTED: &str = "/api/v1/namespaces/kube-system/configmaps/kubeline-kube
 pub const CONFIG: &str = "/var/lib/kubelet/config.yaml";
 /// Where a change is noted on a machine while it goes on.
 pub const CONFIGURING: &str = "/var/lib/kubeline/kadm-kubelet";
-/// The fields of ours that an older cluster is brought to; a change of `cgroupDriver` would need every pod of a node anew.
-const OURS: [&str; 2] = ["rotateCertificates", "serverTLSBootstrap"];
 
 /// Restarts the kubelet, and tells the moment at which neither the old nor the new one ran.
 ///
@@ -42,85 +40,6 @@ systemctl stop kubelet
 date -u +%Y-%m-%dT%H:%M:%S.%6NZ
 systemctl start kubelet
 "#;
-
-/// Every field that the document or this tool sets, ours over the operator's.
-pub fn fields(want: &Want) -> BTreeMap<String, Value> {
-    let ours = OURS.iter().map(|name| ((*name).to_owned(), Value::Bool(true)));
-    want.kubelet.clone().into_iter().chain(ours).collect()
-}
-
-/// The fields in the text of a KubeletConfiguration; none when it cannot be read. What may hold a secret is left out.
-pub fn read(text: &str) -> BTreeMap<String, Value> {
-    let root = serde_saphyr::from_str::<BTreeMap<String, Value>>(text).unwrap_or_default();
-    root.into_iter().filter(|(name, _)| name != "staticPodURLHeader").collect()
-}
-
-/// The names of the fields that a ConfigMap notes.
-pub fn noted(map: &Value) -> BTreeSet<String> {
-    let names = map["data"]["fields"].as_str().unwrap_or_default();
-    names.split_whitespace().map(str::to_owned).collect()
-}
-
-/// Whether what is there means what is wanted: kubeadm writes durations in its own way (`120s` as `2m0s`), and in an
-/// object also each field of its Go type that has no value.
-fn means(wanted: &Value, there: &Value) -> bool {
-    match (wanted, there) {
-        (Value::Object(wanted), Value::Object(there)) => {
-            wanted.iter().all(|(k, v)| there.get(k).is_some_and(|t| means(v, t)))
-                && there.iter().all(|(k, t)| wanted.contains_key(k) || is_zero(t))
-        }
-        (Value::Array(wanted), Value::Array(there)) => {
-            wanted.len() == there.len() && wanted.iter().zip(there).all(|(w, t)| means(w, t))
-        }
-        (Value::String(wanted), Value::String(there)) => {
-            wanted == there || duration(wanted).is_some_and(|w| duration(there) == Some(w))
-        }
-        (Value::Number(wanted), Value::Number(there)) => wanted.as_f64() == there.as_f64(),
-        _ => wanted == there,
-    }
-}
-
-/// What Go writes for a field without a value.
-fn is_zero(value: &Value) -> bool {
-    match value {
-        Value::Null | Value::Bool(false) => true,
-        Value::Number(n) => n.as_f64() == Some(0.0),
-        Value::String(s) => matches!(s.as_str(), "" | "0" | "0s"),
-        Value::Array(all) => all.is_empty(),
-        Value::Object(all) => all.values().all(is_zero),
-        Value::Bool(true) => false,
-    }
-}
-
-/// A duration of Go in nanoseconds, such as `1h30m` or `1.5s`.
-fn duration(text: &str) -> Option<u128> {
-    let mut rest = text;
-    let mut total = 0.0;
-    while !rest.is_empty() {
-        let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (count, tail) = rest.split_at(number);
-        let unit = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
-        let (unit, tail) = tail.split_at(unit);
-        let nanoseconds = match unit {
-            "ns" => 1.0,
-            "us" | "µs" => 1e3,
-            "ms" => 1e6,
-            "s" => 1e9,
-            "m" => 60e9,
-            "h" => 3600e9,
-            _ => return None,
-        };
-        total += count.parse::<f64>().ok()? * nanoseconds;
-        rest = tail;
-    }
-    (!text.is_empty()).then_some(total as u128)
-}
-
-/// The names of the wanted fields that are not there as they should be.
-pub fn differing(wanted: &BTreeMap<String, Value>, there: &BTreeMap<String, Value>) -> BTreeSet<String> {
-    let differs = |name: &String, value: &Value| there.get(name).is_none_or(|t| !means(value, t));
-    wanted.iter().filter(|(name, value)| differs(name, value)).map(|(name, _)| name.clone()).collect()
-}
 
 fn list(names: &BTreeSet<String>) -> String {
     names.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
@@ -151,7 +70,7 @@ impl Build<'_> {
     pub(crate) fn kubelets(&mut self, via: &str, states: &States<'_>) {
         let Some(cluster) = self.seen.cluster.as_ref().filter(|c| c.missing.is_empty()) else { return };
         let Some(stored) = &cluster.kubelet else { return };
-        let wanted = fields(self.want);
+        let wanted = wanted(self.want);
         let names: BTreeSet<String> = self.want.kubelet.keys().cloned().collect();
         let dropped: BTreeSet<String> =
             cluster.kubelet_noted.iter().filter(|n| !wanted.contains_key(*n)).cloned().collect();
@@ -273,10 +192,10 @@ pub async fn configure(
     let mark = "a change of the kubelet's configuration began here\n";
     hosts::put(host, &RemoteFile::new(CONFIGURING, mark), &doing).await?;
     let phase = Command::new("kubeadm").args(["upgrade", "node", "phase", "kubelet-config"]);
-    hosts::kubeadm(host, &phase.sudo().timeout(KUBEADM), &doing).await?;
+    kubeadm::run(host, &phase.sudo().timeout(kubeadm::PATIENCE), &doing).await?;
     let there = host.read(CONFIG).await.map_err(|e| fleet::failure(&doing, &e))?.unwrap_or_default();
     let there = read(&String::from_utf8_lossy(&there));
-    let differ = differing(&fields(want), &there);
+    let differ = differing(&wanted(want), &there);
     if !differ.is_empty() {
         let why = format!("kubeadm left out or wrote otherwise: {}", list(&differ));
         let hint = format!(
@@ -305,7 +224,7 @@ async fn back(node: &str, stopped: &str, ready: bool, api: &Api, ctx: &Ctx) -> R
     ctx.wait_for(&format!("the kubelet on {node}"), EVIDENCE, || async {
         let (lease, node) = futures::join!(api.find(&lease), api.get(&path));
         let (lease, node) = match (lease, node) {
-            (Ok(lease), Ok(node)) => (lease.unwrap_or_default(), crate::observe::node(&node)),
+            (Ok(lease), Ok(node)) => (lease.unwrap_or_default(), node::read(&node)),
             (Err(error), _) | (_, Err(error)) => return Ok(Waiting::NotYet(error.to_string())),
         };
         Ok(match lease["spec"]["renewTime"].as_str() {
@@ -318,45 +237,4 @@ async fn back(node: &str, stopped: &str, ready: bool, api: &Api, ctx: &Ctx) -> R
         })
     })
     .await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_kubeadm_makes_of_a_value_means_the_same() {
-        let same = [
-            (json!("120s"), json!("2m0s")),
-            (json!("1.5h"), json!("1h30m0s")),
-            (
-                json!({ "verbosity": 3 }),
-                json!({ "verbosity": 3, "flushFrequency": 0, "options": { "json": { "infoBufferSize": "0" } } }),
-            ),
-            (json!([{ "reservedMemory": 1 }]), json!([{ "reservedMemory": 1.0 }])),
-            (json!({ "memory.available": "5%" }), json!({ "memory.available": "5%" })),
-        ];
-        for (wanted, there) in same {
-            assert!(means(&wanted, &there), "{wanted} {there}");
-        }
-        let other = [
-            (json!("120s"), json!("2m1s")),
-            (json!("100Mi"), json!("200Mi")),
-            (json!({ "a": 1 }), json!({ "a": 1, "b": 2 })),
-            (json!({ "a": 1 }), json!({})),
-            (json!(["a"]), json!(["a", "b"])),
-            (json!(false), json!(0)),
-        ];
-        for (wanted, there) in other {
-            assert!(!means(&wanted, &there), "{wanted} {there}");
-        }
-        assert_eq!((duration(""), duration("10"), duration("10x")), (None, None, None));
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn nothing_makes_it_panic(text in "(?s).{0,200}", one in "[0-9.hmsnuµ]{0,20}") {
-            let _ = (read(&text), duration(&one));
-        }
-    }
 }

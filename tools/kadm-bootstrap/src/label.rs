@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use stage::{Ctx, Failure, Waiting};
 
+use crate::MANAGER;
 use crate::api::{Api, ApiError};
-use crate::observe::{self, TAINTS};
-use crate::{MANAGER, files};
+use crate::node::{TAINTS, parse_taint, taint};
 
 /// Labels by server-side apply, which drops those that were ours; taints with a note of what is ours, in one patch.
 ///
@@ -45,13 +45,13 @@ pub async fn mark(
 
 /// The taints that others set stay; of one key and effect there is one value.
 fn merged(now: &Value, taints: &BTreeSet<String>, drop: &BTreeSet<String>) -> Vec<Value> {
-    let ours: Vec<Value> = taints.iter().filter_map(|t| files::taint(t)).collect();
+    let ours: Vec<Value> = taints.iter().filter_map(|t| parse_taint(t)).collect();
     let same = |a: &Value, b: &Value| a["key"] == b["key"] && a["effect"] == b["effect"];
     let kept = now
         .as_array()
         .into_iter()
         .flatten()
-        .filter(|t| !drop.contains(&observe::taint(t)) && !ours.iter().any(|o| same(o, t)));
+        .filter(|t| !drop.contains(&taint(t)) && !ours.iter().any(|o| same(o, t)));
     let mut all: Vec<Value> = kept.cloned().collect();
     all.extend(ours);
     all
@@ -67,7 +67,7 @@ mod tests {
             {"key": "a", "value": "old", "effect": "NoSchedule"}, {"key": "gone", "effect": "NoExecute"}]);
         let set = |all: &[&str]| all.iter().map(|t| (*t).to_owned()).collect::<BTreeSet<_>>();
         let all = merged(&now, &set(&["a=new:NoSchedule"]), &set(&["gone:NoExecute"]));
-        let all: Vec<String> = all.iter().map(observe::taint).collect();
+        let all: Vec<String> = all.iter().map(taint).collect();
         assert_eq!(all, ["node.kubernetes.io/not-ready:NoSchedule", "a=new:NoSchedule"]);
     }
 }

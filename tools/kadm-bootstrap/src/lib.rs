@@ -12,7 +12,20 @@
 //! What a machine is follows from evidence alone: the files that kubeadm leaves, etcd's members, the node objects.
 //! Tokens and certificate keys are made here for one join each; they travel in files of mode 0600 on a machine's
 //! memory file system and never as arguments.
+//!
+//! Each file needs only those before it:
+//!
+//! ```text
+//! plain data  access · args · clock · fault · pin · probed · said · seen · source · step
+//! ground      api · certificate · etcd · kubeconfig · node · files · state · version
+//! wanted      approver · want · fields · images
+//! machine     hosts · kernel · look · pins · prepare · probe · wal
+//! kubeadm     evidence · token · kubeadm · config · serving · init · join · certs · roll · drain · label
+//! plan        faults · course · build · existing · kubelet · merge · proxy · shrink · upgrade · plan
+//! run         backup · restore · apply · observe · check
+//! ```
 
+pub mod access;
 pub mod api;
 pub mod apply;
 pub mod approver;
@@ -22,24 +35,36 @@ mod build;
 pub mod certificate;
 pub mod certs;
 pub mod check;
+mod clock;
+pub mod config;
 mod course;
 pub mod drain;
 pub mod etcd;
+pub mod evidence;
 pub mod existing;
+pub mod fault;
 pub mod faults;
+pub mod fields;
 pub mod files;
 pub mod hosts;
 pub mod images;
+mod init;
+mod join;
+mod kernel;
+pub mod kubeadm;
 pub mod kubeconfig;
 pub mod kubelet;
 pub mod label;
 pub mod look;
 pub mod merge;
+pub mod node;
 pub mod observe;
+pub mod pin;
 pub mod pins;
 pub mod plan;
 pub mod prepare;
 pub mod probe;
+pub mod probed;
 pub mod proxy;
 pub mod restore;
 pub mod roll;
@@ -47,9 +72,12 @@ pub mod said;
 pub mod seen;
 pub mod serving;
 mod shrink;
+pub mod source;
 pub mod state;
 pub mod step;
+mod token;
 pub mod upgrade;
+mod version;
 pub mod wal;
 pub mod want;
 
@@ -94,7 +122,7 @@ pub struct World {
     /// The API, once there is one.
     pub(crate) api: Mutex<Option<Api>>,
     /// What was found of each machine before it was set up; once in a run.
-    pub(crate) probes: Mutex<BTreeMap<String, probe::Probed>>,
+    pub(crate) probes: Mutex<BTreeMap<String, probed::Probed>>,
 }
 
 impl World {
@@ -159,14 +187,14 @@ impl Tool for KadmBootstrap {
     ) -> Result<Option<Guard>, Failure> {
         // Every control plane, whichever machines change: two runs on different machines would both change etcd's members.
         // Unlike a Lease these locks are there before the cluster, while its API is away, and gone with a killed run.
-        let reached = |n: &&want::Node| world.fleet.get(&n.name).is_some();
+        let reached = |n: &&node::Node| world.fleet.get(&n.name).is_some();
         let planes: BTreeSet<&str> = want.control_planes().filter(reached).map(|n| n.name.as_str()).collect();
         let all: BTreeSet<&str> = planes.iter().copied().chain(plan.steps().filter_map(Step::host)).collect();
         let first = world.fleet.lock(&planes, ctx).await?;
         let guard = (first, world.fleet.lock_beside(all.difference(&planes), ctx).await?);
         let mut idle = Vec::new();
         for name in all {
-            idle.push(hosts::idle(world.fleet.host(name)?, ctx).boxed());
+            idle.push(kubeadm::idle(world.fleet.host(name)?, ctx).boxed());
         }
         futures::stream::iter(idle).buffer_unordered(ctx.jobs()).try_collect::<()>().await?;
         Ok(Some(Box::new(guard)))
@@ -214,7 +242,7 @@ impl Tool for KadmBootstrap {
             }
             add(files::CONTAINERD, &want.files.containerd_2.content);
             if n == 0 {
-                add("/kubeadm-init.yaml", &files::init(want, node, None, None, files::Etcd::New)?);
+                add("/kubeadm-init.yaml", &config::init(want, node, None, None, config::Etcd::New)?);
             }
         }
         let manifests = want.approver.files().map_err(|e| {

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use remote::Command;
 
 use crate::certificate;
-use crate::kubelet;
+use crate::fields;
 use crate::seen::{FileSeen, HostSeen, PackageSeen, Whose};
 
 /// The exact first line of every file of ours.
@@ -191,7 +191,7 @@ pub fn read(text: &str) -> HostSeen {
             "kernel" => seen.kernel = rest.to_owned(),
             "kubelet" => {
                 let text = STANDARD.decode(rest).unwrap_or_default();
-                seen.kubelet = kubelet::read(&String::from_utf8_lossy(&text));
+                seen.kubelet = fields::read(&String::from_utf8_lossy(&text));
                 seen.serving = seen.kubelet.get("serverTLSBootstrap").is_some_and(|v| *v == true);
             }
             "configuring" => seen.configuring = true,
@@ -246,7 +246,7 @@ mod tests {
         assert_eq!(seen.files["/etc/x y"].whose, Whose::Ours);
         assert!(seen.traces() && seen.active("kubelet") && seen.leftovers.len() == 1);
         assert!(LOOK.contains(HEADER) && LOOK.contains(INTENT) && LOOK.contains(RENEWING));
-        assert!(LOOK.contains(kubelet::CONFIGURING) && LOOK.contains(kubelet::CONFIG));
+        assert!(LOOK.contains(crate::kubelet::CONFIGURING) && LOOK.contains(crate::kubelet::CONFIG));
     }
 
     /// The script is POSIX shell: the system's own reads it.
@@ -255,8 +255,8 @@ mod tests {
         for script in [
             LOOK,
             crate::hosts::SWAP,
-            crate::hosts::BUSY,
-            crate::hosts::CLEAN,
+            crate::kubeadm::BUSY,
+            crate::kubeadm::CLEAN,
             crate::hosts::KEY,
             crate::kubelet::RESTART,
             crate::pins::PIN,

@@ -1,55 +1,20 @@
 //! The operator's access, merged on request into a kubeconfig that holds others: a context, its cluster and its user, and
 //! nothing else in the file changes its meaning.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use stage::{Ctx, Failure, HeldKind};
 
+use crate::access::{Merge, MergeSeen};
 use crate::api::Api;
-use crate::apply::wait_for_api;
 use crate::build::{Build, RENEW};
 use crate::certificate;
+use crate::evidence::wait_for_api;
 use crate::kubeconfig;
 use crate::seen::Seen;
 use crate::step::Step;
 use crate::want::Want;
-
-/// The file, as a flag names it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Merge {
-    /// Where it is.
-    pub path: PathBuf,
-    /// The same as it was given.
-    pub shown: String,
-    /// True when its current context is to be this cluster's.
-    pub switch: bool,
-}
-
-/// What the file holds of the cluster.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct MergeSeen {
-    /// Why nothing can be merged into it.
-    pub fault: Option<String>,
-    /// True when it exists.
-    pub exists: bool,
-    /// True when it has the context, the cluster and the user.
-    pub whole: bool,
-    /// The server of its cluster of this name.
-    pub server: Option<String>,
-    /// SHA-256 of that cluster's CA certificate.
-    pub ca: Option<String>,
-    /// When the user's certificate ends, in seconds since 1970.
-    pub expires: Option<i64>,
-    /// Its current context.
-    pub current: String,
-    /// True when nobody else can read it.
-    pub private: bool,
-    /// True when it has comments.
-    pub comments: bool,
-}
 
 /// The names of the context and its cluster, and of its user, in a file that holds several clusters: kubeadm gives every
 /// cluster's administrator the same name.

@@ -8,18 +8,16 @@ use futures::future::{BoxFuture, FutureExt as _};
 use serde_json::Value;
 use stage::{Ctx, Failure, Waiting};
 
+use crate::access::KubeconfigSeen;
 use crate::api::{Api, ApiError};
-use crate::files::TOKEN_DESCRIPTION;
+use crate::evidence::reads;
 use crate::seen::{ClusterSeen, HostSeen, NodeSeen, Seen};
 use crate::want::Want;
 use crate::{
-    MANAGER, World, approver, etcd, existing, kubeconfig, kubelet, look, merge, probe, proxy, serving, wal,
+    World, approver, etcd, existing, fields, kubeconfig, kubelet, look, merge, node, probe, proxy, serving,
+    token, wal,
 };
 
-/// The annotation that notes the taints that are ours: a list of taints has no owner for each.
-pub const TAINTS: &str = "kubeline/taints";
-/// The annotation of a node that this tool cordoned, and so opens again.
-pub const CORDON: &str = "kubeline/cordoned";
 /// How long an API that should answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(8);
 
@@ -43,7 +41,7 @@ pub async fn observe(world: &World, want: &Want, ctx: &Ctx) -> Result<Seen, Fail
     Ok(seen)
 }
 
-fn operators(want: &Want) -> Result<Option<crate::seen::KubeconfigSeen>, Failure> {
+fn operators(want: &Want) -> Result<Option<KubeconfigSeen>, Failure> {
     let path = &want.kubeconfig;
     let wrong = |e: std::io::Error| {
         Failure::precondition(format!("cannot read {}", want.kubeconfig_shown)).because(e.to_string())
@@ -115,12 +113,6 @@ async fn cluster(world: &World, want: &Want, seen: &mut Seen, ctx: &Ctx) -> Resu
     Ok(())
 }
 
-/// One real read: /readyz says nothing of etcd.
-pub async fn reads(api: &Api) -> Result<(), ApiError> {
-    api.text("/readyz").await?;
-    api.get("/api/v1/namespaces/kube-system").await.map(drop)
-}
-
 /// Whether the API answers, given a little time; a refusal is an answer at once.
 async fn answers(api: &Api, ctx: &Ctx) -> Result<(), ApiError> {
     let last = std::sync::Mutex::new(None);
@@ -174,7 +166,7 @@ async fn ask(api: &Api, lead: &str, seen: &Seen, want: &Want) -> Result<ClusterS
     let nodes = nodes?;
     let nodes = nodes["items"].as_array().into_iter().flatten();
     let nodes: BTreeMap<String, NodeSeen> =
-        nodes.filter_map(|n| Some((n["metadata"]["name"].as_str()?.to_owned(), node(n)))).collect();
+        nodes.filter_map(|n| Some((n["metadata"]["name"].as_str()?.to_owned(), node::read(n)))).collect();
     let tokens = tokens?;
     let (workload, config) = proxies?;
     let (kubelets, noted) = kubelets?;
@@ -194,12 +186,12 @@ async fn ask(api: &Api, lead: &str, seen: &Seen, want: &Want) -> Result<ClusterS
         proxy: workload.as_ref().and_then(image_tag),
         proxy_mode: config.as_ref().and_then(proxy::mode_of),
         proxy_stale: config.as_ref().zip(workload.as_ref()).is_some_and(|(c, w)| proxy::stale(c, w)),
-        kubelet: kubelets.map(kubelet::read),
-        kubelet_noted: noted.as_ref().map(kubelet::noted).unwrap_or_default(),
+        kubelet: kubelets.map(fields::read),
+        kubelet_noted: noted.as_ref().map(fields::noted).unwrap_or_default(),
         requests: serving::requests(&requests?, &want.nodes),
         approver: approver?,
         calico: if upgrade { calico(api).await? } else { None },
-        tokens: tokens["items"].as_array().into_iter().flatten().filter_map(our_token).collect(),
+        tokens: tokens["items"].as_array().into_iter().flatten().filter_map(token::ours).collect(),
     })
 }
 
@@ -248,57 +240,6 @@ fn missing(api: &Api, unfinished: bool) -> BoxFuture<'_, Result<BTreeSet<String>
         Ok(missing)
     }
     .boxed()
-}
-
-fn our_token(secret: &Value) -> Option<String> {
-    use base64::Engine as _;
-    let field = |name: &str| {
-        let bytes = base64::engine::general_purpose::STANDARD.decode(secret["data"][name].as_str()?).ok()?;
-        String::from_utf8(bytes).ok()
-    };
-    (field("description")? == TOKEN_DESCRIPTION).then(|| field("token-id")).flatten()
-}
-
-/// A node object as planning sees it.
-pub fn node(object: &Value) -> NodeSeen {
-    let meta = &object["metadata"];
-    let strings = |map: &Value| -> BTreeMap<String, String> {
-        let entries = map.as_object().into_iter().flatten();
-        entries.map(|(k, v)| (k.clone(), v.as_str().unwrap_or_default().to_owned())).collect()
-    };
-    let ours = meta["managedFields"].as_array().into_iter().flatten();
-    let ours = ours.filter(|m| m["manager"] == MANAGER && m["operation"] == "Apply");
-    let our_labels = ours
-        .flat_map(|m| m["fieldsV1"]["f:metadata"]["f:labels"].as_object().into_iter().flatten())
-        .filter_map(|(key, _)| key.strip_prefix("f:").map(str::to_owned))
-        .collect();
-    let note = strings(&meta["annotations"]).remove(TAINTS);
-    let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
-    let ready = conditions.into_iter().find(|c| c["type"] == "Ready");
-    NodeSeen {
-        ready: ready.is_some_and(|c| c["status"] == "True"),
-        reason: ready.and_then(|c| c["message"].as_str()).unwrap_or("it has not reported").to_owned(),
-        version: object["status"]["nodeInfo"]["kubeletVersion"].as_str().unwrap_or_default().to_owned(),
-        labels: strings(&meta["labels"]),
-        our_labels,
-        taints: object["spec"]["taints"].as_array().into_iter().flatten().map(taint).collect(),
-        our_taints: note
-            .iter()
-            .flat_map(|n| n.split(','))
-            .filter(|t| !t.is_empty())
-            .map(str::to_owned)
-            .collect(),
-        recorded: note.is_some(),
-        cordoned: object["spec"]["unschedulable"] == true,
-        our_cordon: meta["annotations"].get(CORDON).is_some(),
-    }
-}
-
-/// A taint as `kubectl taint` writes it.
-pub fn taint(taint: &Value) -> String {
-    let text = |field: &str| taint[field].as_str().unwrap_or_default();
-    let equals = if text("value").is_empty() { "" } else { "=" };
-    format!("{}{equals}{}:{}", text("key"), text("value"), text("effect"))
 }
 
 async fn etcd_of(world: &World, candidates: &[String], cluster: &mut ClusterSeen) {

@@ -9,13 +9,14 @@ use crate::course::{Course, course};
 use crate::faults::faults;
 use crate::look;
 use crate::merge;
+use crate::node::Node;
 use crate::prepare;
 use crate::seen::{HostSeen, Seen};
 use crate::shrink;
 use crate::state::{self, State};
 use crate::step::Step;
 use crate::upgrade;
-use crate::want::{Node, Want};
+use crate::want::Want;
 
 /// The plan of `apply`.
 pub fn plan(want: &Want, seen: &Seen) -> Plan<Step> {

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use stage::{HeldKind, Plan, StepId};
 
-use crate::faults::containerd_version;
 use crate::files;
 use crate::pins;
 use crate::seen::{HostSeen, Whose};
+use crate::source::Source;
 use crate::step::{Repository, Step};
-use crate::want::{Source, Want};
+use crate::version::{containerd_version, right};
+use crate::want::Want;
 
 /// The packages whose version is exact.
 const EXACT: [&str; 3] = ["kubeadm", "kubelet", "kubectl"];
@@ -71,17 +72,6 @@ fn kernel(plan: &mut Plan<Step>, want: &Want, name: &str, host: &HostSeen) -> Op
         () => return None,
     };
     Some(plan.step(Step::Kernel { host: name.to_owned(), files, modules, settings, swap_off }, why))
-}
-
-/// True when the package or program has the exact version.
-pub fn right(host: &HostSeen, name: &str, version: &str) -> bool {
-    // A program that is told of lies before a package's.
-    if let Some(program) = host.programs.get(name) {
-        return program.trim_start_matches('v') == version;
-    }
-    host.packages.get(name).is_some_and(|p| {
-        p.version.strip_prefix(version).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
-    })
 }
 
 /// True when something sets the clock.

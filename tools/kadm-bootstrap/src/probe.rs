@@ -9,22 +9,21 @@ use nom::character::complete::{digit1, not_line_ending, space1};
 use nom::combinator::{map_res, opt, rest};
 use nom::sequence::{delimited, preceded, terminated};
 use remote::Command;
-use serde::{Deserialize, Serialize};
 use stage::{Ctx, Failure};
 
 use crate::World;
-use crate::faults::{self, Fault};
+use crate::fault::Fault;
+use crate::kernel::cgroup_v1;
+use crate::node::Node;
+use crate::probed::{Fsync, Probed, SLOW};
 use crate::seen::Seen;
-use crate::want::{Node, Want};
+use crate::want::Want;
 
 /// Ports of a control plane's components on every machine's own addresses (kubernetes.io, "Ports and Protocols"; etcd's
 /// metrics; kube-proxy; the approver's health check), beside the API server's.
 const CONTROL_PLANE: [u16; 10] = [2379, 2380, 2381, 10246, 10248, 10249, 10250, 10256, 10257, 10259];
 /// Those of a worker.
 const WORKER: [u16; 4] = [10248, 10249, 10250, 10256];
-/// Slower than this, in microseconds at the 99th percentile, etcd suffers (etcd.io, hardware recommendations: "99th
-/// percentile of fdatasync ... less than 10ms").
-pub const SLOW: u64 = 10_000;
 
 /// Tells of listeners, of the disk, and of the ways to other machines, one fact a line.
 ///
@@ -96,30 +95,6 @@ print "reach $_ $said{$_}\n" for sort keys %said;
 END
 exit 0
 "#;
-
-/// What a probe found.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Probed {
-    /// Ports on which something listens, and the program where it is known.
-    pub listens: BTreeMap<u16, String>,
-    /// How long the disk takes to keep a write.
-    pub fsync: Option<Fsync>,
-    /// What became of the ways that were tried: `open`, `refused`, or the system's words.
-    pub ways: BTreeMap<String, String>,
-}
-
-/// The disk under etcd.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Fsync {
-    /// How many writes were made.
-    pub writes: u64,
-    /// The 99th percentile of their times, in microseconds.
-    pub p99: u64,
-    /// The longest, in microseconds.
-    pub max: u64,
-}
 
 /// A line of `ss -Hltnp`: the port, and the program where one is named.
 fn listener(line: &str) -> IResult<&str, (u16, String)> {
@@ -225,7 +200,7 @@ pub async fn across(world: &World, want: &Want, seen: &mut Seen, ctx: &Ctx) -> R
             if let Some(words) = probed.fsync.as_ref().and_then(slow) {
                 ctx.say(&format!("warning: {name}: {words}"));
             }
-            if let Some(words) = seen.hosts.get(&name).and_then(|h| faults::cgroup_v1(want, h)) {
+            if let Some(words) = seen.hosts.get(&name).and_then(|h| cgroup_v1(want, h)) {
                 ctx.say(&format!("warning: {name}: {words}"));
             }
             known.insert(name, probed);

@@ -1,18 +1,15 @@
 //! kube-proxy's mode: that which the document's data plane works beside.
 
-use cluster_doc::spec::Dataplane;
 use kube_apply::{Cluster, Wait};
 use serde_json::{Value, json};
 use stage::{Ctx, Failure, HeldKind};
 
 use crate::MANAGER;
 use crate::api::Api;
-use crate::apply::EVIDENCE;
 use crate::build::Build;
-use crate::faults::two_numbers;
-use crate::seen::HostSeen;
+use crate::evidence::EVIDENCE;
+use crate::kernel::too_old;
 use crate::step::Step;
-use crate::want::Want;
 
 /// kube-proxy's configuration, as kubeadm keeps it.
 pub const CONFIG: &str = "/api/v1/namespaces/kube-system/configmaps/kube-proxy";
@@ -20,16 +17,6 @@ pub const CONFIG: &str = "/api/v1/namespaces/kube-system/configmaps/kube-proxy";
 pub const WORKLOAD: &str = "/apis/apps/v1/namespaces/kube-system/daemonsets/kube-proxy";
 /// The annotation of a mode that was changed: on the configuration, then on the pods that were started with it.
 const CHANGED: &str = "kubeline/kube-proxy-mode";
-/// The oldest kernel whose nftables kube-proxy takes (kubernetes.io, "Virtual IPs and Service Proxies": nftables).
-const KERNEL: (u32, u32) = (5, 13);
-
-/// The mode for a data plane (docs.tigera.io: the nftables data plane wants kube-proxy in the same mode).
-pub fn mode(dataplane: Option<Dataplane>) -> &'static str {
-    match dataplane {
-        Some(Dataplane::Nftables) => "nftables",
-        Some(Dataplane::Iptables | Dataplane::Ebpf) | None => "iptables",
-    }
-}
 
 /// The mode in the configuration; empty means iptables to kube-proxy up to 1.36.
 pub fn mode_of(map: &Value) -> Option<String> {
@@ -43,17 +30,6 @@ pub fn mode_of(map: &Value) -> Option<String> {
 pub fn stale(map: &Value, workload: &Value) -> bool {
     let changed = &map["metadata"]["annotations"][CHANGED];
     changed.is_string() && workload["spec"]["template"]["metadata"]["annotations"][CHANGED] != *changed
-}
-
-/// Why a machine cannot have kube-proxy in its nftables mode.
-pub fn too_old(want: &Want, host: &HostSeen) -> Option<String> {
-    let kernel = two_numbers(&host.kernel)?;
-    (want.proxy_mode == "nftables" && kernel < KERNEL).then(|| {
-        format!(
-            "its kernel {} is older than {}.{}, which kube-proxy needs for the data plane nftables",
-            host.kernel, KERNEL.0, KERNEL.1
-        )
-    })
 }
 
 impl Build<'_> {

@@ -16,11 +16,12 @@ use crate::backup::{self, Found};
 use crate::build::Build;
 use crate::faults::faults;
 use crate::hosts::must;
+use crate::node::Node;
 use crate::seen::{HostSeen, Seen};
 use crate::state::State;
 use crate::step::Step;
-use crate::want::{Node, Want};
-use crate::{MANAGER, World, apply};
+use crate::want::Want;
+use crate::{MANAGER, World, init};
 
 /// The ConfigMap that tells from which backup the cluster was made.
 pub const MARK: &str = "/api/v1/namespaces/kube-system/configmaps/kubeline-restored";
@@ -184,7 +185,7 @@ pub async fn restore(
         .title("unpack the backup")
         .timeout(PATIENCE);
     must(host, &unpack, &doing).await?;
-    let api = apply::init_restored(node, host, world, want, ctx).await?;
+    let api = init::init_restored(node, host, world, want, ctx).await?;
     let mark = json!({
         "apiVersion": "v1", "kind": "ConfigMap",
         "metadata": { "name": "kubeline-restored", "namespace": "kube-system" },

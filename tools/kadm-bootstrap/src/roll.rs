@@ -7,11 +7,12 @@ use remote::{Command, Host};
 use stage::{Ctx, Failure, Waiting};
 
 use crate::api::Api;
-use crate::apply::{EVIDENCE, own_api, wait_for_etcd};
+use crate::evidence::{EVIDENCE, own_api, wait_for_etcd};
 use crate::hosts::{self, must};
-use crate::pins::{self, Pin};
-use crate::want::{Node, Want};
-use crate::{World, etcd};
+use crate::node::Node;
+use crate::pin::Pin;
+use crate::want::Want;
+use crate::{World, etcd, kubeadm, node, pins};
 
 /// How long kubeadm may take to upgrade a control plane: it waits up to five minutes for each of four static pods.
 const UPGRADE: Duration = Duration::from_secs(1800);
@@ -74,7 +75,7 @@ pub async fn control_plane(
         false => words.push("node".to_owned()),
     }
     words.extend(ignored(want));
-    hosts::kubeadm(host, &Command::new("kubeadm").args(words).sudo().timeout(UPGRADE), &doing).await?;
+    kubeadm::run(host, &Command::new("kubeadm").args(words).sudo().timeout(UPGRADE), &doing).await?;
     wait_for_etcd(host, Some(&node.name), ctx).await?;
     own_api(node, host, want, ctx).await
 }
@@ -111,7 +112,7 @@ pub async fn kubelet(
     let doing = format!("cannot upgrade the kubelet on {}", host.name());
     if what.configure {
         let words = ["upgrade", "node"].map(str::to_owned).into_iter().chain(ignored(want));
-        hosts::kubeadm(host, &Command::new("kubeadm").args(words).sudo().timeout(UPGRADE), &doing).await?;
+        kubeadm::run(host, &Command::new("kubeadm").args(words).sudo().timeout(UPGRADE), &doing).await?;
     }
     if !what.install.is_empty() {
         hosts::packages(host, want, what.install, what.hold, None).await?;
@@ -122,7 +123,7 @@ pub async fn kubelet(
     let path = format!("/api/v1/nodes/{}", host.name());
     ctx.wait_for(&format!("the node {}", host.name()), EVIDENCE, || async {
         let node = match api.get(&path).await {
-            Ok(object) => crate::observe::node(&object),
+            Ok(object) => node::read(&object),
             Err(error) => return Ok(Waiting::NotYet(error.to_string())),
         };
         Ok(match () {

@@ -5,9 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::merge::MergeSeen;
-use crate::probe::Probed;
-use crate::wal::Wal;
+use crate::access::{KubeconfigSeen, MergeSeen};
+use crate::probed::{Probed, Wal};
 
 /// All that was looked at.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -276,22 +275,6 @@ pub struct MemberSeen {
     pub healthy: bool,
     /// Its peer addresses.
     pub peers: Vec<String>,
-}
-
-/// The operator's kubeconfig.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct KubeconfigSeen {
-    /// The server of its current context.
-    pub server: Option<String>,
-    /// SHA-256 of the CA certificate of its current context.
-    pub ca: Option<String>,
-    /// True when it has one context alone.
-    pub single: bool,
-    /// True when nobody else can read it.
-    pub private: bool,
-    /// When its client certificate ends, in seconds since 1970.
-    pub expires: Option<i64>,
 }
 
 impl HostSeen {

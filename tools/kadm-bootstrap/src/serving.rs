@@ -13,10 +13,11 @@ use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::FromDer as _;
 
 use crate::api::{Api, ApiError};
-use crate::apply::EVIDENCE;
 use crate::certificate::sha256;
+use crate::evidence::EVIDENCE;
+use crate::node::Node;
 use crate::seen::{RequestSeen, RequestState};
-use crate::want::{Node, Want};
+use crate::want::Want;
 
 /// Where requests are.
 pub const REQUESTS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";

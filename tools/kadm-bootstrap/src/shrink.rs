@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use stage::{HeldKind, StepId};
 
 use crate::build::Build;
+use crate::node::CONTROL_PLANE_LABEL;
 use crate::seen::{ClusterSeen, HostSeen, MemberSeen, NodeSeen, Seen};
 use crate::state::{self, short};
 use crate::step::Step;
-use crate::want::{CONTROL_PLANE_LABEL, Want};
+use crate::want::Want;
 
 /// A machine that is to leave, and what there is of it.
 pub(crate) struct Gone<'a> {
@@ -79,7 +80,7 @@ impl<'a> Build<'a> {
 
     /// A control plane that stays, to help with those that leave: it is done, or joins in this very plan.
     fn helper(&self) -> Option<&'a str> {
-        let stays = |n: &&crate::want::Node| {
+        let stays = |n: &&crate::node::Node| {
             self.done.contains(n.name.as_str()) || self.joins.contains(n.name.as_str())
         };
         // One that is there already before one that has yet to come.

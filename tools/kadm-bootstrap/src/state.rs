@@ -1,7 +1,9 @@
-//! What a machine is to the cluster, from evidence.
+//! What a machine is to the cluster, and the cluster to the document's version, from evidence.
 
+use std::collections::BTreeMap;
+
+use crate::node::Node;
 use crate::seen::{ClusterSeen, HostSeen, MemberSeen};
-use crate::want::Node;
 
 /// What a machine is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +16,19 @@ pub enum State {
     Done,
     /// It may hold data; the operator decides.
     Doubtful(String),
+}
+
+/// Machines of the document that are part of the cluster, by name.
+pub(crate) type States<'s> = BTreeMap<&'s str, State>;
+
+/// How the cluster stands to the document's version.
+pub(crate) enum Stand {
+    /// It runs.
+    Current,
+    /// It is due.
+    Due,
+    /// It cannot be yet: what, why, and what helps.
+    Held(String, String, Option<String>),
 }
 
 /// What a complete control plane has.

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::pins::Pin;
+use crate::pin::Pin;
 
 /// One change.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -7,30 +7,19 @@ use stage::{HeldKind, StepId};
 
 use crate::build::Build;
 use crate::faults;
+use crate::node::Node;
 use crate::pins;
-use crate::prepare::{self, right};
+use crate::prepare;
 use crate::seen::{ClusterSeen, HostSeen, NodeSeen, Seen};
-use crate::state::State;
+use crate::state::{Stand, State, States};
 use crate::step::Step;
-use crate::want::{Node, Want};
+use crate::version::right;
+use crate::want::Want;
 
 /// The components whose static pods carry the cluster's version; etcd has its own.
 const COMPONENTS: [&str; 3] = ["kube-apiserver", "kube-controller-manager", "kube-scheduler"];
 /// How many minors a kubelet may be older than the API servers (kubernetes.io, version skew policy).
 const KUBELET_SKEW: u16 = 3;
-
-/// How the cluster stands to the document's version.
-pub(crate) enum Stand {
-    /// It runs.
-    Current,
-    /// It is due.
-    Due,
-    /// It cannot be yet: what, why, and what helps.
-    Held(String, String, Option<String>),
-}
-
-/// Machines of the document that are part of the cluster, by name.
-pub(crate) type States<'s> = BTreeMap<&'s str, State>;
 
 /// Where the snapshot before an upgrade lies.
 pub fn snapshot(version: KubeVersion) -> String {

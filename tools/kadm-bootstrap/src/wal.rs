@@ -1,11 +1,10 @@
 //! How long etcd's log takes to keep a write, as etcd itself counts it: the disk under load, not before it.
 
 use remote::Command;
-use serde::{Deserialize, Serialize};
 use stage::{Ctx, Failure};
 
 use crate::World;
-use crate::probe::SLOW;
+use crate::probed::{SLOW, Wal};
 use crate::seen::Seen;
 use crate::want::Want;
 
@@ -34,16 +33,6 @@ exit 0
 
 /// Fewer fsyncs than this tell nothing of a 99th percentile.
 const ENOUGH: u64 = 100;
-
-/// What etcd counted since it began.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Wal {
-    /// How many fsyncs there were.
-    pub count: u64,
-    /// The 99th percentile of their times, in microseconds.
-    pub p99: u64,
-}
 
 /// Asks every control plane's etcd, for `check` alone.
 ///

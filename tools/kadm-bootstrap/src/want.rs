@@ -1,70 +1,23 @@
 //! What the operator wants: every refusal of input is here.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cluster_doc::spec::{PackageSource, Role};
+use cluster_doc::spec::{Dataplane, Role};
 use cluster_doc::{Document, Exit, KubeVersion, Machine};
 use fleet::Route;
 use kube_apply::ManifestSet;
 use serde_json::Value;
 use stage::{Failure, Site};
 
+use crate::access::Merge;
 use crate::approver;
 use crate::args::Flags;
 use crate::files::{self, Files};
-use crate::merge::Merge;
-use crate::pins::{self, Pin};
-use crate::proxy;
-
-/// The label that makes `kubectl get nodes` show a worker as one.
-pub const WORKER_LABEL: &str = "node-role.kubernetes.io/worker";
-/// kubeadm's label of control planes.
-pub const CONTROL_PLANE_LABEL: &str = "node-role.kubernetes.io/control-plane";
-/// kubeadm's taint of control planes.
-pub const CONTROL_PLANE_TAINT: &str = "node-role.kubernetes.io/control-plane:NoSchedule";
-/// The name of the pinned signing key in `spec.artifacts`.
-pub const KEY_ARTEFACT: &str = "kubernetes-apt-key";
-/// SHA-256 of pkgs.k8s.io's Release.key (fingerprint DE15B14486CD377B9E876E1A234654DA9A296436), which signs the
-/// repository of every minor. The key ends on 2026-12-29; `spec.artifacts` gives another one.
-const KEY_SHA256: &str = "7627818cf7bae52f9008c93e8b1f961f53dea11d40891778de216fb1b43be54d";
-/// Where the packages of Kubernetes are published.
-const REPOSITORY: &str = "https://pkgs.k8s.io";
-
-/// What a machine is to be.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Node {
-    /// Its name, the node's too.
-    pub name: String,
-    /// True for a control plane.
-    pub control_plane: bool,
-    /// Its address.
-    pub address: Ipv4Addr,
-    /// The labels of its node that are ours.
-    pub labels: BTreeMap<String, String>,
-    /// The taints of its node that are ours.
-    pub taints: BTreeSet<String>,
-}
-
-/// Where packages come from.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Source {
-    /// A repository: its address, and the key's address and digest.
-    Repository {
-        /// Without a slash at its end.
-        url: String,
-        /// Where the signing key is.
-        key_url: String,
-        /// The key's SHA-256.
-        key_sha256: String,
-    },
-    /// A folder on each machine.
-    Directory(String),
-    /// They are there.
-    Present,
-}
+use crate::node::{self, Node};
+use crate::pin::{self, Pin};
+use crate::source::{self, Source};
 
 /// What the operator wants.
 #[derive(Clone, Debug)]
@@ -138,6 +91,11 @@ impl Want {
         self.node(name).or_else(|| self.leaving.iter().find(|n| n.name == name))
     }
 
+    /// The machine of this name in a plan, which names none that the document does not know.
+    pub(crate) fn known(&self, name: &str) -> Result<&Node, Failure> {
+        self.any(name).ok_or_else(|| Failure::internal(format!("no node {name}")))
+    }
+
     /// The control planes.
     pub fn control_planes(&self) -> impl Iterator<Item = &Node> {
         self.nodes.iter().filter(|n| n.control_plane)
@@ -165,7 +123,7 @@ pub fn want(flags: &Flags, doc: &Document, site: &Site) -> Result<Want, Failure>
     let ours = |m: &&Machine| matches!(m.role, Role::ControlPlane | Role::Worker);
     let (leaving, staying): (Vec<&Machine>, Vec<&Machine>) =
         machines.iter().filter(ours).partition(|m| m.leaving);
-    let of = |role: Role| staying.iter().filter(move |m| m.role == role).map(|m| node(m));
+    let of = |role: Role| staying.iter().filter(move |m| m.role == role).map(|m| node::wanted(m));
     let nodes: Vec<Node> = of(Role::ControlPlane).chain(of(Role::Worker)).collect();
     if !nodes.iter().any(|n| n.control_plane) {
         return Err(Failure::new(Exit::Refused, "the document has no machine of the role control-plane")
@@ -190,7 +148,7 @@ pub fn want(flags: &Flags, doc: &Document, site: &Site) -> Result<Want, Failure>
     sans.retain(|s| known.insert(s.clone()));
     let registry = spec.registry.clone().unwrap_or_else(|| files::REGISTRY.to_owned());
     let registry = registry.trim_end_matches('/').to_owned();
-    let source = source(&spec, kubernetes.version)?;
+    let source = source::of(&spec, kubernetes.version)?;
     let cluster = doc.name().map_or_else(|| "kubernetes".to_owned(), ToString::to_string);
     let saved = saved(&cluster, &spec, &machines)?;
     let files = files::render(kubernetes.version, &registry, &source, saved.as_ref())?;
@@ -211,12 +169,12 @@ pub fn want(flags: &Flags, doc: &Document, site: &Site) -> Result<Want, Failure>
         sans,
         ignore: kubernetes.ignore_preflight_errors.clone(),
         kubelet: kubernetes.kubelet.fields().clone(),
-        proxy_mode: proxy::mode(spec.cni.as_ref().map(|c| c.dataplane)),
+        proxy_mode: proxy_mode(spec.cni.as_ref().map(|c| c.dataplane)),
         registry,
         nodes,
-        leaving: leaving.iter().map(|m| node(m)).collect(),
+        leaving: leaving.iter().map(|m| node::wanted(m)).collect(),
         source,
-        pins: pins::of(&spec, kubernetes.version)?,
+        pins: pin::of(&spec, kubernetes.version)?,
         files,
         approver,
         approver_sha256,
@@ -240,19 +198,6 @@ fn merge(flags: &Flags, own: &std::path::Path, site: &Site) -> Result<Option<Mer
         return Err(Failure::new(Exit::Usage, why).hint("name another file, such as ~/.kube/config"));
     }
     Ok(Some(Merge { path, shown, switch: flags.use_context }))
-}
-
-fn node(machine: &Machine) -> Node {
-    let control_plane = machine.role == Role::ControlPlane;
-    let mut labels: BTreeMap<String, String> =
-        machine.labels.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
-    let role = if control_plane { CONTROL_PLANE_LABEL } else { WORKER_LABEL };
-    labels.insert(role.to_owned(), String::new());
-    let mut taints: BTreeSet<String> = machine.taints.iter().map(ToString::to_string).collect();
-    if control_plane {
-        taints.insert(CONTROL_PLANE_TAINT.to_owned());
-    }
-    Node { name: machine.name.clone(), control_plane, address: machine.address, labels, taints }
 }
 
 /// How the document has etcd saved.
@@ -286,26 +231,10 @@ fn saved(
     }))
 }
 
-fn source(spec: &cluster_doc::Spec, version: KubeVersion) -> Result<Source, Failure> {
-    let packages = spec.packages.clone().unwrap_or_default();
-    let refuse = |what: &str| {
-        let at = cluster_doc::Pointer::root().key("spec").key("packages").key(what);
-        Failure::from(cluster_doc::Refusals::one(at, "is missing for this source"))
-    };
-    let base = match packages.source {
-        PackageSource::Present => return Ok(Source::Present),
-        PackageSource::Directory => {
-            let folder = packages.directory.as_ref().ok_or_else(|| refuse("directory"))?;
-            return Ok(Source::Directory(folder.to_string()));
-        }
-        PackageSource::Mirror => packages.mirror.as_deref().ok_or_else(|| refuse("mirror"))?,
-        PackageSource::Repository => REPOSITORY,
-    };
-    let url = format!("{}/core:/stable:/v{}/deb", base.trim_end_matches('/'), version.release());
-    let pin = spec.artifacts.iter().flatten().find(|a| a.name.to_string() == KEY_ARTEFACT);
-    let (key_url, key_sha256) = match pin {
-        Some(pin) => (pin.url.clone(), pin.sha256.to_string()),
-        None => (format!("{url}/Release.key"), KEY_SHA256.to_owned()),
-    };
-    Ok(Source::Repository { url, key_url, key_sha256 })
+/// The mode of kube-proxy for a data plane (docs.tigera.io: the nftables data plane wants kube-proxy in the same mode).
+fn proxy_mode(dataplane: Option<Dataplane>) -> &'static str {
+    match dataplane {
+        Some(Dataplane::Nftables) => "nftables",
+        Some(Dataplane::Iptables | Dataplane::Ebpf) | None => "iptables",
+    }
 }

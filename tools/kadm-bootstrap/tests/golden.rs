@@ -11,7 +11,7 @@ use cluster_doc::Document;
 use kadm_bootstrap::args::Flags;
 use kadm_bootstrap::seen::Seen;
 use kadm_bootstrap::want::{Want, want};
-use kadm_bootstrap::{KadmBootstrap, files};
+use kadm_bootstrap::{KadmBootstrap, config, files};
 use serde_json::{Value, json};
 use stage::{Site, Tool as _};
 
@@ -108,7 +108,7 @@ fn machine(want: &Want, n: usize, running: bool) -> Value {
             "files": managed, "state": state, "server": "https://10.30.0.10:6443",
             "certificates": { "ca": { "sha256": "cafe", "expires": 2_000_000_000 } },
             "modules": ["overlay", "br_netfilter"], "sysctls": sysctls,
-            "kubelet": kadm_bootstrap::kubelet::fields(want),
+            "kubelet": kadm_bootstrap::fields::wanted(want),
         }),
     );
     host
@@ -146,7 +146,7 @@ fn seen(want: &Want, running: bool) -> Value {
         "hosts": hosts,
         "cluster": { "ca": "cafe", "lead": "cp-1", "version": "v1.36.2", "nodes": nodes, "etcd": members,
             "stored": "v1.36.2", "proxy": "v1.36.2", "proxyMode": "iptables",
-            "kubelet": kadm_bootstrap::kubelet::fields(want) },
+            "kubelet": kadm_bootstrap::fields::wanted(want) },
         "kubeconfig": { "server": "https://10.30.0.10:6443", "ca": "cafe", "single": true, "private": true },
     })
 }
@@ -212,16 +212,16 @@ fn rendered() {
         text.push_str(&format!("==== {}\n{}", file.path, String::from_utf8_lossy(&file.content)));
     }
     let worker = want.node("w-2").unwrap();
-    let join = files::join(&want, worker, "abcdef.0123456789abcdef", "sha256:0", None).unwrap();
+    let join = config::join(&want, worker, "abcdef.0123456789abcdef", "sha256:0", None).unwrap();
     text.push_str(&format!("==== join of a worker\n{join}"));
     let plane = want.node("cp-2").unwrap();
-    let join = files::join(&want, plane, "abcdef.0123456789abcdef", "sha256:0", Some("00ff")).unwrap();
+    let join = config::join(&want, plane, "abcdef.0123456789abcdef", "sha256:0", Some("00ff")).unwrap();
     text.push_str(&format!("==== join of a control plane\n{join}"));
     text.push_str(&format!("==== containerd 2\n{}", want.files.containerd_3.content));
     held(&golden().join("files.txt"), &text);
     // kubeadm reads YAML; so does this.
     for part in
-        files::init(&want, plane, Some("a.b"), Some("ff"), files::Etcd::Restored).unwrap().split("\n---\n")
+        config::init(&want, plane, Some("a.b"), Some("ff"), config::Etcd::Restored).unwrap().split("\n---\n")
     {
         let value: Value = serde_saphyr::from_str(part).unwrap();
         assert!(value["kind"].is_string());

@@ -12,7 +12,8 @@ mod site;
 
 use cluster_doc::Exit;
 use kadm_bootstrap::KadmBootstrap;
-use kadm_bootstrap::kubelet::{self, CONFIG, CONFIGURING};
+use kadm_bootstrap::fields;
+use kadm_bootstrap::kubelet::{CONFIG, CONFIGURING};
 use lab::hosts::kubeadm::kubelet::SERVING;
 use lab::world::Kubernetes as _;
 use lab::{Action, Fault, Window};
@@ -37,7 +38,7 @@ fn map(site: &Site, name: &str) -> Value {
 /// A field of a node's own file.
 fn field(site: &Site, node: &str, name: &str) -> Value {
     let text = site.hosts.find(node).unwrap().machine().fs.text(CONFIG);
-    kubelet::read(&text).remove(name).unwrap_or_default()
+    fields::read(&text).remove(name).unwrap_or_default()
 }
 
 /// The nodes whose kubelets were restarted by this tool, in their order.
@@ -144,7 +145,7 @@ async fn of_before(site: &Site) {
         let name = request["metadata"]["name"].as_str().unwrap();
         site.kube.delete(&id, "certificates.k8s.io/v1", "CertificateSigningRequest", None, name);
     }
-    let ready = || site.kube.list(&id, "v1", "Node").iter().all(|n| kadm_bootstrap::observe::node(n).ready);
+    let ready = || site.kube.list(&id, "v1", "Node").iter().all(|n| kadm_bootstrap::node::read(n).ready);
     site.until("all nodes are ready", ready).await;
 }
 

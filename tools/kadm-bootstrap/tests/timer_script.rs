@@ -14,7 +14,7 @@ use std::process::{Command, Output};
 
 use cluster_doc::KubeVersion;
 use kadm_bootstrap::files::{self, Saved};
-use kadm_bootstrap::want::Source;
+use kadm_bootstrap::source::Source;
 use serde_json::Value;
 
 /// Where the script's absolute paths begin.

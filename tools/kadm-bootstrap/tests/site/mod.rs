@@ -218,8 +218,7 @@ impl Site {
                         "spec": { "hostNetwork": true, "tolerations": [{ "operator": "Exists" }],
                             "containers": [{ "name": "calico-node", "image": "quay.io/calico/node:v3.32.1" }] } } } }),
         );
-        let ready =
-            || self.kube.list(&id, "v1", "Node").iter().all(|n| kadm_bootstrap::observe::node(n).ready);
+        let ready = || self.kube.list(&id, "v1", "Node").iter().all(|n| kadm_bootstrap::node::read(n).ready);
         self.until("all nodes are ready", ready).await;
     }
 

@@ -68,7 +68,7 @@ impl Site {
             }
             let list = |kind: &str| self.kube.list(id, "v1", kind);
             for node in list("Node") {
-                let taints = kadm_bootstrap::observe::node(&node);
+                let taints = kadm_bootstrap::node::read(&node);
                 nodes.push(json!({ "name": node["metadata"]["name"], "labels": node["metadata"]["labels"],
                     "taints": taints.taints, "ours": taints.our_taints, "ourLabels": taints.our_labels,
                     "version": taints.version, "cordoned": taints.cordoned, "ourCordon": taints.our_cordon }));
