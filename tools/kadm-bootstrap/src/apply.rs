@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::future::{BoxFuture, FutureExt as _};
 use stage::{Ctx, Failure};
 
 use crate::api::Api;
@@ -16,95 +17,136 @@ use crate::{
     restore, serving, token,
 };
 
-/// Does one step.
+/// Does one step, each on the heap by itself: one future of all of them would be as large as all together.
 ///
 /// # Errors
 /// What went wrong.
-pub async fn apply(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result<(), Failure> {
+pub fn apply<'a>(
+    step: &'a Step,
+    world: &'a World,
+    want: &'a Want,
+    ctx: &'a Ctx,
+) -> BoxFuture<'a, Result<(), Failure>> {
     let on = |name: &str| world.fleet.host(name);
     match step {
         Step::Kernel { host, files, modules, settings, swap_off } => {
-            hosts::kernel(on(host)?, want, files, modules, *settings, *swap_off).await
+            async move { hosts::kernel(on(host)?, want, files, modules, *settings, *swap_off).await }.boxed()
         }
         Step::Packages { host, install, hold, repository } => {
-            hosts::packages(on(host)?, want, install, hold, repository.as_ref()).await
+            async move { hosts::packages(on(host)?, want, install, hold, repository.as_ref()).await }.boxed()
         }
-        Step::Pin { host, pins, units } => pins::install(on(host)?, want, pins, units).await,
-        Step::Runtime { host, sha256 } => hosts::runtime(on(host)?, want, sha256.as_deref(), ctx).await,
-        Step::Images { host, version, registry } => hosts::images(on(host)?, version, registry).await,
-        Step::Sweep { host, files } => hosts::sweep(on(host)?, files).await,
-        Step::Reset { host } => kubeadm::reset(on(host)?).await,
-        Step::Start { host, unit } => hosts::start(on(host)?, unit).await,
-        Step::Init { host, .. } => Box::pin(init::init(want.known(host)?, on(host)?, world, want, ctx)).await,
-        Step::Existing { host, via, version, tag, stored, manifest } => {
+        Step::Pin { host, pins, units } => {
+            async move { pins::install(on(host)?, want, pins, units).await }.boxed()
+        }
+        Step::Runtime { host, sha256 } => {
+            async move { hosts::runtime(on(host)?, want, sha256.as_deref(), ctx).await }.boxed()
+        }
+        Step::Images { host, version, registry } => {
+            async move { hosts::images(on(host)?, version, registry).await }.boxed()
+        }
+        Step::Sweep { host, files } => async move { hosts::sweep(on(host)?, files).await }.boxed(),
+        Step::Reset { host } => async move { kubeadm::reset(on(host)?).await }.boxed(),
+        Step::Start { host, unit } => async move { hosts::start(on(host)?, unit).await }.boxed(),
+        Step::Init { host, .. } => {
+            async move { init::init(want.known(host)?, on(host)?, world, want, ctx).await }.boxed()
+        }
+        Step::Existing { host, via, version, tag, stored, manifest } => async move {
             let (node, api) = (want.known(host)?, world.api(via, want).await?);
             let what = Existing { version, tag: tag.as_deref(), stored: *stored, manifest: *manifest };
-            Box::pin(existing::keep(node, on(host)?, &what, &api, want, ctx)).await
+            existing::keep(node, on(host)?, &what, &api, want, ctx).await
         }
-        Step::Join { host, control_plane, via, .. } => {
+        .boxed(),
+        Step::Join { host, control_plane, via, .. } => async move {
             let node = want.known(host)?;
-            Box::pin(join::join(node, on(host)?, *control_plane, via, world, want, ctx)).await
+            join::join(node, on(host)?, *control_plane, via, world, want, ctx).await
         }
-        Step::RemoveMember { via, id, name } => {
+        .boxed(),
+        Step::RemoveMember { via, id, name } => async move {
             let doing = format!("cannot remove the etcd member {name}");
             etcd::remove(on(via)?, *id).await.map_err(|why| Failure::transient(doing).because(why))
         }
-        Step::DeleteNode { via, node } => {
+        .boxed(),
+        Step::DeleteNode { via, node } => async move {
             let api = world.api(via, want).await?;
             let deleted = api.delete(&format!("/api/v1/nodes/{node}")).await;
             deleted.map(drop).map_err(|e| e.failure(format!("cannot delete the node {node}")))
         }
-        Step::Drain { via, node, seconds, leaves, runs } => {
+        .boxed(),
+        Step::Drain { via, node, seconds, leaves, runs } => async move {
             let how = Drain { node, at_most: Duration::from_secs(*seconds), leaves: *leaves, runs: *runs };
-            Box::pin(drain::drain(&world.api(via, want).await?, &how, ctx)).await
+            drain::drain(&world.api(via, want).await?, &how, ctx).await
         }
-        Step::Uncordon { via, node } => drain::uncordon(&world.api(via, want).await?, node).await,
-        Step::Snapshot { host, path } => roll::snapshot(on(host)?, path).await,
+        .boxed(),
+        Step::Uncordon { via, node } => {
+            async move { drain::uncordon(&world.api(via, want).await?, node).await }.boxed()
+        }
+        Step::Snapshot { host, path } => async move { roll::snapshot(on(host)?, path).await }.boxed(),
         Step::ControlPlane { host, first, .. } => {
-            Box::pin(roll::control_plane(want.known(host)?, *first, world, want, ctx)).await
+            async move { roll::control_plane(want.known(host)?, *first, world, want, ctx).await }.boxed()
         }
-        Step::Kubelet { host, via, install, hold, pins, configure, ready, .. } => {
+        Step::Kubelet { host, via, install, hold, pins, configure, ready, .. } => async move {
             let what = Kubelet { install, hold, pins, configure: *configure, ready: *ready };
-            Box::pin(roll::kubelet(on(host)?, &what, &world.api(via, want).await?, want, ctx)).await
+            roll::kubelet(on(host)?, &what, &world.api(via, want).await?, want, ctx).await
         }
+        .boxed(),
         Step::KubeletConfig { via, fields, drop, noted } => {
-            kubelet::store(&world.api(via, want).await?, fields, drop, noted).await
+            async move { kubelet::store(&world.api(via, want).await?, fields, drop, noted).await }.boxed()
         }
-        Step::KubeletNote { via, fields } => kubelet::note(&world.api(via, want).await?, fields).await,
-        Step::Configure { host, via, drop, ready } => {
+        Step::KubeletNote { via, fields } => {
+            async move { kubelet::note(&world.api(via, want).await?, fields).await }.boxed()
+        }
+        Step::Configure { host, via, drop, ready } => async move {
             let api = world.api(via, want).await?;
-            Box::pin(kubelet::configure(on(host)?, drop, *ready, &api, want, ctx)).await
+            kubelet::configure(on(host)?, drop, *ready, &api, want, ctx).await
         }
-        Step::Proxy { via, mode } => proxy::change(&world.api(via, want).await?, mode, ctx).await,
-        Step::Timer { host, files, remove } => hosts::timer(on(host)?, want, files, remove).await,
-        Step::Renew { host } => Box::pin(certs::renew(want.known(host)?, on(host)?, want, ctx)).await,
-        Step::Aside { host } => restore::aside(on(host)?).await,
-        Step::Restore { host, backup, identity, content_sha256, .. } => {
+        .boxed(),
+        Step::Proxy { via, mode } => {
+            async move { proxy::change(&world.api(via, want).await?, mode, ctx).await }.boxed()
+        }
+        Step::Timer { host, files, remove } => {
+            async move { hosts::timer(on(host)?, want, files, remove).await }.boxed()
+        }
+        Step::Renew { host } => {
+            async move { certs::renew(want.known(host)?, on(host)?, want, ctx).await }.boxed()
+        }
+        Step::Aside { host } => async move { restore::aside(on(host)?).await }.boxed(),
+        Step::Restore { host, backup, identity, content_sha256, .. } => async move {
             let node = want.known(host)?;
-            Box::pin(restore::restore(node, backup, identity, content_sha256, world, want, ctx)).await
+            restore::restore(node, backup, identity, content_sha256, world, want, ctx).await
         }
+        .boxed(),
         Step::Approver { via, .. } => {
-            Box::pin(approver::install(&world.api(via, want).await?, &want.approver, ctx)).await
+            async move { approver::install(&world.api(via, want).await?, &want.approver, ctx).await }.boxed()
         }
         Step::Approve { via, request, sha256, .. } => {
-            serving::approve(&world.api(via, want).await?, request, sha256, want, ctx).await
+            async move { serving::approve(&world.api(via, want).await?, request, sha256, want, ctx).await }
+                .boxed()
         }
-        Step::DropToken { via, id } => token::delete(&world.api(via, want).await?, id).await,
-        Step::Kubeconfig { via, server, .. } => write_kubeconfig(via, server, world, want, ctx).await,
+        Step::DropToken { via, id } => {
+            async move { token::delete(&world.api(via, want).await?, id).await }.boxed()
+        }
+        Step::Kubeconfig { via, server, .. } => {
+            async move { write_kubeconfig(via, server, world, want, ctx).await }.boxed()
+        }
         Step::Merge { via, server, switch, .. } => {
-            merge::write(&world.admin_conf(via).await?, server, *switch, want, ctx).await
+            async move { merge::write(&world.admin_conf(via).await?, server, *switch, want, ctx).await }
+                .boxed()
         }
-        Step::Unmerge { context, .. } => merge::remove(context, want, ctx),
-        Step::RemoveKubeconfig { path } => match std::fs::remove_file(&want.kubeconfig) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(Failure::precondition(format!("cannot remove {path}")).because(e.to_string()))
+        Step::Unmerge { context, .. } => async move { merge::remove(context, want, ctx) }.boxed(),
+        Step::RemoveKubeconfig { path } => async move {
+            match std::fs::remove_file(&want.kubeconfig) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    Err(Failure::precondition(format!("cannot remove {path}")).because(e.to_string()))
+                }
+                _ => Ok(()),
             }
-            _ => Ok(()),
-        },
-        Step::Node { via, node, labels, taints, drop_taints } => {
+        }
+        .boxed(),
+        Step::Node { via, node, labels, taints, drop_taints } => async move {
             let api = world.api(via, want).await?;
             label::mark(&api, node, labels, taints, drop_taints, ctx).await
         }
+        .boxed(),
     }
 }
 

@@ -201,8 +201,7 @@ impl Tool for KadmBootstrap {
     }
 
     async fn apply(step: &Step, world: &World, want: &Want, ctx: &Ctx) -> Result<(), Failure> {
-        // On the heap: the futures of all the steps together are large.
-        Box::pin(apply::apply(step, world, want, ctx)).await
+        apply::apply(step, world, want, ctx).await
     }
 
     fn status(want: &Want, seen: &Seen) -> Value {
