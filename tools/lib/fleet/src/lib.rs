@@ -178,14 +178,7 @@ impl Fleet {
         names: impl IntoIterator<Item = impl AsRef<str>>,
         ctx: &Ctx,
     ) -> Result<Guard, Failure> {
-        let names: BTreeSet<String> = names.into_iter().map(|n| n.as_ref().to_owned()).collect();
-        let holder = ctx.holder();
-        let mut locks: Vec<Lock> = Vec::new();
-        for name in names {
-            let lock = self.host(&name)?.lock(&holder).await;
-            locks.push(lock.map_err(|e| failure(format!("cannot lock {name}"), &e))?);
-        }
-        Ok(Box::new(locks))
+        self.locks(names, 1, ctx).await
     }
 
     /// The same side by side, for one who holds locks already that keep everybody else out: without these two could
@@ -198,6 +191,16 @@ impl Fleet {
         names: impl IntoIterator<Item = impl AsRef<str>>,
         ctx: &Ctx,
     ) -> Result<Guard, Failure> {
+        self.locks(names, ctx.jobs(), ctx).await
+    }
+
+    /// Takes locks, at most so many side by side.
+    async fn locks(
+        &self,
+        names: impl IntoIterator<Item = impl AsRef<str>>,
+        beside: usize,
+        ctx: &Ctx,
+    ) -> Result<Guard, Failure> {
         let names: BTreeSet<String> = names.into_iter().map(|n| n.as_ref().to_owned()).collect();
         let holder = ctx.holder();
         let mut all = Vec::new();
@@ -207,7 +210,7 @@ impl Fleet {
                 host.lock(&holder).await.map_err(|e| failure(format!("cannot lock {name}"), &e))
             });
         }
-        let locks: Vec<Lock> = stream::iter(all).buffer_unordered(ctx.jobs()).try_collect().await?;
+        let locks: Vec<Lock> = stream::iter(all).buffer_unordered(beside).try_collect().await?;
         Ok(Box::new(locks))
     }
 }
