@@ -6,6 +6,8 @@ use cluster_doc::{KubeVersion, Pointer, Refusals, Spec};
 use serde::Serialize;
 use stage::Failure;
 
+use crate::version::EXACT;
+
 /// Where each goes: its name in `spec.artifacts`, whether it is one program or an archive of some, its folder, and the
 /// file that shows it.
 pub(crate) const KNOWN: [(&str, &str, &str, &str); 7] = [
@@ -66,7 +68,7 @@ pub fn of(spec: &Spec, version: KubeVersion) -> Result<BTreeMap<String, Pin>, Fa
         if !plain || !(artefact.url.starts_with("https://") || artefact.url.starts_with("http://")) {
             wrong.add(at.index(n).key("url"), "is no address that a machine could fetch; write https://...");
         }
-        let version = ["kubeadm", "kubelet", "kubectl"].contains(&name.as_str()).then(|| version.to_string());
+        let version = EXACT.contains(&name.as_str()).then(|| version.to_string());
         let pin = Pin { url: artefact.url.clone(), sha256: artefact.sha256.to_string(), version, name };
         pins.insert(pin.name.clone(), pin);
     }

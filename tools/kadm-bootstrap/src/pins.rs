@@ -9,12 +9,13 @@ use std::time::Duration;
 use remote::{Command, Host};
 use stage::{Failure, HeldKind, Plan, StepId};
 
+use crate::fault::hold_theirs;
 use crate::files;
 use crate::hosts::{self, must};
 use crate::pin::{KNOWN, Pin, RUNTIME, publisher};
 use crate::seen::{HostSeen, Whose};
 use crate::step::Step;
-use crate::version::{containerd_version, right, two_numbers};
+use crate::version::{EXACT, containerd_version, right, two_numbers};
 use crate::want::Want;
 
 /// Fetches one file, checks its digest, and puts what is in it in place, each program atomically.
@@ -85,7 +86,7 @@ pub(crate) fn obtain(
     wrong: &[&str],
 ) -> Result<Vec<Pin>, ()> {
     // What an interrupted run left out of those that come along is brought in too.
-    let begun = ["kubeadm", "kubelet", "kubectl"].iter().any(|name| host.pinned.contains_key(*name));
+    let begun = EXACT.iter().any(|name| host.pinned.contains_key(*name));
     let theirs =
         |pin: &Pin| KNOWN.iter().any(|(n, .., shows)| *n == pin.name && host.unowned.contains(*shows));
     // Who has these two from elsewhere keeps them: their version is no matter of the document's.
@@ -93,8 +94,7 @@ pub(crate) fn obtain(
     if wrong.is_empty() {
         return Ok(along().filter(|_| begun).collect());
     }
-    let packages: Vec<&str> =
-        ["kubeadm", "kubelet", "kubectl"].into_iter().filter(|p| host.packages.contains_key(*p)).collect();
+    let packages: Vec<&str> = EXACT.into_iter().filter(|p| host.packages.contains_key(*p)).collect();
     if !packages.is_empty() {
         let why = format!(
             "it has the packages {}, whose units and programs would be in the way",
@@ -116,8 +116,7 @@ fn free(plan: &mut Plan<Step>, name: &str, host: &HostSeen, wanted: &[&str]) -> 
     match paths.into_iter().find(|path| host.unowned.contains(*path)) {
         None => Ok(()),
         Some(path) => {
-            let hint = format!("mv {path} {path}.old, then run again");
-            plan.hold(HeldKind::Unmet, name, format!("{path} is somebody's own"), Some(hint));
+            hold_theirs(plan, name, path);
             Err(())
         }
     }
@@ -139,17 +138,14 @@ pub(crate) fn prepare(
     let mut units = Vec::new();
     if kubernetes(want) {
         let version = want.version.to_string();
-        let three = ["kubeadm", "kubelet", "kubectl"];
-        let wrong: Vec<&str> = three.into_iter().filter(|p| !runs && !right(host, p, &version)).collect();
+        let wrong: Vec<&str> = EXACT.into_iter().filter(|p| !runs && !right(host, p, &version)).collect();
         if !runs {
             pins.extend(obtain(plan, want, name, host, &wrong)?);
         }
         if host.pinned.contains_key("kubelet") || !wrong.is_empty() {
             units.push(files::KUBELET_UNIT);
         }
-    } else if let Some(left) =
-        ["kubeadm", "kubelet", "kubectl"].iter().find(|n| host.pinned.contains_key(**n))
-    {
+    } else if let Some(left) = EXACT.iter().find(|n| host.pinned.contains_key(**n)) {
         let why = format!("its {left} is a pinned file, and spec.artifacts names none any more");
         let hint = format!(
             "name it again; or on {name}: rm /usr/local/bin/kube{{adm,let,ctl}} /var/lib/kubeline/pinned/kube* {}",
@@ -175,8 +171,7 @@ pub(crate) fn prepare(
     for path in units {
         let (Some(file), seen) = (want.files.units.get(path), host.files.get(path)) else { continue };
         if seen.is_some_and(|f| f.whose == Whose::Foreign) {
-            let hint = format!("mv {path} {path}.old, then run again");
-            plan.hold(HeldKind::Unmet, name, format!("{path} is somebody's own"), Some(hint));
+            hold_theirs(plan, name, path);
             return Err(());
         }
         if seen.is_none_or(|f| f.sha256 != file.sha256) {

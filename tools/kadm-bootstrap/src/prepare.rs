@@ -4,16 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use stage::{HeldKind, Plan, StepId};
 
+use crate::fault::hold_theirs;
 use crate::files;
 use crate::pins;
 use crate::seen::{HostSeen, Whose};
 use crate::source::Source;
 use crate::step::{Repository, Step};
-use crate::version::{containerd_version, right};
+use crate::version::{EXACT, containerd_version, right};
 use crate::want::Want;
 
-/// The packages whose version is exact.
-const EXACT: [&str; 3] = ["kubeadm", "kubelet", "kubectl"];
 /// What they depend on, taken along from a folder.
 const ALONG: [&str; 4] = ["cri-tools", "kubernetes-cni", "conntrack", "runc"];
 /// Services that set the clock.
@@ -215,8 +214,7 @@ fn timer(
     let foreign =
         files.keys().find(|p| host.files.get(p.as_str()).is_some_and(|f| f.whose == Whose::Foreign));
     if let Some(path) = foreign {
-        let hint = format!("mv {path} {path}.old, then run again");
-        plan.hold(HeldKind::Unmet, name, format!("{path} is somebody's own"), Some(hint));
+        hold_theirs(plan, name, path);
         return None;
     }
     let why = if files.is_empty() { "it does not run" } else { "the document has etcd saved" };
@@ -248,9 +246,7 @@ fn runtime(
         return Ok(start.then(|| plan.step_after(after, step, "it does not run")));
     }
     if seen.is_some_and(|f| f.whose == Whose::Foreign) {
-        let why = format!("{} is somebody's own", files::CONTAINERD);
-        let hint = format!("mv {0} {0}.old, then run again", files::CONTAINERD);
-        plan.hold(HeldKind::Unmet, name, why, Some(hint));
+        hold_theirs(plan, name, files::CONTAINERD);
         return Err(());
     }
     let step = Step::Runtime { host: name.to_owned(), sha256: Some(wanted.sha256.clone()) };

@@ -2,6 +2,9 @@
 
 use crate::seen::HostSeen;
 
+/// The programs of Kubernetes, whose version is exact.
+pub const EXACT: [&str; 3] = ["kubeadm", "kubelet", "kubectl"];
+
 /// True when the package or program has the exact version.
 pub fn right(host: &HostSeen, name: &str, version: &str) -> bool {
     // A program that is told of lies before a package's.

@@ -129,14 +129,14 @@ pub(super) async fn hidden(
         }
     }
     let online: Vec<String> = seen.nodes.iter().filter(|(_, n)| n.online).map(|(n, _)| n.clone()).collect();
+    let templates: Vec<u32> =
+        seen.guests.iter().filter(|g| template::is_ours(design, g)).map(|g| g.vmid).collect();
     let mut again = false;
     for id in taken {
         if suspects.insert(id) {
             again = true;
             continue;
         }
-        let templates: Vec<u32> =
-            seen.guests.iter().filter(|g| template::is_ours(design, g)).map(|g| g.vmid).collect();
         let broken = world.broken(&online, id, &templates).await;
         let (kind, config) = ("qemu".to_owned(), Some(Options::new()));
         seen.guests.push(Guest { vmid: id, kind, config, broken, ..Guest::default() });
