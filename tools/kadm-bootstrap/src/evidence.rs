@@ -13,10 +13,13 @@ use crate::want::Want;
 /// How long evidence may take.
 pub(crate) const EVIDENCE: Duration = Duration::from_secs(300);
 
+/// What is read to see that etcd answers.
+const READ: &str = "/api/v1/namespaces/kube-system";
+
 /// One real read: /readyz says nothing of etcd.
 pub async fn reads(api: &Api) -> Result<(), ApiError> {
     api.text("/readyz").await?;
-    api.get("/api/v1/namespaces/kube-system").await.map(drop)
+    api.get(READ).await.map(drop)
 }
 
 /// The API answers a real read.
@@ -24,6 +27,17 @@ pub(crate) async fn wait_for_api(api: &Api, what: &str, ctx: &Ctx) -> Result<(),
     ctx.wait_for(what, EVIDENCE, || async {
         Ok(match reads(api).await {
             Ok(()) => Waiting::Seen(()),
+            Err(error) => Waiting::NotYet(error.to_string()),
+        })
+    })
+    .await
+}
+
+/// The API answers a real read, which those who ask side by side share.
+pub(crate) async fn wait_for_read(api: &Api, what: &str, ctx: &Ctx) -> Result<(), Failure> {
+    ctx.wait_for(what, EVIDENCE, || async {
+        Ok(match api.lately(READ).await {
+            Ok(_) => Waiting::Seen(()),
             Err(error) => Waiting::NotYet(error.to_string()),
         })
     })
@@ -61,7 +75,7 @@ pub(crate) async fn own_api(node: &Node, host: &Host, want: &Want, ctx: &Ctx) ->
             .sudo()
     };
     ctx.wait_for(&format!("the API server on {}", node.name), EVIDENCE, || async {
-        for path in ["/readyz", "/api/v1/namespaces/kube-system"] {
+        for path in ["/readyz", READ] {
             let output = host.run(&ask(path)).await;
             let output = output.map_err(|e| fleet::failure(format!("cannot ask {}", node.name), &e))?;
             if !output.success() {

@@ -5,7 +5,7 @@ use stage::{Ctx, Failure, Waiting};
 
 use crate::api::Api;
 use crate::config::{self, Etcd};
-use crate::evidence::{EVIDENCE, own_api, wait_for_api, wait_for_etcd};
+use crate::evidence::{EVIDENCE, own_api, wait_for_api, wait_for_etcd, wait_for_read};
 use crate::kubeadm::with_config;
 use crate::node::Node;
 use crate::want::Want;
@@ -28,9 +28,11 @@ pub(crate) async fn join(
     let api = world.api(via, want).await?;
     let helper = world.fleet.host(via)?;
     let what = format!("the API at {}", want.endpoint);
-    let answers = wait_for_api(&api, &what, ctx);
-    let members = async { if control_plane { wait_for_etcd(helper, None, ctx).await } else { Ok(()) } };
-    futures::try_join!(answers, members)?;
+    if control_plane {
+        futures::try_join!(wait_for_api(&api, &what, ctx), wait_for_etcd(helper, None, ctx))?;
+    } else {
+        wait_for_read(&api, &what, ctx).await?;
+    }
     let admin = world.admin_conf(via).await?;
     let ca = kubeconfig::ca_pem(&admin).and_then(|pem| certificate::key_pin(&pem));
     let ca =

@@ -187,29 +187,31 @@ async fn approved(api: &Api, path: &str, mut object: Value) -> Result<(), ApiErr
 pub async fn first(api: &Api, host: &Host, want: &Want, ctx: &Ctx) -> Result<(), Failure> {
     let node = host.name();
     let doing = format!("cannot have the kubelet on {node} certified for serving");
-    let config = api.find("/api/v1/namespaces/kube-system/configmaps/kubelet-config").await;
-    let config = config.map_err(|e| e.failure(&doing))?;
+    let config = match api.lately("/api/v1/namespaces/kube-system/configmaps/kubelet-config").await {
+        Err(ApiError::Refused(404, _)) => None,
+        found => Some(found.map_err(|e| e.failure(&doing))?),
+    };
     let config = config.as_ref().and_then(|m| m["data"]["kubelet"].as_str());
     let asks = config.and_then(|t| serde_saphyr::from_str::<Value>(t).ok());
     // A cluster from before: its kubelets sign for themselves.
     if asks.is_none_or(|c| c["serverTLSBootstrap"] != true) {
         return Ok(());
     }
+    let serving = format!("{REQUESTS}?fieldSelector=spec.signerName={SIGNER}");
     let (has, user) = (Command::new("test").args(["-e", CERTIFICATE]).sudo(), format!("system:node:{node}"));
     ctx.wait_for(&format!("the serving certificate of the kubelet on {node}"), EVIDENCE, || async {
-        if host.run(&has).await.map_err(|e| fleet::failure(&doing, &e))?.success() {
-            return Ok(Waiting::Seen(()));
-        }
-        let list = match api.get(REQUESTS).await {
+        let list = match api.lately(&serving).await {
             Ok(list) => list,
             Err(error) => return Ok(Waiting::NotYet(error.to_string())),
         };
-        let mut said = "it has not asked for one".to_owned();
+        let (mut said, mut signed) = ("it has not asked for one".to_owned(), true);
         // Those of others are not looked into: many nodes may join side by side.
         let own = |o: &&Value| o["spec"]["signerName"] == SIGNER && o["spec"]["username"] == user.as_str();
         for object in list["items"].as_array().into_iter().flatten().filter(own) {
             let name = object["metadata"]["name"].as_str().unwrap_or_default();
-            match request(object, &want.nodes).state {
+            let state = request(object, &want.nodes).state;
+            signed &= !matches!(state, RequestState::Good | RequestState::Approved);
+            match state {
                 RequestState::Good => {
                     match approved(api, &format!("{REQUESTS}/{name}"), object.clone()).await {
                         Ok(()) => said = format!("{name} is approved and not signed yet"),
@@ -223,6 +225,10 @@ pub async fn first(api: &Api, host: &Host, want: &Want, ctx: &Ctx) -> Result<(),
                     said = format!("{name} is signed, and the kubelet has not taken it up")
                 }
             }
+        }
+        // Before the signature there is nothing to look for on the machine.
+        if signed && host.run(&has).await.map_err(|e| fleet::failure(&doing, &e))?.success() {
+            return Ok(Waiting::Seen(()));
         }
         Ok(Waiting::NotYet(said))
     })

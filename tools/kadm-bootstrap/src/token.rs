@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use stage::{Ctx, Failure, Waiting};
 use time::OffsetDateTime;
 
-use crate::api::Api;
+use crate::api::{Api, ApiError};
 use crate::clock;
 use crate::evidence::EVIDENCE;
 
@@ -73,10 +73,12 @@ pub(crate) async fn signed(api: &Api, id: &str, ctx: &Ctx) -> Result<(), Failure
     let (path, key) =
         ("/api/v1/namespaces/kube-public/configmaps/cluster-info", format!("jws-kubeconfig-{id}"));
     ctx.wait_for("the signature of a bootstrap token", EVIDENCE, || async {
-        Ok(match api.find(path).await {
-            Ok(Some(map)) if map["data"][&key].is_string() => Waiting::Seen(()),
-            Ok(Some(_)) => Waiting::NotYet("nobody signs it: does the controller manager run?".to_owned()),
-            Ok(None) => Waiting::NotYet("there is no ConfigMap kube-public/cluster-info".to_owned()),
+        Ok(match api.lately(path).await {
+            Ok(map) if map["data"][&key].is_string() => Waiting::Seen(()),
+            Ok(_) => Waiting::NotYet("nobody signs it: does the controller manager run?".to_owned()),
+            Err(ApiError::Refused(404, _)) => {
+                Waiting::NotYet("there is no ConfigMap kube-public/cluster-info".to_owned())
+            }
             Err(error) => Waiting::NotYet(error.to_string()),
         })
     })

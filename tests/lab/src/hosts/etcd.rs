@@ -147,7 +147,7 @@ pub fn stored(machine: &Machine) -> Option<(String, u64)> {
 const MANIFEST: &str = "/etc/kubernetes/manifests/etcd.yaml";
 
 /// Whether something runs etcd's static pod on this machine.
-fn started(machine: &Machine) -> bool {
+pub fn started(machine: &Machine) -> bool {
     let pods = machine.up && machine.services.active("kubelet") && machine.services.active("containerd");
     pods && machine.fs.exists(MANIFEST)
 }
@@ -160,27 +160,33 @@ pub fn runs(machine: &Machine) -> Option<(String, u64)> {
 /// Lets each machine's etcd begin as a real one would: with its data as the member that it is, unless it was removed;
 /// without data by what its manifest says (server/etcdserver/bootstrap.go of etcd 3.6).
 pub fn begin(hosts: &Hosts) {
-    for host in hosts.all() {
+    for host in hosts.all().iter().filter(|h| h.runs(|now| now.etcd)) {
         let mut machine = host.machine();
-        let ends = if started(&machine) { begins(hosts, &mut machine) } else { Ok(()) };
+        let ends = match stored(&machine) {
+            _ if !started(&machine) => Ok(()),
+            Some(member) => stays(hosts, member),
+            None => begins(hosts, &mut machine),
+        };
         let ends = ends.err();
         if let Some(why) = ends.as_ref().filter(|why| machine.kube.etcd_ends.as_ref() != Some(*why)) {
             let why = why.clone();
             machine.log("etcd", why);
         }
-        machine.kube.etcd_ends = ends;
+        if machine.kube.etcd_ends != ends {
+            machine.kube.etcd_ends = ends;
+        }
+    }
+}
+
+fn stays(hosts: &Hosts, (cluster, id): (String, u64)) -> Result<(), String> {
+    // A member of a cluster that was made anew from a snapshot is a stranger to it as well.
+    match hosts.etcd().get(&cluster).is_some_and(|c| c.members.iter().all(|m| m.id != id)) {
+        true => Err("the member has been permanently removed from the cluster; the data-dir used by this member must be removed".into()),
+        false => Ok(()),
     }
 }
 
 fn begins(hosts: &Hosts, machine: &mut Machine) -> Result<(), String> {
-    if let Some((cluster, id)) = stored(machine) {
-        // A member of a cluster that was made anew from a snapshot is a stranger to it as well.
-        let removed = hosts.etcd().get(&cluster).is_some_and(|c| c.members.iter().all(|m| m.id != id));
-        return match removed {
-            true => Err("the member has been permanently removed from the cluster; the data-dir used by this member must be removed".into()),
-            false => Ok(()),
-        };
-    }
     let text = machine.fs.text(MANIFEST);
     let flag = |name: &str| {
         let line = text.lines().find_map(|l| l.trim().trim_start_matches("- ").strip_prefix(name));
@@ -225,7 +231,11 @@ fn begins(hosts: &Hosts, machine: &mut Machine) -> Result<(), String> {
 /// The ids of the members of a cluster that run.
 pub fn running(hosts: &Hosts, cluster_id: &str) -> Vec<u64> {
     let all = hosts.all();
-    all.iter().filter_map(|h| runs(&h.machine())).filter(|(c, _)| c == cluster_id).map(|(_, id)| id).collect()
+    all.iter()
+        .filter_map(|h| h.runs(|now| now.member.clone()))
+        .filter(|(c, _)| c == cluster_id)
+        .map(|(_, id)| id)
+        .collect()
 }
 
 /// Whether a cluster has its quorum now.

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -60,12 +61,34 @@ pub struct Host {
     /// The id at Proxmox.
     pub vmid: u32,
     machine: Mutex<Machine>,
+    changes: AtomicU64,
+    looked: Mutex<kubeadm::Looked>,
+}
+
+/// A machine, held. Whoever changes it makes what was derived from it old.
+pub struct Held<'m> {
+    machine: MutexGuard<'m, Machine>,
+    changes: &'m AtomicU64,
+}
+
+impl std::ops::Deref for Held<'_> {
+    type Target = Machine;
+    fn deref(&self) -> &Machine {
+        &self.machine
+    }
+}
+
+impl std::ops::DerefMut for Held<'_> {
+    fn deref_mut(&mut self) -> &mut Machine {
+        self.changes.fetch_add(1, Ordering::Relaxed);
+        &mut self.machine
+    }
 }
 
 impl Host {
     /// The machine. No lock of another machine may be taken while this one is held.
-    pub fn machine(&self) -> MutexGuard<'_, Machine> {
-        self.machine.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    pub fn machine(&self) -> Held<'_> {
+        Held { machine: lock(&self.machine), changes: &self.changes }
     }
 
     /// Its name.
@@ -248,7 +271,12 @@ impl Hosts {
             let kept = before.formats.iter().filter(|(device, _)| *device != "/dev/sda");
             machine.formats = kept.map(|(device, format)| (device.clone(), format.clone())).collect();
         }
-        let host = Arc::new(Host { vmid: boot.vmid, machine: Mutex::new(machine) });
+        let host = Arc::new(Host {
+            vmid: boot.vmid,
+            machine: Mutex::new(machine),
+            changes: AtomicU64::new(1),
+            looked: Mutex::default(),
+        });
         hosts.insert(boot.vmid, host.clone());
         host
     }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::allocation;
 use super::claims;
+use super::controllers::list;
 use super::resources::Resource;
 use super::selectors::Selector;
 use super::status::Status;
@@ -29,11 +30,6 @@ pub(crate) fn required(field: impl Into<String>, why: &str) -> Fault {
 /// A value that may not be given, or not be changed.
 pub(crate) fn forbidden(field: impl Into<String>, why: &str) -> Fault {
     (field.into(), "FieldValueForbidden", format!("Forbidden: {why}"))
-}
-
-/// A list at a pointer, or nothing.
-pub(crate) fn list<'v>(value: &'v Value, pointer: &str) -> &'v [Value] {
-    value.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
 /// Admits an object: allocates, defaults from other objects, validates.

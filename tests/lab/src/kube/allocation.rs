@@ -5,7 +5,8 @@ use std::net::Ipv4Addr;
 
 use serde_json::{Value, json};
 
-use super::admission::{Fault, invalid, list, required};
+use super::admission::{Fault, invalid, required};
+use super::controllers::list;
 use super::store::{Store, key_of};
 
 /// Admits a Service.

@@ -134,9 +134,11 @@ fn permitted(store: &Store, asked: &Asked, place: &Place) -> Result<(), Status> 
     auth::allow(store, &asked.identity, &wish)
 }
 
-fn selectors(asked: &Asked) -> Result<(Selector, Selector), Status> {
+fn selectors(asked: &Asked, kind: &str) -> Result<(Selector, Selector), Status> {
     let parse = |name: &str| Selector::parse(asked.param(name)).map_err(|e| Status::bad_request(&e));
-    Ok((parse("labelSelector")?, parse("fieldSelector")?))
+    let (labels, fields) = (parse("labelSelector")?, parse("fieldSelector")?);
+    fields.selectable(kind).map_err(|e| Status::bad_request(&e))?;
+    Ok((labels, fields))
 }
 
 fn stream(
@@ -152,7 +154,7 @@ fn stream(
     if place.res.ty().is_none() {
         return Err(Status::unknown_to_lab(&place.res.qualified()));
     }
-    let (labels, fields) = selectors(asked)?;
+    let (labels, fields) = selectors(asked, &place.res.kind)?;
     let fields = if place.name.is_empty() {
         fields
     } else {
@@ -292,7 +294,7 @@ fn dispatch(store: &mut Store, asked: &Asked, place: &Place) -> Result<Answer, S
         "delete" => store.delete(res, ns, name, &delete_options(asked, &mut call)?, &call)?,
         "deletecollection" => {
             let options = delete_options(asked, &mut call)?;
-            let (labels, fields) = selectors(asked)?;
+            let (labels, fields) = selectors(asked, &place.res.kind)?;
             let names: Vec<_> = store
                 .list(&res.store(), (!ns.is_empty()).then_some(ns.as_str()))
                 .filter(|o| labels.matches(&o["metadata"]["labels"]) && fields.matches_fields(o))
@@ -335,7 +337,7 @@ fn delete_options(asked: &Asked, call: &mut Call) -> Result<DeleteOptions, Statu
 
 fn list(store: &Store, asked: &Asked, place: &Place) -> Result<Answer, Status> {
     let res = &place.res;
-    let (labels, fields) = selectors(asked)?;
+    let (labels, fields) = selectors(asked, &place.res.kind)?;
     let ns = (!place.ns.is_empty()).then_some(place.ns.as_str());
     let engine = base64::engine::general_purpose::URL_SAFE_NO_PAD;
     let start: Option<(String, String)> = match asked.param("continue") {

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::admission::{Fault, forbidden, list, required};
+use super::admission::{Fault, forbidden, required};
+use super::controllers::list;
 use super::store::Store;
 
 /// What the API server says to a new claim, and to a change of one.

@@ -98,6 +98,7 @@ impl Cluster {
     // go on for ever: that is said aloud, and the lab goes on slowly.
     async fn settle(&self) -> Option<tokio::time::Instant> {
         for _ in 0..PASSES {
+            let began = tokio::time::Instant::now();
             let (changed, next) = {
                 let mut plant = lock(&self.plant);
                 let mut store = lock(&self.store);
@@ -112,8 +113,8 @@ impl Cluster {
                 }
                 None => return next,
             }
-            // The store's lock is not fair: whoever waits for it comes in between two passes.
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            // The store's lock is not fair: whoever waits for it comes in between two passes, for as long as one takes.
+            tokio::time::sleep(began.elapsed().max(Duration::from_millis(1))).await;
         }
         let last = lock(&self.store).recent(8);
         tracing::error!(?last, "the controllers do not come to rest");

@@ -11,6 +11,17 @@ enum Requirement {
     Absent(String),
 }
 
+impl Requirement {
+    fn key(&self) -> &str {
+        match self {
+            Requirement::In(key, _)
+            | Requirement::NotIn(key, _)
+            | Requirement::Exists(key)
+            | Requirement::Absent(key) => key,
+        }
+    }
+}
+
 /// A parsed selector; the empty one matches everything.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Selector(Vec<Requirement>);
@@ -90,6 +101,51 @@ impl Selector {
         self.matches_with(|key| labels.get(key).and_then(Value::as_str).map(str::to_owned))
     }
 
+    /// Refuses fields that the API does not select this kind by (kubernetes.io, "Field Selectors").
+    pub(crate) fn selectable(&self, kind: &str) -> Result<(), String> {
+        let more: &[&str] = match kind {
+            "Pod" => &[
+                "spec.nodeName",
+                "spec.restartPolicy",
+                "spec.schedulerName",
+                "spec.serviceAccountName",
+                "spec.hostNetwork",
+                "status.phase",
+                "status.podIP",
+                "status.podIPs",
+                "status.nominatedNodeName",
+            ],
+            "Event" => &[
+                "involvedObject.kind",
+                "involvedObject.namespace",
+                "involvedObject.name",
+                "involvedObject.uid",
+                "involvedObject.apiVersion",
+                "involvedObject.resourceVersion",
+                "involvedObject.fieldPath",
+                "reason",
+                "reportingComponent",
+                "source",
+                "type",
+            ],
+            "Secret" => &["type"],
+            "Namespace" => &["status.phase"],
+            "Node" => &["spec.unschedulable"],
+            "ReplicaSet" | "ReplicationController" => &["status.replicas"],
+            "Job" => &["status.successful"],
+            "CertificateSigningRequest" => &["spec.signerName"],
+            _ => &[],
+        };
+        let known = |key: &str| matches!(key, "metadata.name" | "metadata.namespace") || more.contains(&key);
+        match self.0.iter().map(Requirement::key).find(|key| !known(key)) {
+            None => Ok(()),
+            Some(key) if more.is_empty() => Err(format!(
+                "\"{key}\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+            )),
+            Some(key) => Err(format!("field label not supported: {key}")),
+        }
+    }
+
     /// True when the fields of an object match, by dotted path.
     pub(crate) fn matches_fields(&self, object: &Value) -> bool {
         self.matches_with(|key| {
@@ -163,5 +219,8 @@ mod tests {
         let f = Selector::parse("metadata.name=a,spec.nodeName!=n").unwrap();
         assert!(f.matches_fields(&json!({"metadata": {"name": "a"}, "spec": {}})));
         assert!(Selector::parse("a b").is_err());
+        assert!(f.selectable("Pod").is_ok());
+        assert_eq!(f.selectable("Node"), Err("field label not supported: spec.nodeName".into()));
+        assert!(f.selectable("Service").unwrap_err().contains("is not a known field selector"));
     }
 }

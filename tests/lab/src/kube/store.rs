@@ -11,6 +11,15 @@ use super::resources::{self, Resource};
 /// How many changes a watch can look back.
 const HISTORY: usize = 20_000;
 
+/// Stores that change all the time and that no controller of workloads looks at.
+const LIGHT: [&str; 5] = [
+    "secrets",
+    "configmaps",
+    "events",
+    "leases.coordination.k8s.io",
+    "certificatesigningrequests.certificates.k8s.io",
+];
+
 /// What happened to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -37,6 +46,10 @@ pub struct Change {
     pub old: Option<Arc<Value>>,
 }
 
+fn node_of(pod: &Value) -> Option<&str> {
+    pod["spec"]["nodeName"].as_str()
+}
+
 /// Namespace (empty for the cluster's) and name.
 pub type Key = (String, String);
 
@@ -44,6 +57,8 @@ pub type Key = (String, String);
 #[derive(Debug)]
 pub struct Store {
     objects: BTreeMap<String, BTreeMap<Key, Arc<Value>>>,
+    /// The pods of each node, which controllers ask for most.
+    on: BTreeMap<String, BTreeMap<Key, Arc<Value>>>,
     version: u64,
     log: VecDeque<Change>,
     /// The resources of CRDs that are established, one a version.
@@ -53,6 +68,8 @@ pub struct Store {
     /// The version that the API server says.
     pub server_version: String,
     seed: u64,
+    /// Counts changes of everything but what [`LIGHT`] names.
+    pub(crate) weight: u64,
     /// Counts what the garbage collector looks at: removals, deletions that wait, new objects with owners.
     pub(crate) loose: u64,
 }
@@ -65,12 +82,14 @@ impl Store {
         first.copy_from_slice(&sum[..8]);
         Store {
             objects: BTreeMap::new(),
+            on: BTreeMap::new(),
             version: 0,
             log: VecDeque::new(),
             custom: Vec::new(),
             ca: String::new(),
             server_version: "v1.36.2".into(),
             seed: u64::from_le_bytes(first),
+            weight: 0,
             loose: 0,
         }
     }
@@ -96,6 +115,24 @@ impl Store {
             .map(|(_, object)| object)
     }
 
+    /// The pods of one node.
+    pub fn pods_on(&self, node: &str) -> impl Iterator<Item = &Arc<Value>> {
+        self.on.get(node).into_iter().flat_map(BTreeMap::values)
+    }
+
+    // Keeps the pods of each node in line with what was written or taken out.
+    fn moved(&mut self, store: &str, key: &Key, old: Option<&Value>, new: Option<&Arc<Value>>) {
+        if store != "pods" {
+            return;
+        }
+        if let Some(pods) = old.and_then(node_of).and_then(|node| self.on.get_mut(node)) {
+            pods.remove(key);
+        }
+        if let Some((node, pod)) = new.and_then(|pod| Some((node_of(pod)?, pod))) {
+            self.on.entry(node.to_owned()).or_default().insert(key.clone(), pod.clone());
+        }
+    }
+
     /// The names of all stores that hold something.
     pub fn stores(&self) -> Vec<String> {
         self.objects.iter().filter(|(_, all)| !all.is_empty()).map(|(name, _)| name.clone()).collect()
@@ -107,7 +144,8 @@ impl Store {
         object["metadata"]["resourceVersion"] = self.version.to_string().into();
         let object = Arc::new(object);
         let key = key_of(&object);
-        let old = self.objects.entry(store.to_owned()).or_default().insert(key, object.clone());
+        let old = self.objects.entry(store.to_owned()).or_default().insert(key.clone(), object.clone());
+        self.moved(store, &key, old.as_deref(), Some(&object));
         let event = if old.is_some() { Event::Modified } else { Event::Added };
         let meta = &object["metadata"];
         if meta.get("deletionTimestamp").is_some() || (old.is_none() && meta.get("ownerReferences").is_some())
@@ -126,7 +164,9 @@ impl Store {
 
     /// Takes an object out.
     pub fn take(&mut self, store: &str, ns: &str, name: &str) -> Option<Arc<Value>> {
-        let old = self.objects.get_mut(store)?.remove(&(ns.to_owned(), name.to_owned()))?;
+        let key = (ns.to_owned(), name.to_owned());
+        let old = self.objects.get_mut(store)?.remove(&key)?;
+        self.moved(store, &key, Some(&old), None);
         self.loose += 1;
         self.version += 1;
         let mut last = (*old).clone();
@@ -149,6 +189,7 @@ impl Store {
     }
 
     fn remember(&mut self, change: Change) {
+        self.weight += u64::from(!LIGHT.contains(&change.store.as_str()));
         self.log.push_back(change);
         if self.log.len() > HISTORY {
             self.log.pop_front();

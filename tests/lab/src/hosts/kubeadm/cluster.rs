@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::sync::atomic::Ordering;
 
 use super::{host_name, kubelet, manifests, pki};
 use crate::hosts::units::State;
-use crate::hosts::{Host, Hosts, Machine, etcd};
+use crate::hosts::{Host, Hosts, Machine, etcd, lock};
 use crate::world::{ApiServer, Kubelet};
 
 /// What the Kubernetes window was told of each machine.
@@ -22,6 +23,50 @@ impl Shown {
     /// True when the API server of a machine was told to be up.
     pub fn serves(&self, vmid: u32) -> bool {
         self.api.contains_key(&vmid)
+    }
+}
+
+/// What runs of Kubernetes on a machine, as it follows from this many changes of it.
+#[derive(Default)]
+pub struct Looked {
+    changes: u64,
+    api: Option<ApiServer>,
+    kubelet: Option<(String, Kubelet)>,
+    /// The member of etcd that runs here: its cluster and its id.
+    pub member: Option<(String, u64)>,
+    /// Something starts etcd here, or did.
+    pub etcd: bool,
+}
+
+impl Host {
+    // Nearly all machines are as they were when they were last looked at.
+    pub(crate) fn runs<R>(&self, tell: impl FnOnce(&Looked) -> R) -> R {
+        let machine = self.machine();
+        let mut looked = lock(&self.looked);
+        let changes = self.changes.load(Ordering::Relaxed);
+        if looked.changes != changes {
+            *looked = Looked {
+                changes,
+                api: api_server(&machine),
+                kubelet: node(&machine),
+                member: etcd::runs(&machine),
+                etcd: etcd::started(&machine) || machine.kube.etcd_ends.is_some(),
+            };
+        }
+        tell(&looked)
+    }
+
+    // systemd starts a kubelet that ended again every ten seconds: it comes up as soon as it can.
+    fn revive(&self) {
+        let mut machine = self.machine();
+        let news = lock(&self.looked).changes != self.changes.load(Ordering::Relaxed);
+        if news
+            && machine.up
+            && machine.services.get("kubelet").state == State::Restarting
+            && kubelet::health(&machine).is_ok()
+        {
+            machine.services.set("kubelet", State::Active, 0);
+        }
     }
 }
 
@@ -81,23 +126,17 @@ fn node(machine: &Machine) -> Option<(String, Kubelet)> {
 /// Brings the Kubernetes window in line: servers and kubelets that ended first, then those that began.
 pub fn settle(hosts: &Hosts) {
     for host in hosts.all() {
-        // systemd starts a kubelet that ended again every ten seconds: it comes up as soon as it can.
-        let mut machine = host.machine();
-        if machine.up
-            && machine.services.get("kubelet").state == State::Restarting
-            && kubelet::health(&machine).is_ok()
-        {
-            machine.services.set("kubelet", State::Active, 0);
-        }
+        host.revive();
     }
     etcd::begin(hosts);
     let mut servers = BTreeMap::new();
     let mut kubelets = BTreeMap::new();
     for host in hosts.all() {
-        let Host { vmid, .. } = *host;
-        let machine = host.machine();
-        servers.extend(api_server(&machine).map(|s| (vmid, s)));
-        kubelets.extend(node(&machine).map(|k| (vmid, k)));
+        let vmid = host.vmid;
+        host.runs(|now| {
+            servers.extend(now.api.clone().map(|s| (vmid, s)));
+            kubelets.extend(now.kubelet.clone().map(|k| (vmid, k)));
+        });
     }
     let mut shown = hosts.shown();
     let mark = |s: &ApiServer| {
@@ -154,11 +193,8 @@ pub fn settle(hosts: &Hosts) {
 
 /// A kubelet writes the serving certificate that it was given to its disk.
 pub fn keep_serving(hosts: &Hosts, host: &Host) {
-    let known = {
-        let machine = host.machine();
-        if machine.fs.exists(kubelet::SERVING) { None } else { node(&machine) }
-    };
-    let Some((cluster, kubelet)) = known.filter(|(_, k)| k.asks) else { return };
+    let known = host.runs(|now| now.kubelet.clone());
+    let Some((cluster, kubelet)) = known.filter(|(_, k)| k.asks && !k.serves) else { return };
     if let Some((certificate, key)) = hosts.kube().serving(&cluster, &kubelet.name) {
         host.machine().fs.put(kubelet::SERVING, certificate + &key, 0o600, "root", "root");
     }

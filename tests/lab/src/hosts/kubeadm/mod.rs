@@ -32,7 +32,7 @@ pub mod runtime;
 pub mod tokens;
 pub mod upgrade;
 
-pub use cluster::{Shown, settle};
+pub use cluster::{Looked, Shown, settle};
 
 /// What kubeadm and the runtime keep on a machine outside files.
 #[derive(Clone, Debug, Default)]

@@ -4,14 +4,14 @@
 //! that module's `TABLE`. It calls [`Ctx::changes`] when it may change the machine, and [`Ctx::unknown`] for
 //! every option that it does not know. Nothing says yes to what it does not do.
 
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 
-use super::{Host, Hosts, Machine, nfs, scripts, words};
+use super::{Held, Host, Hosts, nfs, scripts, words};
 
 pub mod apt;
 pub mod apt_get;
@@ -174,7 +174,7 @@ impl Ctx {
     }
 
     /// The machine. Let go of it before other machines are touched.
-    pub fn machine(&self) -> MutexGuard<'_, Machine> {
+    pub fn machine(&self) -> Held<'_> {
         self.host.machine()
     }
 

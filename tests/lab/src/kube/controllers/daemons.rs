@@ -1,5 +1,8 @@
 //! DaemonSets: a pod on every node that it may run on.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::{
@@ -23,20 +26,25 @@ pub(crate) fn run(store: &mut Store) {
 fn spread(store: &mut Store, set: &Value) {
     let revision = hash(&set["spec"]["template"]);
     let sample = pod(set, "", &revision);
-    let nodes: Vec<Value> = store.list("nodes", None).map(|n| (**n).clone()).collect();
+    let selects = scheduler::Selects::of(&sample);
+    let nodes: Vec<Arc<Value>> = store.list("nodes", None).cloned().collect();
     let mut mine = children(store, "pods", set);
-    let mut wanted = Vec::new();
+    let mut wanted = BTreeSet::new();
+    let mut placed: BTreeMap<String, Vec<Arc<Value>>> = BTreeMap::new();
+    for p in &mine {
+        placed.entry(meant_for(p).to_owned()).or_default().push(p.clone());
+    }
     for node in &nodes {
         let name = text(node, "/metadata/name");
-        let here = |p: &&Value| scheduler::pinned(p) == Some(name) || p["spec"]["nodeName"] == name;
-        let fits = scheduler::selects(&sample, node) && scheduler::tolerates(&sample, node).is_none();
-        let stays = scheduler::selects(&sample, node) && mine.iter().filter(here).any(pods::is_active);
+        let here = placed.get(name).map_or(&[][..], Vec::as_slice);
+        let selected = selects.node(node);
+        let fits = selected && scheduler::tolerates(&sample, node).is_none();
+        let stays = selected && here.iter().any(|p| pods::is_active(p));
         if fits || stays {
-            wanted.push(name.to_owned());
-            if !mine.iter().filter(here).any(|p| !matches!(text(p, "/status/phase"), "Failed" | "Succeeded"))
-            {
+            wanted.insert(name.to_owned());
+            if !here.iter().any(|p| !matches!(text(p, "/status/phase"), "Failed" | "Succeeded")) {
                 match create(store, MANAGER, pod(set, name, &revision)) {
-                    Ok(made) => mine.push(made),
+                    Ok(made) => mine.push(Arc::new(made)),
                     Err(status) => {
                         let message = format!("Error creating: {}", status.message());
                         event(store, set, "Warning", "FailedCreate", &message, "daemonset-controller");
@@ -46,14 +54,13 @@ fn spread(store: &mut Store, set: &Value) {
         }
     }
     for p in &mine {
-        let on = scheduler::pinned(p).unwrap_or(text(p, "/spec/nodeName")).to_owned();
-        if !wanted.contains(&on) && !going(p) {
+        if !wanted.contains(meant_for(p)) && !going(p) {
             let (ns, name) = key_of(p);
             delete(store, "pods", &ns, &name, None);
         }
     }
-    let alive: Vec<&Value> = mine.iter().filter(|p| pods::is_active(p)).collect();
-    let updated = |p: &&&Value| p["metadata"]["labels"]["controller-revision-hash"] == revision.as_str();
+    let alive: Vec<&Arc<Value>> = mine.iter().filter(|p| pods::is_active(p)).collect();
+    let updated = |p: &&&Arc<Value>| p["metadata"]["labels"]["controller-revision-hash"] == revision.as_str();
     let ready = alive.iter().filter(|p| pods::is_ready(p)).count() as i64;
     if text(set, "/spec/updateStrategy/type") == "RollingUpdate" {
         let limit = share(
@@ -86,6 +93,11 @@ fn spread(store: &mut Store, set: &Value) {
         status["numberUnavailable"] = (wanted.len() as i64 - ready).into();
     }
     set_status(store, MANAGER, set, status);
+}
+
+/// The node that a pod was made for, and runs on.
+fn meant_for(pod: &Value) -> &str {
+    scheduler::pinned(pod).unwrap_or(text(pod, "/spec/nodeName"))
 }
 
 fn pod(set: &Value, node: &str, revision: &str) -> Value {

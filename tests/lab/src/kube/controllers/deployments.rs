@@ -1,5 +1,6 @@
 //! Deployments: a ReplicaSet for each template, scaled against each other.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -33,11 +34,11 @@ fn roll(store: &mut Store, plant: &mut Plant, deployment: &Value) {
     let template = &deployment["spec"]["template"];
     let hash = hash(template);
     let mut sets = children(store, SETS, deployment);
-    sets.sort_by_key(revision);
-    let latest = sets.iter().map(revision).max().unwrap_or(0);
+    sets.sort_by_key(|s| revision(s));
+    let latest = sets.iter().map(|s| revision(s)).max().unwrap_or(0);
     let is_new = |set: &Value| set["metadata"]["labels"]["pod-template-hash"] == hash.as_str();
     let wanted = number(deployment, "/spec/replicas");
-    if !sets.iter().any(is_new) {
+    if !sets.iter().any(|s| is_new(s)) {
         if deployment["spec"]["paused"] == true {
             return;
         }
@@ -50,11 +51,11 @@ fn roll(store: &mut Store, plant: &mut Plant, deployment: &Value) {
             "annotations": {REVISION: (latest + 1).to_string(), "deployment.kubernetes.io/desired-replicas": wanted.to_string()}},
             "spec": {"replicas": 0, "selector": selector, "template": template}});
         match create(store, MANAGER, set) {
-            Ok(set) => sets.push(set),
+            Ok(set) => sets.push(Arc::new(set)),
             Err(_) => return,
         }
     }
-    let (new, old): (Vec<&Value>, Vec<&Value>) = sets.iter().partition(|s| is_new(s));
+    let (new, old): (Vec<&Value>, Vec<&Value>) = sets.iter().map(Arc::as_ref).partition(|s| is_new(s));
     let Some(new) = new.first().copied() else { return };
     let mut current = new.clone();
     if revision(&current) < latest && !old.is_empty() {

@@ -1,6 +1,7 @@
 //! The garbage collector: objects whose owners are gone, and deletions that wait for dependents.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -14,16 +15,16 @@ pub(crate) fn run(store: &mut Store, plant: &mut Plant) {
     }
     plant.collected = store.loose;
     let mut uids: BTreeSet<String> = BTreeSet::new();
-    let mut owned: Vec<(String, Value)> = Vec::new();
-    let mut held: Vec<Value> = Vec::new();
+    let mut owned: Vec<(String, Arc<Value>)> = Vec::new();
+    let mut held: Vec<Arc<Value>> = Vec::new();
     for of in store.stores() {
         for object in store.list(&of, None) {
             uids.insert(text(object, "/metadata/uid").to_owned());
             if !list(object, "/metadata/ownerReferences").is_empty() {
-                owned.push((of.clone(), (**object).clone()));
+                owned.push((of.clone(), object.clone()));
             }
             if going(object) && !list(object, "/metadata/finalizers").is_empty() {
-                held.push((**object).clone());
+                held.push(object.clone());
             }
         }
     }
@@ -37,7 +38,7 @@ pub(crate) fn run(store: &mut Store, plant: &mut Plant) {
     for object in held {
         let has = |f: &str| list(&object, "/metadata/finalizers").iter().any(|v| v == f);
         let uid = text(&object, "/metadata/uid");
-        let dependents: Vec<&(String, Value)> = owned
+        let dependents: Vec<&(String, Arc<Value>)> = owned
             .iter()
             .filter(|(_, o)| list(o, "/metadata/ownerReferences").iter().any(|r| r["uid"] == uid))
             .collect();
@@ -56,7 +57,7 @@ pub(crate) fn run(store: &mut Store, plant: &mut Plant) {
         }
         if has("orphan") {
             for (_, dependent) in &dependents {
-                let mut free = dependent.clone();
+                let mut free = Value::clone(dependent);
                 let rest: Vec<Value> = list(&free, "/metadata/ownerReferences")
                     .iter()
                     .filter(|r| r["uid"] != uid)

@@ -23,6 +23,7 @@ pub(crate) mod stateful;
 pub(crate) mod storage;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -48,6 +49,8 @@ pub(crate) struct Plant {
     /// What the controller manager signs with: the CA's certificate and key (PEM).
     pub signer: Option<(String, String)>,
     collected: u64,
+    /// What the controllers of workloads have seen.
+    weighed: Option<u64>,
 }
 
 impl Plant {
@@ -61,6 +64,7 @@ impl Plant {
             ports: NodePorts::default(),
             signer: None,
             collected: 0,
+            weighed: None,
         }
     }
 
@@ -98,15 +102,22 @@ pub(crate) fn pass(store: &mut Store, plant: &mut Plant) {
         gc::run(store, plant);
         nodes::lifecycle(store, plant);
         deployments::run(store, plant);
-        replicas::run(store);
-        daemons::run(store);
-        stateful::run(store);
+        let news = plant.weighed.replace(store.weight) != Some(store.weight);
+        if news {
+            replicas::run(store);
+            daemons::run(store);
+            stateful::run(store);
+        }
         jobs::run(store, plant);
         storage::run(store, plant);
-        scheduler::run(store);
+        if news {
+            scheduler::run(store);
+        }
         pods::run(store, plant);
-        services::run(store);
-        budgets::run(store);
+        if news {
+            services::run(store);
+            budgets::run(store);
+        }
         calico::run(store, plant);
         certmanager::run(store);
         certificates::approver(store);
@@ -126,19 +137,27 @@ pub(crate) fn names(store: &Store, of: &str) -> Vec<(String, String)> {
     store.list(of, None).map(|o| key_of(o)).collect()
 }
 
+/// What a path of plain names leads to: `Value::pointer` without its escapes, which cost two strings a name.
+pub(crate) fn at<'v>(value: &'v Value, path: &str) -> Option<&'v Value> {
+    path.split('/').skip(1).try_fold(value, |at, name| match at {
+        Value::Array(all) => all.get(name.parse::<usize>().ok()?),
+        other => other.get(name),
+    })
+}
+
 /// A text field, or nothing.
 pub(crate) fn text<'v>(value: &'v Value, pointer: &str) -> &'v str {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    at(value, pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// A number field, or 0.
 pub(crate) fn number(value: &Value, pointer: &str) -> i64 {
-    value.pointer(pointer).and_then(Value::as_i64).unwrap_or(0)
+    at(value, pointer).and_then(Value::as_i64).unwrap_or(0)
 }
 
 /// A list field, or nothing.
 pub(crate) fn list<'v>(value: &'v Value, pointer: &str) -> &'v [Value] {
-    value.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+    at(value, pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
 /// True while an object is being deleted.
@@ -250,13 +269,9 @@ pub(crate) fn owned_by(object: &Value, uid: &str) -> bool {
 }
 
 /// The objects of a namespace that one controls.
-pub(crate) fn children(store: &Store, of: &str, owner: &Value) -> Vec<Value> {
+pub(crate) fn children(store: &Store, of: &str, owner: &Value) -> Vec<Arc<Value>> {
     let uid = text(owner, "/metadata/uid");
-    store
-        .list(of, Some(text(owner, "/metadata/namespace")))
-        .filter(|o| owned_by(o, uid))
-        .map(|o| (**o).clone())
-        .collect()
+    store.list(of, Some(text(owner, "/metadata/namespace"))).filter(|o| owned_by(o, uid)).cloned().collect()
 }
 
 /// Writes an event, once for each thing that it says.

@@ -1,5 +1,6 @@
 //! Nodes: what kubelets report, and what the node lifecycle controller makes of their silence.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -27,6 +28,8 @@ pub(crate) struct Machine {
     pub starts: u64,
     /// Where it is with its serving certificate.
     pub serving: Serving,
+    /// What its last report followed from: the node as it was then, its network.
+    reported: Option<(String, bool, bool)>,
 }
 
 /// A kubelet's way to its serving certificate.
@@ -53,6 +56,7 @@ impl Plant {
             && machine.kubelet.process == kubelet.process
         {
             machine.kubelet = kubelet;
+            machine.reported = None;
             return;
         }
         let before = self.machines.get(&kubelet.name);
@@ -63,6 +67,7 @@ impl Plant {
             starts: before.map_or(0, |m| m.starts) + 1,
             // A request that is under way dies with the process that holds its key.
             serving: Serving { tries: before.map_or(0, |m| m.serving.tries), ..Serving::default() },
+            reported: None,
             kubelet,
         };
         self.machines.insert(machine.kubelet.name.clone(), machine);
@@ -90,11 +95,12 @@ pub(crate) fn is_ready(node: &Value) -> bool {
 
 /// Kubelets register their nodes and report their state.
 pub(crate) fn kubelets(store: &mut Store, plant: &mut Plant) {
-    let machines: Vec<Machine> = plant.machines.values().filter(|m| m.up).cloned().collect();
-    for machine in machines {
-        let name = machine.kubelet.name.clone();
+    let up: Vec<String> = plant.machines.iter().filter(|(_, m)| m.up).map(|(name, _)| name.clone()).collect();
+    for name in up {
         let present = store.get("nodes", "", &name).is_some();
+        let Some(machine) = plant.machines.get(&name) else { continue };
         if machine.registers {
+            let machine = machine.clone();
             if !plant.due(format!("register {name} {}", machine.starts), Duration::from_secs(1)) {
                 continue;
             }
@@ -112,21 +118,25 @@ pub(crate) fn kubelets(store: &mut Store, plant: &mut Plant) {
             // Its node was deleted: a kubelet registers anew only when it starts.
             continue;
         }
-        let runs_cni = store.list("pods", None).any(|p| {
-            p["spec"]["nodeName"] == name.as_str()
-                && matches!(text(p, "/metadata/namespace"), "calico-system" | "kube-system")
+        let runs_cni = store.pods_on(&name).any(|p| {
+            matches!(text(p, "/metadata/namespace"), "calico-system" | "kube-system")
                 && list(p, "/metadata/ownerReferences")
                     .iter()
                     .any(|o| o["kind"] == "DaemonSet" && o["name"] == "calico-node")
                 && pods::is_ready(p)
         });
-        if let Some(m) = plant.machines.get_mut(&name) {
-            m.cni |= runs_cni;
+        let Some(machine) = plant.machines.get_mut(&name) else { continue };
+        machine.cni |= runs_cni;
+        let follows = |store: &Store, machine: &Machine| {
+            let node = store.get("nodes", "", &name)?;
+            Some((text(node, "/metadata/resourceVersion").to_owned(), machine.cni, runs_cni))
+        };
+        if machine.reported.is_none() || machine.reported != follows(store, machine) {
+            report(store, machine, runs_cni);
+            machine.reported = follows(store, machine);
         }
-        let Some(machine) = plant.machines.get(&name).cloned() else { continue };
-        report(store, &machine, runs_cni);
         if machine.kubelet.control_plane {
-            mirror_pods(store, &machine);
+            mirror_pods(store, machine);
         }
     }
 }
@@ -303,11 +313,7 @@ fn silence(store: &mut Store, node: &Value) {
     status["conditions"] = all.into();
     set_status(store, MANAGER, node, status);
     let name = text(node, "/metadata/name");
-    let mine: Vec<Value> = store
-        .list("pods", None)
-        .filter(|p| p["spec"]["nodeName"] == name && pods::is_ready(p))
-        .map(|p| (**p).clone())
-        .collect();
+    let mine: Vec<Value> = store.pods_on(name).filter(|p| pods::is_ready(p)).map(|p| (**p).clone()).collect();
     for pod in mine {
         let mut status = pod["status"].clone();
         let mut all = conditions(&pod);
@@ -381,11 +387,7 @@ fn evict(store: &mut Store, plant: &mut Plant, node: &Value) {
     if taints.is_empty() {
         return;
     }
-    let mine: Vec<Value> = store
-        .list("pods", None)
-        .filter(|p| p["spec"]["nodeName"] == name && !going(p))
-        .map(|p| (**p).clone())
-        .collect();
+    let mine: Vec<Arc<Value>> = store.pods_on(name).filter(|p| !going(p)).cloned().collect();
     for pod in mine {
         let mut patience = None;
         for taint in &taints {

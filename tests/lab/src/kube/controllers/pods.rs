@@ -25,8 +25,9 @@ pub(crate) fn run(store: &mut Store, plant: &mut Plant) {
     let placed: Vec<Arc<Value>> =
         store.list("pods", None).filter(|p| p["spec"].get("nodeName").is_some()).cloned().collect();
     for pod in placed {
-        let Some(machine) = plant.running(text(&pod, "/spec/nodeName")).cloned() else { continue };
-        if store.get("nodes", "", &machine.kubelet.name).is_none() {
+        let node = text(&pod, "/spec/nodeName");
+        let Some(cni) = plant.running(node).map(|m| m.cni) else { continue };
+        if store.get("nodes", "", node).is_none() {
             continue;
         }
         let uid = text(&pod, "/metadata/uid").to_owned();
@@ -38,7 +39,7 @@ pub(crate) fn run(store: &mut Store, plant: &mut Plant) {
             continue;
         }
         match text(&pod, "/status/phase") {
-            "Pending" => start(store, plant, &pod, &uid, machine.cni),
+            "Pending" => start(store, plant, &pod, &uid, cni),
             "Running" => {
                 let finite = text(&pod, "/spec/restartPolicy") != "Always";
                 if finite && plant.due(format!("work {uid}"), Duration::from_secs(2)) {

@@ -1,5 +1,7 @@
 //! ReplicaSets: as many pods as wanted.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::{
@@ -22,11 +24,12 @@ pub(crate) fn run(store: &mut Store) {
 
 fn replicate(store: &mut Store, set: &Value) {
     let wanted = number(set, "/spec/replicas");
-    let mut alive: Vec<Value> = children(store, "pods", set).into_iter().filter(pods::is_active).collect();
+    let mut alive: Vec<Arc<Value>> =
+        children(store, "pods", set).into_iter().filter(|p| pods::is_active(p)).collect();
     let mut failure = None;
     for _ in (alive.len() as i64)..wanted {
         match create(store, MANAGER, pod(set)) {
-            Ok(made) => alive.push(made),
+            Ok(made) => alive.push(Arc::new(made)),
             Err(status) => {
                 failure = Some(status.message().to_owned());
                 break;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{condition, conditions, event, going, list, text};
+use super::{at, condition, conditions, event, going, list, text};
 use crate::kube::selectors::Selector;
 use crate::kube::store::{Store, key_of};
 use crate::kube::verbs::{Call, PatchKind};
@@ -59,28 +59,41 @@ fn refuse(store: &mut Store, pod: &Value, why: &str) {
 
 /// The node that a DaemonSet's pod is meant for.
 pub(crate) fn pinned(pod: &Value) -> Option<&str> {
-    let terms = pod.pointer(
-        "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms",
-    )?;
-    let field = list(terms, "/0/matchFields").iter().find(|f| f["key"] == "metadata.name")?;
+    let fields = "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms/0/matchFields";
+    let field = list(pod, fields).iter().find(|f| f["key"] == "metadata.name")?;
     field["values"].get(0)?.as_str()
 }
 
-/// True when node selector and required node affinity let the pod onto the node.
-pub(crate) fn selects(pod: &Value, node: &Value) -> bool {
-    let labels = &node["metadata"]["labels"];
-    if !Selector::of_map(&pod["spec"]["nodeSelector"]).matches(labels) {
-        return false;
+/// The nodes that a pod's node selector and required node affinity let it onto.
+pub(crate) struct Selects {
+    labels: Selector,
+    /// Of labels and of fields; one of them is enough.
+    terms: Vec<(Selector, Selector)>,
+}
+
+impl Selects {
+    pub(crate) fn of(pod: &Value) -> Selects {
+        let terms = list(
+            pod,
+            "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms",
+        );
+        let term = |term: &Value| {
+            (
+                Selector::of_expressions(&term["matchExpressions"]),
+                Selector::of_expressions(&term["matchFields"]),
+            )
+        };
+        Selects {
+            labels: Selector::of_map(&pod["spec"]["nodeSelector"]),
+            terms: terms.iter().map(term).collect(),
+        }
     }
-    let terms = list(
-        pod,
-        "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms",
-    );
-    terms.is_empty()
-        || terms.iter().any(|term| {
-            Selector::of_expressions(&term["matchExpressions"]).matches(labels)
-                && Selector::of_expressions(&term["matchFields"]).matches_fields(node)
-        })
+
+    pub(crate) fn node(&self, node: &Value) -> bool {
+        let labels = &node["metadata"]["labels"];
+        let term = |(of, fields): &(Selector, Selector)| of.matches(labels) && fields.matches_fields(node);
+        self.labels.matches(labels) && (self.terms.is_empty() || self.terms.iter().any(term))
+    }
 }
 
 /// The taint that keeps the pod away, if there is one.
@@ -107,16 +120,23 @@ fn place(store: &Store, pod: &Value) -> Result<String, String> {
     if nodes.is_empty() {
         return Err("no nodes available to schedule pods".into());
     }
+    let selects = Selects::of(pod);
+    // A DaemonSet's pod is for one node, and needs no other to be looked at where it fits.
+    if let Some(node) = pinned(pod).and_then(|name| store.get("nodes", "", name))
+        && unfit(store, pod, &selects, node).is_none()
+    {
+        return Ok(text(node, "/metadata/name").to_owned());
+    }
     let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
     let mut best: Option<(i64, usize, usize, String)> = None;
     for node in &nodes {
-        if let Some(why) = unfit(store, pod, node) {
+        if let Some(why) = unfit(store, pod, &selects, node) {
             *reasons.entry(why).or_default() += 1;
             continue;
         }
         let name = text(node, "/metadata/name");
         let (mut siblings, mut all) = (0, 0);
-        for other in store.list("pods", None).filter(|p| p["spec"]["nodeName"] == name) {
+        for other in store.pods_on(name) {
             all += 1;
             if other["metadata"]["labels"] == pod["metadata"]["labels"] && !going(other) {
                 siblings += 1;
@@ -152,7 +172,7 @@ fn preference(pod: &Value, node: &Value) -> i64 {
 fn claims(store: &Store, pod: &Value) -> Result<(), String> {
     let ns = text(pod, "/metadata/namespace");
     for volume in list(pod, "/spec/volumes") {
-        let Some(name) = volume.pointer("/persistentVolumeClaim/claimName").and_then(Value::as_str) else {
+        let Some(name) = at(volume, "/persistentVolumeClaim/claimName").and_then(Value::as_str) else {
             continue;
         };
         let Some(claim) = store.get("persistentvolumeclaims", ns, name) else {
@@ -169,7 +189,7 @@ fn claims(store: &Store, pod: &Value) -> Result<(), String> {
     Ok(())
 }
 
-fn unfit(store: &Store, pod: &Value, node: &Value) -> Option<String> {
+fn unfit(store: &Store, pod: &Value, selects: &Selects, node: &Value) -> Option<String> {
     if node["spec"]["unschedulable"] == true
         && !list(pod, "/spec/tolerations").iter().any(|t| {
             tolerated(t, &json!({"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}))
@@ -184,15 +204,11 @@ fn unfit(store: &Store, pod: &Value, node: &Value) -> Option<String> {
             text(taint, "/value")
         ));
     }
-    if !selects(pod, node) {
+    if !selects.node(node) {
         return Some("node(s) didn't match Pod's node affinity/selector".into());
     }
     let name = text(node, "/metadata/name");
-    let here = || {
-        store.list("pods", None).filter(|p| {
-            p["spec"]["nodeName"] == name && !matches!(text(p, "/status/phase"), "Succeeded" | "Failed")
-        })
-    };
+    let here = || store.pods_on(name).filter(|p| !matches!(text(p, "/status/phase"), "Succeeded" | "Failed"));
     let ports = |p: &Value| -> Vec<(i64, String)> {
         list(p, "/spec/containers")
             .iter()
@@ -224,22 +240,22 @@ fn unfit(store: &Store, pod: &Value, node: &Value) -> Option<String> {
         }
     }
     for spread in list(pod, "/spec/topologySpreadConstraints") {
-        if spread["whenUnsatisfiable"] == "DoNotSchedule" && !spreads(store, pod, node, spread) {
+        if spread["whenUnsatisfiable"] == "DoNotSchedule" && !spreads(store, pod, selects, node, spread) {
             return Some("node(s) didn't match pod topology spread constraints".into());
         }
     }
     None
 }
 
-fn spreads(store: &Store, pod: &Value, node: &Value, spread: &Value) -> bool {
+fn spreads(store: &Store, pod: &Value, selects: &Selects, node: &Value, spread: &Value) -> bool {
     let key = text(spread, "/topologyKey");
     let selector = Selector::of(&spread["labelSelector"]);
     let mut domains: BTreeMap<String, i64> = BTreeMap::new();
-    for other in store.list("nodes", None).filter(|n| selects(pod, n)) {
+    for other in store.list("nodes", None).filter(|n| selects.node(n)) {
         if let Some(domain) = other["metadata"]["labels"].get(key) {
             let n = store
-                .list("pods", Some(text(pod, "/metadata/namespace")))
-                .filter(|p| p["spec"]["nodeName"] == other["metadata"]["name"] && !going(p))
+                .pods_on(text(other, "/metadata/name"))
+                .filter(|p| p["metadata"]["namespace"] == pod["metadata"]["namespace"] && !going(p))
                 .filter(|p| selector.matches(&p["metadata"]["labels"]))
                 .count() as i64;
             *domains.entry(domain.to_string()).or_default() += n;

@@ -1,5 +1,7 @@
 //! StatefulSets: numbered pods, one after the other, each with its claims.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::{
@@ -52,16 +54,18 @@ fn number_pods(store: &mut Store, set: &Value) {
             break;
         }
     }
-    let mut extra: Vec<&Value> = mine.iter().filter(|p| ordinal(p) >= first + wanted && !going(p)).collect();
+    let mut extra: Vec<&Arc<Value>> =
+        mine.iter().filter(|p| ordinal(p) >= first + wanted && !going(p)).collect();
     extra.sort_by_key(|p| -ordinal(p));
     for p in extra.iter().take(if parallel { extra.len() } else { 1 }) {
         let (ns, name) = key_of(p);
         delete(store, "pods", &ns, &name, None);
     }
-    let fresh = |p: &&Value| p["metadata"]["labels"]["controller-revision-hash"] == revision.as_str();
+    let fresh = |p: &&Arc<Value>| p["metadata"]["labels"]["controller-revision-hash"] == revision.as_str();
     if all_good && text(set, "/spec/updateStrategy/type") == "RollingUpdate" {
         let partition = number(set, "/spec/updateStrategy/rollingUpdate/partition");
-        let mut stale: Vec<&Value> = mine.iter().filter(|p| !fresh(p) && ordinal(p) >= partition).collect();
+        let mut stale: Vec<&Arc<Value>> =
+            mine.iter().filter(|p| !fresh(p) && ordinal(p) >= partition).collect();
         stale.sort_by_key(|p| -ordinal(p));
         if let Some(p) = stale.first() {
             let (ns, name) = key_of(p);
