@@ -55,7 +55,8 @@ mv /var/lib/etcd/member "$t"
 ///
 /// * `$1` the tar file, removed afterwards; `$2` its SHA-256; `$3` the member's name; `$4` its peer URL; `$5` the image
 ///   of etcd, whose `etcdutl` does it.
-/// * Exit: 0, else the failing command's. Watches must not see revisions go backwards: they are bumped.
+/// * Exit: 0, else the failing command's. Watches must not see revisions go backwards: they are bumped. The container has
+///   another name each time: containerd keeps one that a power failure cut off.
 pub const UNPACK: &str = r#"# kubeline: kadm-restore v1
 set -eu
 umask 077
@@ -72,7 +73,7 @@ done
 install -m 0600 "$w/pki/sa.key" $p/sa.key
 install -m 0600 "$w/pki/sa.pub" $p/sa.pub
 crictl --runtime-endpoint unix:///run/containerd/containerd.sock pull "$5" >/dev/null
-ctr -n k8s.io run --rm --mount "type=bind,src=$w,dst=$w,options=rbind:rw" "$5" kubeline-restore \
+ctr -n k8s.io run --rm --mount "type=bind,src=$w,dst=$w,options=rbind:rw" "$5" "kubeline-restore-${w##*.}" \
   etcdutl snapshot restore "$w/snapshot.db" --data-dir "$w/data" --name "$3" --initial-cluster "$3=$4" \
   --initial-advertise-peer-urls "$4" --bump-revision 1000000000 --mark-compacted >&2
 rm -rf /var/lib/etcd/member

@@ -34,7 +34,8 @@ exec)
   *'snapshot save'*)
     [ -e "$WORLD/no-space" ] && { echo 'no space left on device' >&2; exit 1; }
     for f; do :; done
-    printf 'etcd in %s' "$(date +%N)" >"$f" ;;
+    printf 'etcd in %s' "$(date +%N)" >"$f"
+    [ -e "$WORLD/spoilt" ] || perl -e 'print pack "H*", $ARGV[0]' "$(sha256sum <"$f" | cut -d' ' -f1)" >>"$f" ;;
   'etcdutl snapshot status'*)
     [ -e "$WORLD/bad" ] && { echo 'hash mismatch' >&2; exit 2; }
     printf '{"hash":1,"revision":2,"totalKey":3,"totalSize":4}\n' ;;
@@ -219,7 +220,7 @@ fn a_failure_is_told_and_costs_no_backup() {
     world.good();
     let (before, saved) = (world.export(), world.metrics().unwrap());
     let when = value(&saved, "kubeline_etcd_backup_timestamp_seconds ");
-    for fault in ["no-etcd", "no-space", "bad", "no-age", "no-mount"] {
+    for fault in ["no-etcd", "no-space", "spoilt", "bad", "no-age", "no-mount"] {
         world.set(fault, true);
         let output = world.run();
         assert!(!output.status.success(), "{fault}");
