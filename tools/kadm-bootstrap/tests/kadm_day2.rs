@@ -85,6 +85,43 @@ async fn a_forgotten_machine_leaves_and_a_foreign_one_stays() {
     site.nothing_unknown();
 }
 
+/// The kubelet of a node that leaves may end while its pods are waited for: nobody is there to end them any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kubelet_that_ends_in_between_holds_no_drain_up() {
+    let site = Site::new(1, 2).await;
+    assert_eq!(site.run(&[], &site.document()).await.exit, Exit::Done);
+    site.network().await;
+    let id = site.kube.clusters().remove(0);
+    let uid = site.kube.get(&id, "v1", "Node", None, "w-2").unwrap()["metadata"]["uid"].clone();
+    site.kube.put(
+        &id,
+        json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": { "name": "slow", "namespace": "default", "finalizers": ["example.com/slow"],
+                "ownerReferences": [
+                    { "apiVersion": "v1", "kind": "Node", "name": "w-2", "uid": uid, "controller": true },
+                ] },
+            "spec": { "nodeName": "w-2", "containers": [{ "name": "c", "image": "i" }] },
+        }),
+    );
+    let document = site.without(&["w-2"], &[]);
+    let ends = async {
+        let asked = || site.world.journal.since(0).iter().any(|e| e.request.contains("pods/slow/eviction"));
+        site.until("the pod is evicted", asked).await;
+        let vmid = site.hosts.find("w-2").unwrap().vmid;
+        site.hosts.power_off(vmid);
+    };
+    let run = async {
+        let ran = site.run(&["--drain-timeout", "15"], &document).await;
+        eprintln!("{}", ran.err);
+        ran
+    };
+    let (ran, ()) = futures::join!(run, ends);
+    assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
+    assert_eq!(names(&site.picture()), ["cp-1", "w-1"]);
+    site.nothing_unknown();
+}
+
 /// A budget that allows no disruption blocks the drain, is named, and the node stays.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_budget_is_respected_and_named() {
