@@ -105,18 +105,21 @@ async fn a_kubelet_that_ends_in_between_holds_no_drain_up() {
         }),
     );
     let document = site.without(&["w-2"], &[]);
+    let ready = || {
+        let node = site.kube.get(&id, "v1", "Node", None, "w-2").unwrap();
+        let all = node["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        all.iter().any(|c| c["type"] == "Ready" && c["status"] == "True")
+    };
+    site.until("the node is ready", ready).await;
+    let plan = site.run(&["plan", "--json"], &document).await;
+    assert!(plan.out.contains("\"runs\": true"), "{}", plan.out);
     let ends = async {
         let asked = || site.world.journal.since(0).iter().any(|e| e.request.contains("pods/slow/eviction"));
         site.until("the pod is evicted", asked).await;
         let vmid = site.hosts.find("w-2").unwrap().vmid;
         site.hosts.power_off(vmid);
     };
-    let run = async {
-        let ran = site.run(&["--drain-timeout", "15"], &document).await;
-        eprintln!("{}", ran.err);
-        ran
-    };
-    let (ran, ()) = futures::join!(run, ends);
+    let (ran, ()) = futures::join!(site.run(&["--drain-timeout", "15"], &document), ends);
     assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
     assert_eq!(names(&site.picture()), ["cp-1", "w-1"]);
     site.nothing_unknown();
