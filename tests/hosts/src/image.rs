@@ -16,7 +16,7 @@ const PACKAGES: &str =
 /// the internet, so apt on them reads this folder. Python is there for `ansible-playbook` in the bench alone.
 const OFFER: &str = r#"chroot "$1" sh -ec '
 apt-get update -q
-apt-get install -y -q --download-only --no-install-recommends haproxy keepalived iputils-arping python3
+apt-get install -y -q --download-only --no-install-recommends haproxy keepalived iputils-arping python3 age
 mkdir /srv/debian
 mv /var/cache/apt/archives/*.deb /srv/debian/
 cd /srv/debian
@@ -27,6 +27,29 @@ for f in *.deb; do
   echo "SHA256: $(sha256sum "$f" | cut -d" " -f1)"
   echo
 done >Packages
+'"#;
+
+/// etcd as the root of a container: its three programs, what they are linked with, and no shell, as its image is. It is
+/// Debian 13's, whose release has etcdutl (Debian 12's has not); apt takes it from the same place and checks it by the
+/// same keyring as all else.
+const ETCD: &str = r#"chroot "$1" sh -ec '
+l=/etc/apt/sources.list.d/etcd.list
+sed -n "s/^\(deb .*\) [a-z]* main$/\1 trixie main/p" /etc/apt/sources.list | head -n 1 >"$l"
+[ -s "$l" ]
+apt-get update -q -o Dir::Etc::sourcelist="$l" -o Dir::Etc::sourceparts=- -o APT::Get::List-Cleanup=0
+mkdir /tmp/etcd
+cd /tmp/etcd
+apt-get download -q etcd-server/trixie etcd-client/trixie
+for f in *.deb; do dpkg-deb -x "$f" .; done
+r=/srv/etcd
+mkdir -p "$r/usr/local/bin" "$r/var/lib/etcd" "$r/etc/kubernetes/pki/etcd" "$r/tmp"
+mv usr/bin/etcd usr/bin/etcdctl usr/bin/etcdutl "$r/usr/local/bin/"
+ldd "$r"/usr/local/bin/* | sed -n "s,^[^/]*\(/[^ ]*\) (0x.*,\1,p" | sort -u | while read -r f; do
+  mkdir -p "$r${f%/*}"
+  cp -L "$f" "$r$f"
+done
+cd /
+rm -rf /tmp/etcd "$l" /var/lib/apt/lists/*trixie*
 '"#;
 
 /// The account that tools log in with, and the network that each machine's own file completes.
@@ -47,7 +70,7 @@ systemctl disable apt-daily.timer apt-daily-upgrade.timer
 #[allow(clippy::print_stdout, reason = "it takes half a minute, and a person wants to know")]
 pub fn ensure() -> Result<PathBuf> {
     let suite = std::env::var("KUBELINE_HOSTS_SUITE").unwrap_or_else(|_| "bookworm".to_owned());
-    let recipe = Sha256::digest([PACKAGES, OFFER, ACCOUNT].concat());
+    let recipe = Sha256::digest([PACKAGES, OFFER, ETCD, ACCOUNT].concat());
     let recipe: String = recipe.iter().take(4).map(|b| format!("{b:02x}")).collect();
     let folder = folder()?;
     std::fs::create_dir_all(&folder)?;
@@ -67,6 +90,7 @@ pub fn ensure() -> Result<PathBuf> {
         .args(["--aptopt=Acquire::Languages \"none\"", "--aptopt=Acquire::Retries \"3\""])
         .args(["doc", "man", "locale", "info"].map(|d| format!("--dpkgopt=path-exclude=/usr/share/{d}/*")))
         .arg(format!("--customize-hook={OFFER}"))
+        .arg(format!("--customize-hook={ETCD}"))
         .arg(format!("--customize-hook={ACCOUNT}"))
         .arg(&suite)
         .arg(&half)

@@ -13,9 +13,13 @@
 //!   10.99.0.31 to .33       workers: stand-ins in the test's process
 //! ```
 //!
+//! etcd is Debian 13's, run by stand-ins of kubelet and container runtime ([`etcd`]); the machines of those tests are the
+//! same ones, whatever their names.
+//!
 //! It needs root and the packages systemd-container and mmdebstrap; `scripts/test hosts` runs it.
 
 pub mod arp;
+pub mod etcd;
 pub mod gap;
 mod groups;
 pub mod image;

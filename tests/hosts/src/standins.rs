@@ -47,6 +47,11 @@ impl Authority {
         self.issuer.pem()
     }
 
+    /// Its key (PEM).
+    pub fn key(&self) -> String {
+        self.issuer.key().serialize_pem()
+    }
+
     /// A certificate for these names with its key (PEM, key last).
     ///
     /// # Errors

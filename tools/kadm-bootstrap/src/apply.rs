@@ -7,13 +7,13 @@ use stage::{Ctx, Failure};
 
 use crate::api::Api;
 use crate::drain::{self, Drain};
-use crate::evidence::wait_for_api;
+use crate::evidence::{leaves_etcd, wait_for_api};
 use crate::existing::{self, Existing};
 use crate::roll::{self, Kubelet};
 use crate::step::Step;
 use crate::want::Want;
 use crate::{
-    World, approver, certs, etcd, hosts, init, join, kubeadm, kubeconfig, kubelet, label, merge, pins, proxy,
+    World, approver, certs, hosts, init, join, kubeadm, kubeconfig, kubelet, label, merge, pins, proxy,
     restore, serving, token,
 };
 
@@ -61,11 +61,9 @@ pub fn apply<'a>(
             join::join(node, on(host)?, *control_plane, via, world, want, ctx).await
         }
         .boxed(),
-        Step::RemoveMember { via, id, name } => async move {
-            let doing = format!("cannot remove the etcd member {name}");
-            etcd::remove(on(via)?, *id).await.map_err(|why| Failure::transient(doing).because(why))
+        Step::RemoveMember { via, id, name } => {
+            async move { leaves_etcd(on(via)?, *id, name, ctx).await }.boxed()
         }
-        .boxed(),
         Step::DeleteNode { via, node } => async move {
             let api = world.api(via, want).await?;
             let deleted = api.delete(&format!("/api/v1/nodes/{node}")).await;

@@ -27,10 +27,10 @@ const PATIENCE: Duration = Duration::from_secs(900);
 
 /// Saves etcd and the folder of certificates and keys into one tar file of mode 0600.
 ///
-/// * `$1` the absolute path. The snapshot is verified by etcdutl in etcd's own container.
+/// * `$1` the absolute path. The snapshot is verified by its own SHA-256 and by etcdutl in etcd's container.
 /// * Standard output: what `etcdutl snapshot status` says, then the tar file's SHA-256 and size in bytes.
 /// * Exit: 0, else the failing command's.
-pub const BACKUP: &str = r#"# kubeline: kadm-backup v1
+pub const BACKUP: &str = r#"# kubeline: kadm-backup v2
 set -eu
 umask 077
 c() { crictl --runtime-endpoint unix:///run/containerd/containerd.sock "$@"; }
@@ -44,6 +44,10 @@ rm -f -- "$t" "$t.part"
 p=/etc/kubernetes/pki/etcd
 c exec "$i" etcdctl --endpoints=https://127.0.0.1:2379 --cacert=$p/ca.crt --cert=$p/healthcheck-client.crt \
   --key=$p/healthcheck-client.key snapshot save "$t" >&2
+[ "$(head -c -32 -- "$t" | sha256sum | cut -d' ' -f1)" = "$(tail -c 32 -- "$t" | od -An -v -tx1 | tr -d ' \n')" ] || {
+  echo 'the snapshot is not what etcd sent: it does not match the SHA-256 at its end' >&2
+  exit 1
+}
 c exec "$i" etcdutl snapshot status "$t" -w json
 mv -- "$t" "$w/snapshot.db"
 cp -a /etc/kubernetes/pki "$w/pki"

@@ -16,6 +16,9 @@ use crate::want::Want;
 /// The static pods in the order of their restart: each needs those before it.
 const PODS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
 const DAY: i64 = 86_400;
+/// Without it kubeadm takes the authority for an external one, renews nothing of it and exits 0 (`RenewUsingLocalCA` in its
+/// phases/certs/renewal/manager.go).
+const CA_KEY: &str = "/etc/kubernetes/pki/ca.key";
 
 /// The table of `kadm-bootstrap certs`; exit 6 when one ends within so many days.
 pub fn table(seen: &Seen, within: u16) -> (String, Exit) {
@@ -56,6 +59,16 @@ pub fn plan(want: &Want, seen: &Seen, within: u16) -> Plan<Step> {
     let planes = want.control_planes().filter(|n| cluster.nodes.contains_key(&n.name));
     for (node, host) in planes.filter_map(|n| Some((n, seen.hosts.get(&n.name)?))) {
         if due(host, within) {
+            if !host.state.contains(CA_KEY) {
+                let why =
+                    "a certificate ends, and kubeadm renews none of an authority whose key is elsewhere";
+                let hint = format!(
+                    "on {}: kubeadm certs generate-csr; have them signed by whoever keeps the key",
+                    node.name
+                );
+                plan.hold(HeldKind::Unmet, &node.name, why, Some(hint));
+                continue;
+            }
             let why = match host.renewing {
                 true => "its renewal was not seen through".to_owned(),
                 false => format!("one ends in less than {within} days"),

@@ -9,7 +9,7 @@ use stage::{Ctx, Failure, Waiting};
 
 use crate::MANAGER;
 use crate::api::{Api, ApiError};
-use crate::node::CORDON;
+use crate::node::{self, CORDON};
 
 /// How many evictions are asked for side by side.
 const AT_ONCE: usize = 8;
@@ -22,7 +22,8 @@ pub struct Drain<'a> {
     pub at_most: Duration,
     /// True when it leaves for good: it stays cordoned whatever becomes of its pods.
     pub leaves: bool,
-    /// True when its kubelet runs: pods are waited for until they have ended.
+    /// True when its kubelet runs: pods are waited for until they have ended. That of a node which leaves may end in
+    /// between, or have ended long ago: after a restore the API tells for a while what was when the backup was taken.
     pub runs: bool,
 }
 
@@ -47,7 +48,7 @@ impl Pod {
 pub async fn drain(api: &Api, how: &Drain<'_>, ctx: &Ctx) -> Result<(), Failure> {
     let doing = format!("cannot drain {}", how.node);
     let Some(node) = api.find(&path(how.node)).await.map_err(|e| e.failure(&doing))? else { return Ok(()) };
-    let bare: Vec<String> = pods(api, how, &doing)
+    let bare: Vec<String> = pods(api, how.node, how.runs, &doing)
         .await?
         .into_iter()
         .filter(|p| !p.owned && !p.going)
@@ -96,10 +97,16 @@ fn path(node: &str) -> String {
 }
 
 /// The pods that have to leave the node: all but those of DaemonSets, which come back at once, and the static ones.
-async fn pods(api: &Api, how: &Drain<'_>, doing: &str) -> Result<Vec<Pod>, Failure> {
-    let list = format!("/api/v1/pods?fieldSelector=spec.nodeName%3D{}", how.node);
+async fn pods(api: &Api, node: &str, runs: bool, doing: &str) -> Result<Vec<Pod>, Failure> {
+    let list = format!("/api/v1/pods?fieldSelector=spec.nodeName%3D{node}");
     let list = api.get(&list).await.map_err(|e| e.failure(doing))?;
-    Ok(list["items"].as_array().into_iter().flatten().filter_map(|p| pod(p, how.runs)).collect())
+    Ok(list["items"].as_array().into_iter().flatten().filter_map(|p| pod(p, runs)).collect())
+}
+
+/// True while the node's kubelet reports that it is ready.
+async fn ready(api: &Api, node: &str, doing: &str) -> Result<bool, Failure> {
+    let node = api.find(&path(node)).await.map_err(|e| e.failure(doing))?;
+    Ok(node.is_some_and(|n| node::read(&n).ready))
 }
 
 fn pod(object: &Value, runs: bool) -> Option<Pod> {
@@ -126,7 +133,8 @@ async fn evict_all(api: &Api, how: &Drain<'_>, ctx: &Ctx, doing: &str) -> Result
     let ended = {
         let blocked = std::sync::Mutex::new(&mut blocked);
         ctx.wait_for(&format!("the pods on {}", how.node), how.at_most, || async {
-            let left = pods(api, how, doing).await?;
+            let runs = how.runs && (!how.leaves || ready(api, how.node, doing).await?);
+            let left = pods(api, how.node, runs, doing).await?;
             let count = left.len();
             let asked = stream::iter(left).map(|pod| async move { (evict(api, &pod).await, pod) });
             let answers: Vec<(Result<(), ApiError>, Pod)> = asked.buffer_unordered(AT_ONCE).collect().await;

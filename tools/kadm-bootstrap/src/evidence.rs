@@ -12,6 +12,8 @@ use crate::want::Want;
 
 /// How long evidence may take.
 pub(crate) const EVIDENCE: Duration = Duration::from_secs(300);
+/// How long etcd may refuse to remove a member.
+const PARTING: Duration = Duration::from_secs(60);
 
 /// What is read to see that etcd answers.
 const READ: &str = "/api/v1/namespaces/kube-system";
@@ -59,6 +61,22 @@ pub(crate) async fn wait_for_etcd(helper: &Host, name: Option<&str>, ctx: &Ctx) 
                 Waiting::NotYet(format!("{name} is no member"))
             }
             _ => Waiting::Seen(()),
+        })
+    })
+    .await
+}
+
+/// A member leaves etcd.
+///
+/// For five seconds after any member has begun, etcd refuses a removal that would be of no harm ("unhealthy cluster":
+/// `mayRemoveMember` and `HealthInterval` in its server/etcdserver/server.go). It is asked again, and looked at: an answer
+/// may have been lost.
+pub(crate) async fn leaves_etcd(helper: &Host, id: u64, name: &str, ctx: &Ctx) -> Result<(), Failure> {
+    ctx.wait_for(&format!("etcd to part with {name}"), PARTING, || async {
+        let Err(why) = etcd::remove(helper, id).await else { return Ok(Waiting::Seen(())) };
+        Ok(match etcd::members(helper).await {
+            Ok(members) if members.iter().all(|m| m.id != id) => Waiting::Seen(()),
+            _ => Waiting::NotYet(why),
         })
     })
     .await

@@ -8,15 +8,17 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use cluster_doc::KubeVersion;
 use remote::{Command, Host};
 use serde_json::json;
 use stage::{Ctx, Failure, HeldKind, Plan, StepId};
 
+use crate::api::{Api, ApiError};
 use crate::backup::{self, Found};
 use crate::build::Build;
 use crate::faults::faults;
 use crate::hosts::must;
-use crate::node::Node;
+use crate::node::{CONTROL_PLANE_LABEL, Node};
 use crate::seen::{HostSeen, Seen};
 use crate::state::State;
 use crate::step::Step;
@@ -25,6 +27,8 @@ use crate::{MANAGER, World, init};
 
 /// The ConfigMap that tells from which backup the cluster was made.
 pub const MARK: &str = "/api/v1/namespaces/kube-system/configmaps/kubeline-restored";
+/// What kubeadm notes on a static pod of etcd: where its clients reach it.
+const ADVERTISED: &str = "kubeadm.kubernetes.io/etcd.advertise-client-urls";
 /// Where it lies on the machine until it is unpacked.
 const REMOTE: &str = "/var/lib/kubeline/restore.tar";
 /// How long etcdutl and the pull of its image may take.
@@ -55,7 +59,8 @@ mv /var/lib/etcd/member "$t"
 ///
 /// * `$1` the tar file, removed afterwards; `$2` its SHA-256; `$3` the member's name; `$4` its peer URL; `$5` the image
 ///   of etcd, whose `etcdutl` does it.
-/// * Exit: 0, else the failing command's. Watches must not see revisions go backwards: they are bumped.
+/// * Exit: 0, else the failing command's. Watches must not see revisions go backwards: they are bumped. The container has
+///   another name each time: containerd keeps one that a power failure cut off.
 pub const UNPACK: &str = r#"# kubeline: kadm-restore v1
 set -eu
 umask 077
@@ -72,7 +77,7 @@ done
 install -m 0600 "$w/pki/sa.key" $p/sa.key
 install -m 0600 "$w/pki/sa.pub" $p/sa.pub
 crictl --runtime-endpoint unix:///run/containerd/containerd.sock pull "$5" >/dev/null
-ctr -n k8s.io run --rm --mount "type=bind,src=$w,dst=$w,options=rbind:rw" "$5" kubeline-restore \
+ctr -n k8s.io run --rm --mount "type=bind,src=$w,dst=$w,options=rbind:rw" "$5" "kubeline-restore-${w##*.}" \
   etcdutl snapshot restore "$w/snapshot.db" --data-dir "$w/data" --name "$3" --initial-cluster "$3=$4" \
   --initial-advertise-peer-urls "$4" --bump-revision 1000000000 --mark-compacted >&2
 rm -rf /var/lib/etcd/member
@@ -87,6 +92,17 @@ pub fn plan(want: &Want, seen: &Seen, found: &Found) -> Plan<Step> {
         return crate::plan::plan(want, seen);
     }
     let mut plan = Plan::new();
+    let of = &found.manifest.version;
+    let minor = KubeVersion::parse(of).ok().map(|v| v.minor());
+    if minor.is_some_and(|minor| minor != want.version.minor()) {
+        // API servers read what those of another minor stored by chance at best, and no upgrade has prepared it.
+        let why = format!("the backup is of Kubernetes {of}, the document wants {}", want.version);
+        let hint = format!(
+            "set spec.kubernetes.version to \"{}\"; once it is restored, upgrade",
+            of.trim_start_matches('v')
+        );
+        plan.hold(HeldKind::Unmet, "the cluster", why, Some(hint));
+    }
     let planes = || want.control_planes().chain(want.leaving.iter().filter(|n| n.control_plane));
     for node in planes().filter(|n| !seen.hosts.contains_key(&n.name)) {
         // An old control plane that comes back would be a second cluster behind the same address.
@@ -186,10 +202,37 @@ pub async fn restore(
         .timeout(PATIENCE);
     must(host, &unpack, &doing).await?;
     let api = init::init_restored(node, host, world, want, ctx).await?;
+    forget_the_others(node, &api).await.map_err(|e| e.failure(&doing))?;
     let mark = json!({
         "apiVersion": "v1", "kind": "ConfigMap",
         "metadata": { "name": "kubeline-restored", "namespace": "kube-system" },
         "data": { "sha256": content_sha256, "taken": found.manifest.taken },
     });
     api.apply(MARK, MANAGER, &mark).await.map_err(|e| e.failure(doing))
+}
+
+/// Takes the control planes from before out of the API: the pods of their etcd, which nobody ends any more, and their
+/// nodes.
+///
+/// A join of kubeadm takes the addresses of etcd's members from the annotations of these pods (`getEtcdEndpoints` in its
+/// util/etcd/etcd.go): it would ask those of the cluster before, and where one still runs it would join that.
+async fn forget_the_others(first: &Node, api: &Api) -> Result<(), ApiError> {
+    let pods = "/api/v1/namespaces/kube-system/pods";
+    let list = api.get(&format!("{pods}?labelSelector=component%3Detcd%2Ctier%3Dcontrol-plane")).await?;
+    let own = format!("https://{}:2379", first.address);
+    for pod in list["items"].as_array().into_iter().flatten() {
+        let told = pod["metadata"]["annotations"][ADVERTISED].as_str();
+        let here = pod["spec"]["nodeName"] == first.name.as_str() && told.is_none_or(|url| url == own);
+        if let Some(name) = pod["metadata"]["name"].as_str().filter(|_| !here) {
+            api.delete(&format!("{pods}/{name}?gracePeriodSeconds=0")).await?;
+        }
+    }
+    let label = CONTROL_PLANE_LABEL.replace('/', "%2F");
+    let list = api.get(&format!("/api/v1/nodes?labelSelector={label}")).await?;
+    for node in list["items"].as_array().into_iter().flatten() {
+        if let Some(name) = node["metadata"]["name"].as_str().filter(|n| *n != first.name) {
+            api.delete(&format!("/api/v1/nodes/{name}")).await?;
+        }
+    }
+    Ok(())
 }

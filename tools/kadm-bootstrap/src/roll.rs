@@ -17,12 +17,14 @@ use crate::{World, etcd, kubeadm, node, pins};
 /// How long kubeadm may take to upgrade a control plane: it waits up to five minutes for each of four static pods.
 const UPGRADE: Duration = Duration::from_secs(1800);
 
-/// Saves etcd to a file on its machine, verified by etcdutl, in place of earlier such files.
+/// Saves etcd to a file on its machine, verified, in place of earlier such files.
 ///
 /// * `$1` the absolute path. etcd's container is asked: it has `etcdctl` and `etcdutl`, and its data directory is the
 ///   one place that it shares with the machine for writing.
+/// * etcd ends what it sends with its SHA-256 (server/etcdserver/api/v3rpc/maintenance.go). Only etcdutl's restore compares
+///   it; its status takes what was changed, and ends in a fault of its own on what was cut.
 /// * Exit: 0 saved and verified, else the failing command's.
-pub const SNAPSHOT: &str = r#"# kubeline: kadm-snapshot v1
+pub const SNAPSHOT: &str = r#"# kubeline: kadm-snapshot v2
 set -eu
 umask 077
 c() { crictl --runtime-endpoint unix:///run/containerd/containerd.sock "$@"; }
@@ -34,6 +36,10 @@ trap 'rm -f -- "$t" "$t.part"' EXIT
 p=/etc/kubernetes/pki/etcd
 c exec "$i" etcdctl --endpoints=https://127.0.0.1:2379 --cacert=$p/ca.crt --cert=$p/healthcheck-client.crt \
   --key=$p/healthcheck-client.key snapshot save "$t" >&2
+[ "$(head -c -32 -- "$t" | sha256sum | cut -d' ' -f1)" = "$(tail -c 32 -- "$t" | od -An -v -tx1 | tr -d ' \n')" ] || {
+  echo 'the snapshot is not what etcd sent: it does not match the SHA-256 at its end' >&2
+  exit 1
+}
 c exec "$i" etcdutl snapshot status "$t" -w json
 mkdir -p -m 0700 -- "${1%/*}"
 for f in "${1%/*}"/etcd-before-*.db; do

@@ -88,6 +88,7 @@ fn machine(want: &Want, n: usize, running: bool) -> Value {
             "/etc/kubernetes/manifests/kube-apiserver.yaml",
             "/etc/kubernetes/manifests/kube-controller-manager.yaml",
             "/etc/kubernetes/manifests/kube-scheduler.yaml",
+            "/etc/kubernetes/pki/ca.key",
             "/var/lib/etcd/member",
         ]);
     }

@@ -146,9 +146,37 @@ async fn a_cluster_is_restored_on_new_machines_with_new_addresses() {
     let new = Site::new(3, 1).await;
     assert_ne!(old.world.net.cidr(), new.world.net.cidr());
     let args = ["restore", file.to_str().unwrap(), "--identity", key.to_str().unwrap(), "--yes"];
+    // Not with a Kubernetes of another minor than the one that stored it.
+    let manifest = file.to_str().unwrap().replace(".tar.age", ".json");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    std::fs::write(&manifest, text.replace("\"v1.36.2\"", "\"v1.35.9\"")).unwrap();
+    let mark = new.world.journal.len();
+    let ran = new.run(&args, &new.document()).await;
+    assert_eq!(ran.exit, Exit::Precondition, "{}", ran.err);
+    assert!(
+        ran.err.contains("the backup is of Kubernetes v1.35.9, the document wants 1.36.2"),
+        "{}",
+        ran.err
+    );
+    assert!(new.changes(mark).is_empty());
+    std::fs::write(&manifest, text).unwrap();
     // A control plane that does not answer may know the cluster from before.
+    let mark = new.world.journal.len();
     let ran = new.run(&args, &new.document()).await;
     assert_eq!(ran.exit, Exit::Done, "{}\n{:#?}", ran.err, new.world.journal.unknown());
+    // Where kubeadm's join would look for etcd, nobody from before is left by then.
+    let changes: Vec<String> =
+        new.changes(mark).iter().map(|e| format!("{} {}", e.target, e.request)).collect();
+    let at = |what: &str| {
+        let found = changes.iter().position(|c| c.contains(what));
+        found.unwrap_or_else(|| panic!("{what}: {changes:#?}"))
+    };
+    for name in ["cp-2", "cp-3"] {
+        assert!(
+            at(&format!("DELETE /api/v1/namespaces/kube-system/pods/etcd-{name}")) < at("cp-2 kubeadm join")
+        );
+        assert!(at(&format!("DELETE /api/v1/nodes/{name}")) < at("cp-2 kubeadm join"));
+    }
     assert!(has(&new, "before"));
     assert_eq!(members(&new), ["cp-1", "cp-2", "cp-3"]);
     let nodes: Vec<Value> = new.picture()["nodes"].as_array().unwrap().clone();
@@ -209,6 +237,26 @@ async fn certificates_are_renewed_one_control_plane_at_a_time() {
         .collect();
     assert_eq!(renewed.len(), 2, "{renewed:#?}");
     assert_eq!(site.run(&["certs"], &document).await.exit, Exit::Done);
+    // An authority whose key is elsewhere is not kubeadm's to renew from: it exits 0 and leaves all as it was.
+    age_certificate(&site, "cp-2");
+    let key = {
+        let host = site.hosts.find("cp-2").unwrap();
+        let mut machine = host.machine();
+        let key = machine.fs.text("/etc/kubernetes/pki/ca.key");
+        let _ = machine.fs.remove("/etc/kubernetes/pki/ca.key");
+        key
+    };
+    let ran = site.run(&["certs", "--renew", "--yes"], &document).await;
+    assert_eq!(ran.exit, Exit::Precondition, "{}", ran.err);
+    assert!(ran.err.contains("an authority whose key is elsewhere"), "{}", ran.err);
+    site.hosts.find("cp-2").unwrap().machine().fs.put(
+        "/etc/kubernetes/pki/ca.key",
+        key,
+        0o600,
+        "root",
+        "root",
+    );
+    assert_eq!(site.run(&["certs", "--renew", "--yes"], &document).await.exit, Exit::Done);
     let mark = site.world.journal.len();
     let again = site.run(&["certs", "--renew", "--yes"], &document).await;
     assert_eq!(again.exit, Exit::Done, "{}", again.err);

@@ -34,7 +34,8 @@ exec)
   *'snapshot save'*)
     [ -e "$WORLD/no-space" ] && { echo 'no space left on device' >&2; exit 1; }
     for f; do :; done
-    printf 'etcd in %s' "$(date +%N)" >"$f" ;;
+    printf 'etcd in %s' "$(date +%N)" >"$f"
+    [ -e "$WORLD/spoilt" ] || perl -e 'print pack "H*", $ARGV[0]' "$(sha256sum <"$f" | cut -d' ' -f1)" >>"$f" ;;
   'etcdutl snapshot status'*)
     [ -e "$WORLD/bad" ] && { echo 'hash mismatch' >&2; exit 2; }
     printf '{"hash":1,"revision":2,"totalKey":3,"totalSize":4}\n' ;;
@@ -182,7 +183,11 @@ fn a_backup_is_whole_and_so_many_are_kept() {
     std::fs::write(world.at("export/prod-notes.tar.age"), "somebody's").unwrap();
     std::fs::write(world.at("export/other-20270115T080000Z.tar.age"), "another cluster's").unwrap();
     std::fs::write(world.at("export/prod-20260101T000000Z.tar.age.part"), "cut off").unwrap();
-    for _ in 0..5 {
+    for n in 0..5 {
+        if n == 4 {
+            let pod = "spec:\n  containers:\n  - name: kube-apiserver\n    image: \"r.example:5000/kube-apiserver:v1.36.3\"\n";
+            std::fs::write(world.at("root/etc/kubernetes/manifests/kube-apiserver.yaml"), pod).unwrap();
+        }
         world.good();
         assert_eq!(world.left(), Vec::<String>::new());
     }
@@ -192,6 +197,9 @@ fn a_backup_is_whole_and_so_many_are_kept() {
     due.push("prod-notes.tar.age".to_owned());
     assert_eq!(world.export(), due);
     let sealed = std::fs::read(world.at("export/prod-20270115T080004Z.tar.age")).unwrap();
+    let manifest = std::fs::read(world.at("export/prod-20270115T080003Z.json")).unwrap();
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    assert_eq!(manifest["version"], "v1.36.2", "the kubelet's, as long as there is no API server");
     let manifest = std::fs::read(world.at("export/prod-20270115T080004Z.json")).unwrap();
     let manifest: Value = serde_json::from_slice(&manifest).unwrap();
     let (first, content) = sealed.split_at(sealed.iter().position(|b| *b == b'\n').unwrap() + 1);
@@ -200,7 +208,7 @@ fn a_backup_is_whole_and_so_many_are_kept() {
     assert_eq!(manifest["sha256"], sha256(&sealed));
     assert_eq!(manifest["contentSha256"], sha256(content));
     assert_eq!(manifest["caSha256"], sha256(b"abc"));
-    assert_eq!((&manifest["version"], &manifest["snapshot"]["totalKey"]), (&"v1.36.2".into(), &3.into()));
+    assert_eq!((&manifest["version"], &manifest["snapshot"]["totalKey"]), (&"v1.36.3".into(), &3.into()));
     // It is a manifest that `restore` reads.
     let read: kadm_bootstrap::backup::Manifest = serde_json::from_value(manifest).unwrap();
     assert_eq!(read.file, "prod-20270115T080004Z.tar.age");
@@ -219,7 +227,7 @@ fn a_failure_is_told_and_costs_no_backup() {
     world.good();
     let (before, saved) = (world.export(), world.metrics().unwrap());
     let when = value(&saved, "kubeline_etcd_backup_timestamp_seconds ");
-    for fault in ["no-etcd", "no-space", "bad", "no-age", "no-mount"] {
+    for fault in ["no-etcd", "no-space", "spoilt", "bad", "no-age", "no-mount"] {
         world.set(fault, true);
         let output = world.run();
         assert!(!output.status.success(), "{fault}");

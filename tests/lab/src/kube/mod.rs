@@ -202,7 +202,13 @@ impl Kubernetes for Kube {
     }
 
     fn load(&self, cluster_id: &str, dump: &str) {
-        self.cluster(cluster_id).with(|store| store.load(dump));
+        let cluster = self.cluster(cluster_id);
+        let nodes = cluster.with(|store| {
+            store.load(dump);
+            controllers::names(store, "nodes")
+        });
+        // They are told of as they were. Those that nobody reports for any more fall silent in time.
+        cluster.with_plant(|plant| nodes.iter().for_each(|(_, name)| plant.remembered(name)));
     }
 
     fn delete(&self, cluster_id: &str, api_version: &str, kind: &str, namespace: Option<&str>, name: &str) {

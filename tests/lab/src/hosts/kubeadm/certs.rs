@@ -107,6 +107,9 @@ pub fn renew_one(machine: &mut Machine, config: &Config, name: &str) -> Result<b
         return Err(format!("no certificate {name}"));
     };
     if let Some(conf) = file.strip_suffix(".conf").map(|_| file) {
+        if external(machine, "ca") {
+            return Ok(false);
+        }
         let path = format!("/etc/kubernetes/{conf}");
         if !machine.fs.exists(&path) {
             return Ok(false);
@@ -118,6 +121,9 @@ pub fn renew_one(machine: &mut Machine, config: &Config, name: &str) -> Result<b
         return Ok(true);
     }
     let base = format!("/etc/kubernetes/{file}");
+    if external(machine, ca) {
+        return Ok(false);
+    }
     if !machine.fs.exists(&format!("{base}.crt")) {
         return Ok(false);
     }
@@ -125,6 +131,11 @@ pub fn renew_one(machine: &mut Machine, config: &Config, name: &str) -> Result<b
         let _ = machine.fs.remove(&format!("{base}.{suffix}"));
     }
     pki::leaf(machine, file.trim_start_matches("pki/"), ca, &subject)
+}
+
+/// Whether the key of this authority is kept elsewhere; etcd's never is (phases/certs/renewal/manager.go).
+fn external(machine: &Machine, ca: &str) -> bool {
+    ca != "etcd/ca" && !machine.fs.exists(&format!("{}/{ca}.key", pki::DIR))
 }
 
 /// `kubeadm certs renew all` and of one certificate.

@@ -171,10 +171,18 @@ fn crictl(ctx: &mut Ctx, args: &[String]) -> Output {
                 );
             }
             let at = args.iter().position(|a| a == program).unwrap_or(0);
-            match *program {
+            let mut ran = match *program {
                 "etcdctl" => etcdctl::etcdctl(ctx, &args[at + 1..]),
                 _ => etcdctl::etcdutl(ctx, &args[at + 1..]),
+            };
+            // crictl ends with 1, whatever the program ended with (cmd/crictl/exec.go of cri-tools).
+            if ran.exit != 0 && ran.exit != 127 {
+                let code = std::mem::replace(&mut ran.exit, 1);
+                let told =
+                    format!("execing command in container {id}: command terminated with exit code {code}");
+                ran.stderr.extend_from_slice(format!("FATA[0000] {told}\n").as_bytes());
             }
+            ran
         }
         ["stop", "--timeout", _, id] => {
             let Some((name, _)) = containers(ctx).into_iter().find(|(_, known)| known.starts_with(id)) else {

@@ -14,9 +14,9 @@ type Archive = BTreeMap<String, String>;
 
 /// `$1` where the snapshot goes: saved and verified through etcd's container, in place of earlier ones.
 pub fn snapshot(ctx: &mut Ctx, args: &[String]) -> Output {
-    let [path] = args else { return ctx.unknown("kadm-snapshot v1", args) };
+    let [path] = args else { return ctx.unknown("kadm-snapshot v2", args) };
     if !ctx.root() {
-        return ctx.unknown("kadm-snapshot v1 without root", args);
+        return ctx.unknown("kadm-snapshot v2 without root", args);
     }
     let temporary = "/var/lib/etcd/kubeline-snapshot.db";
     let saved = cluster::in_etcd(ctx, &["etcdctl", "snapshot", "save", temporary]);
@@ -45,9 +45,9 @@ pub fn snapshot(ctx: &mut Ctx, args: &[String]) -> Output {
 
 /// `$1` where the archive goes.
 pub fn backup(ctx: &mut Ctx, args: &[String]) -> Output {
-    let [path] = args else { return ctx.unknown("kadm-backup v1", args) };
+    let [path] = args else { return ctx.unknown("kadm-backup v2", args) };
     if !ctx.root() {
-        return ctx.unknown("kadm-backup v1 without root", args);
+        return ctx.unknown("kadm-backup v2 without root", args);
     }
     let temporary = "/var/lib/etcd/kubeline-backup.db";
     let saved = cluster::in_etcd(ctx, &["etcdctl", "snapshot", "save", temporary]);

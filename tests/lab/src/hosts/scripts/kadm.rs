@@ -26,8 +26,8 @@ pub const TABLE: &[Script] = &[
     ("kadm-pin v1", false, Run::Slow(pin)),
     ("kadm-clean v3", false, Run::Quick(clean)),
     ("kadm-restart v1", false, Run::Slow(restart)),
-    ("kadm-snapshot v1", false, Run::Quick(backup::snapshot)),
-    ("kadm-backup v1", false, Run::Quick(backup::backup)),
+    ("kadm-snapshot v2", false, Run::Quick(backup::snapshot)),
+    ("kadm-backup v2", false, Run::Quick(backup::backup)),
     ("kadm-aside v1", false, Run::Quick(backup::aside)),
     ("kadm-restore v1", false, Run::Quick(backup::restore)),
 ];

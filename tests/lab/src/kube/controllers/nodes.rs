@@ -82,6 +82,18 @@ impl Plant {
         }
     }
 
+    /// A node that came with a snapshot: its kubelet reported once.
+    pub(crate) fn remembered(&mut self, node: &str) {
+        self.machines.entry(node.to_owned()).or_insert_with(|| Machine {
+            kubelet: Kubelet { name: node.to_owned(), ..Kubelet::default() },
+            up: false,
+            registers: false,
+            cni: false,
+            starts: 0,
+            serving: Serving::default(),
+        });
+    }
+
     /// The machine of a node whose kubelet runs.
     pub(crate) fn running(&self, node: &str) -> Option<&Machine> {
         self.machines.get(node).filter(|m| m.up)

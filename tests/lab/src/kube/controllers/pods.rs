@@ -32,7 +32,8 @@ pub(crate) fn run(store: &mut Store, plant: &mut Plant) {
         }
         let uid = text(&pod, "/metadata/uid").to_owned();
         if going(&pod) {
-            if plant.due(format!("stop {uid}"), Duration::from_secs(1)) {
+            let held = !list(&pod, "/metadata/finalizers").is_empty();
+            if !held && plant.due(format!("stop {uid}"), Duration::from_secs(1)) {
                 let (ns, name) = key_of(&pod);
                 store.take("pods", &ns, &name);
             }
