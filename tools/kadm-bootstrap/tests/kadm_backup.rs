@@ -19,23 +19,6 @@ use laws::sweep::{Row, Table};
 use serde_json::{Value, json};
 use site::Site;
 
-/// An age identity in a file of the operator's, and its recipient.
-fn identity(site: &Site) -> (PathBuf, String) {
-    use age::secrecy::ExposeSecret as _;
-    let key = age::x25519::Identity::generate();
-    let path = site.path("age.key");
-    std::fs::write(&path, format!("# created\n{}\n", key.to_string().expose_secret())).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-    (path, key.to_public().to_string())
-}
-
-async fn cluster(control_planes: u8, workers: u8) -> Site {
-    let site = Site::new(control_planes, workers).await;
-    let ran = site.run(&[], &site.document()).await;
-    assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
-    site
-}
-
 fn note(site: &Site, name: &str) {
     let id = site.kube.clusters().remove(0);
     site.kube.put(
@@ -50,7 +33,7 @@ fn has(site: &Site, name: &str) -> bool {
 }
 
 async fn back_up(site: &Site) -> (PathBuf, PathBuf) {
-    let (key, recipient) = identity(site);
+    let (key, recipient) = site.identity();
     let ran = site.run(&["backup", "saved", "--recipient", &recipient], &site.document()).await;
     assert_eq!(ran.exit, Exit::Done, "{}\n{:#?}", ran.err, site.world.journal.unknown());
     let file = PathBuf::from(ran.out.trim());
@@ -66,7 +49,7 @@ fn members(site: &Site) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_is_encrypted_and_verified() {
-    let site = cluster(1, 1).await;
+    let site = Site::made(1, 1, &[]).await;
     // Without a recipient nothing is taken.
     let ran = site.run(&["backup", "saved"], &site.document()).await;
     assert_eq!(ran.exit, Exit::Usage, "{}", ran.err);
@@ -106,7 +89,7 @@ async fn a_backup_is_encrypted_and_verified() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_is_restored_on_its_own_machines() {
-    let site = cluster(3, 1).await;
+    let site = Site::made(3, 1, &[]).await;
     note(&site, "before");
     let (file, key) = back_up(&site).await;
     note(&site, "after");
@@ -140,7 +123,7 @@ async fn a_cluster_is_restored_on_its_own_machines() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_is_restored_on_new_machines_with_new_addresses() {
-    let old = cluster(3, 2).await;
+    let old = Site::made(3, 2, &[]).await;
     note(&old, "before");
     let (file, key) = back_up(&old).await;
     let new = Site::new(3, 1).await;
@@ -159,32 +142,15 @@ async fn a_cluster_is_restored_on_new_machines_with_new_addresses() {
     new.nothing_unknown();
 }
 
-/// Gives a control plane an API server's certificate that ends in ten days.
-fn age_certificate(site: &Site, name: &str) {
-    let host = site.hosts.find(name).unwrap();
-    let mut machine = host.machine();
-    let key = machine.fs.text("/etc/kubernetes/pki/ca.key");
-    let mut ca = rcgen::CertificateParams::default();
-    ca.distinguished_name = rcgen::DistinguishedName::new();
-    ca.distinguished_name.push(rcgen::DnType::CommonName, "kubernetes");
-    let issuer = rcgen::Issuer::new(ca, rcgen::KeyPair::from_pem(&key).unwrap());
-    let mut params = rcgen::CertificateParams::new(vec!["x".to_owned()]).unwrap();
-    params.not_after = time::OffsetDateTime::now_utc() + time::Duration::days(10);
-    let pair = rcgen::KeyPair::generate().unwrap();
-    let certificate = params.signed_by(&pair, &issuer).unwrap();
-    let path = "/etc/kubernetes/pki/front-proxy-client.crt";
-    machine.fs.put(path, certificate.pem(), 0o644, "root", "root");
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn certificates_are_renewed_one_control_plane_at_a_time() {
-    let site = cluster(3, 1).await;
+    let site = Site::made(3, 1, &[]).await;
     let document = site.document();
     let table = site.run(&["certs"], &document).await;
     assert_eq!(table.exit, Exit::Done, "{}", table.err);
     assert!(table.out.contains("cp-2") && table.out.contains("apiserver-etcd-client"), "{}", table.out);
-    age_certificate(&site, "cp-1");
-    age_certificate(&site, "cp-3");
+    site.age_certificate("cp-1");
+    site.age_certificate("cp-3");
     let check = site.run(&["check"], &document).await;
     assert!(check.out.contains("ends in 9 days") || check.out.contains("ends in 10 days"), "{}", check.out);
     assert_eq!(site.run(&["certs"], &document).await.exit, Exit::Differs);
@@ -224,7 +190,7 @@ async fn each_step_of_a_restore_may_be_the_last() {
     let mut due = String::new();
     let mut k = 0;
     loop {
-        let site = cluster(3, 1).await;
+        let site = Site::made(3, 1, &[]).await;
         note(&site, "before");
         let (file, key) = back_up(&site).await;
         note(&site, "after");
@@ -263,7 +229,7 @@ async fn a_timer_saves_etcd() {
     nfs["role"] = json!("nfs");
     nfs["address"] = json!(site.world.net.host(90));
     document["spec"]["machines"].as_array_mut().unwrap().push(nfs);
-    let (_, recipient) = identity(&site);
+    let (_, recipient) = site.identity();
     document["spec"]["backup"] = json!({ "etcd": { "schedule": "daily", "keep": 7, "export": "/srv/etcd",
         "recipient": recipient } });
     let ran = site.run(&[], &document).await;

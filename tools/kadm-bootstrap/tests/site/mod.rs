@@ -2,7 +2,9 @@
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
+mod kill;
 mod picture;
+pub mod secrets;
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt as _;
@@ -104,6 +106,21 @@ impl Site {
             site.answers(&name, last).await;
         }
         site.balancer().await;
+        site
+    }
+
+    /// A cluster that is there, of all machines but `later`.
+    pub async fn made(control_planes: u8, workers: u8, later: &[&str]) -> Site {
+        let site = Site::new(control_planes, workers).await;
+        let ran = site.run(&[], &site.without(later, &[])).await;
+        assert_eq!(ran.exit, Exit::Done, "{}\n{:#?}", ran.err, site.world.journal.unknown());
+        site
+    }
+
+    /// The same with a pod network.
+    pub async fn running(control_planes: u8, workers: u8, later: &[&str]) -> Site {
+        let site = Site::made(control_planes, workers, later).await;
+        site.network().await;
         site
     }
 
