@@ -353,6 +353,16 @@ impl Site {
         self.until(&format!("{name} is silent"), down).await;
     }
 
+    /// Switches a machine off, and waits until its node counts as lost.
+    pub async fn lose(&self, name: &str, last: u8) {
+        let vmid = self.hosts.find(name).unwrap().vmid;
+        lab::world::Machines::power_off(&self.hosts, vmid);
+        self.silent(name, last).await;
+        let id = self.kube.clusters().remove(0);
+        let lost = || addon::lost(&self.kube.list(&id, "v1", "Node")).contains_key(name);
+        self.until(&format!("the node {name} is lost"), lost).await;
+    }
+
     /// Gives a machine blank disks, as one that was deleted and made anew has them; its host key stays.
     pub async fn blank(&self, name: &str, last: u8) {
         let (vmid, mut boot) = {
