@@ -64,8 +64,7 @@ fn text(site: &Site, node: &str, path: &str) -> String {
 async fn a_cluster_of_pinned_files_is_made_and_upgraded() {
     let site = Site::new(1, 1).await;
     let document = pinned(&site, "1.36.2", true);
-    let ran = site.run(&[], &document).await;
-    assert_eq!(ran.exit, Exit::Done, "{}\n{:#?}", ran.err, site.world.journal.unknown());
+    site.done(&[], &document).await;
     site.network().await;
     for node in ["cp-1", "w-1"] {
         assert_eq!(text(&site, node, "/usr/local/bin/kubelet"), "lab's kubelet v1.36.2\n");
@@ -87,8 +86,7 @@ async fn a_cluster_of_pinned_files_is_made_and_upgraded() {
         "{}",
         plan.out
     );
-    let ran = site.run(&[], &document).await;
-    assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
+    site.done(&[], &document).await;
     assert_eq!(text(&site, "w-1", "/usr/local/bin/kubelet"), "lab's kubelet v1.36.3\n");
     assert!(site.picture()["nodes"].as_array().unwrap().iter().all(|n| n["version"] == "v1.36.3"));
     // Who drops them and wants another version as well is told to do one after the other.
@@ -137,8 +135,7 @@ async fn programs_go_from_packages_to_files_and_back() {
         plan.out
     );
     assert!(at("uncordon cp-1") < at("drain w-1") && at("uncordon w-1") < at("drain w-2"), "{}", plan.out);
-    let ran = site.run(&[], &document).await;
-    assert_eq!(ran.exit, Exit::Done, "{}\n{:#?}", ran.err, site.world.journal.unknown());
+    let ran = site.done(&[], &document).await;
     for node in ["cp-1", "w-1", "w-2"] {
         let host = site.hosts.find(node).unwrap();
         let machine = host.machine();
@@ -161,8 +158,7 @@ async fn programs_go_from_packages_to_files_and_back() {
         again.err
     );
     // And back, by the same document as before.
-    let ran = site.run(&[], &site.document()).await;
-    assert_eq!(ran.exit, Exit::Done, "{}\n{:#?}", ran.err, site.world.journal.unknown());
+    let ran = site.done(&[], &site.document()).await;
     for node in ["cp-1", "w-1", "w-2"] {
         let host = site.hosts.find(node).unwrap();
         let machine = host.machine();
@@ -202,8 +198,7 @@ async fn a_change_of_programs_killed_at_any_request_is_seen_through() {
         let (document, due) = (&documents[turn % 2], &mut due[turn % 2]);
         let cut = turn >= 2 && site.kill_at(&[], document, k).await;
         killed += usize::from(cut);
-        let ran = site.run(&[], document).await;
-        assert_eq!(ran.exit, Exit::Done, "killed at request {k}: {}", ran.err);
+        site.done(&[], document).await;
         let looks = json!([site.picture(), kept_of(&site, "cp-1")]);
         let first = due.get_or_insert_with(|| looks.clone());
         assert_eq!(looks, *first, "killed at request {k}");
@@ -261,9 +256,7 @@ async fn each_step_of_a_pinned_set_up_may_be_the_last() {
     };
     rows.push(sweep::<KadmBootstrap>("pinned", none, AT_MOST, init).await);
     let upgrade = async || {
-        let site = Site::new(1, 1).await;
-        let ran = site.run(&[], &pinned(&site, "1.36.2", true)).await;
-        assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
+        let site = Site::of(1, 1, |site| pinned(site, "1.36.2", true)).await;
         site.network().await;
         let document = pinned(&site, "1.36.3", true);
         site.case(document)
@@ -274,16 +267,15 @@ async fn each_step_of_a_pinned_set_up_may_be_the_last() {
         let document = pinned(&site, "1.36.2", false);
         site.case(document)
     };
-    rows.push(sweep::<KadmBootstrap>("to files", none, AT_MOST, exchange).await);
+    rows.push(sweep::<KadmBootstrap>("to files", none, 4, exchange).await);
     let back = async || {
         let site = Site::running(1, 1, &[]).await;
-        let ran = site.run(&[], &pinned(&site, "1.36.2", false)).await;
-        assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
+        site.done(&[], &pinned(&site, "1.36.2", false)).await;
         let mut document = site.document();
         document["status"] = json!({});
         site.case(document)
     };
-    rows.push(sweep::<KadmBootstrap>("back", none, AT_MOST, back).await);
+    rows.push(sweep::<KadmBootstrap>("back", none, 4, back).await);
     let rows: Vec<_> = rows.into_iter().map(|r| r.unwrap_or_else(|e| panic!("{e}"))).collect();
     eprintln!("{}", Table(&rows));
     for row in rows {

@@ -109,12 +109,16 @@ impl Site {
         site
     }
 
+    /// A cluster that is there, made from a document.
+    pub async fn of(control_planes: u8, workers: u8, document: impl Fn(&Site) -> Value) -> Site {
+        let site = Site::new(control_planes, workers).await;
+        site.done(&[], &document(&site)).await;
+        site
+    }
+
     /// A cluster that is there, of all machines but `later`.
     pub async fn made(control_planes: u8, workers: u8, later: &[&str]) -> Site {
-        let site = Site::new(control_planes, workers).await;
-        let ran = site.run(&[], &site.without(later, &[])).await;
-        assert_eq!(ran.exit, Exit::Done, "{}\n{:#?}", ran.err, site.world.journal.unknown());
-        site
+        Site::of(control_planes, workers, |site| site.without(later, &[])).await
     }
 
     /// The same with a pod network.
@@ -312,6 +316,13 @@ impl Site {
     /// Runs the tool in the process.
     pub async fn run(&self, args: &[&str], document: &Value) -> Ran {
         self.run_until(args, document, None).await
+    }
+
+    /// A run that has to end well.
+    pub async fn done(&self, args: &[&str], document: &Value) -> Ran {
+        let ran = self.run(args, document).await;
+        assert_eq!(ran.exit, Exit::Done, "{}\n{:#?}", ran.err, self.world.journal.unknown());
+        ran
     }
 
     /// Runs the tool as if it were killed after so many steps.
