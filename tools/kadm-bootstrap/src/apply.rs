@@ -33,7 +33,8 @@ pub fn apply<'a>(
             async move { hosts::kernel(on(host)?, want, files, modules, *settings, *swap_off).await }.boxed()
         }
         Step::Packages { host, install, hold, repository } => {
-            async move { hosts::packages(on(host)?, want, install, hold, repository.as_ref()).await }.boxed()
+            async move { hosts::packages(on(host)?, want, install, hold, repository.as_ref(), ctx).await }
+                .boxed()
         }
         Step::Pin { host, pins, units } => {
             async move { pins::install(on(host)?, want, pins, units).await }.boxed()

@@ -191,7 +191,7 @@ pub async fn exchange(
         // Unlike apt, dpkg leaves them all when something else depends on one.
         must(host, &Command::new("dpkg").arg("--remove").args(what.remove.clone()).sudo(), &doing).await?;
     }
-    hosts::packages(host, want, &what.install, &what.hold, what.repository.as_ref()).await?;
+    hosts::packages(host, want, &what.install, &what.hold, what.repository.as_ref(), ctx).await?;
     hosts::sweep(host, &what.drop).await?;
     let systemctl = |words: &[&str]| Command::new("systemctl").args(words.iter().copied()).sudo();
     must(host, &systemctl(&["daemon-reload"]), &doing).await?;

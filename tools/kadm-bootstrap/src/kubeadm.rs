@@ -27,7 +27,9 @@ for t in iptables ip6tables; do
   command -v "$t-save" >/dev/null || continue
   "$t-save" 2>/dev/null | grep -Ev 'KUBE-|cali[-:]|CNI-' | "$t-restore" 2>/dev/null
 done
-command -v nft >/dev/null && nft delete table ip kube-proxy 2>/dev/null
+for f in ip ip6; do
+  command -v nft >/dev/null && nft delete table "$f" kube-proxy 2>/dev/null
+done
 exit 0
 "#;
 

@@ -74,7 +74,7 @@ for n in kubeadm:/usr/local/bin/kubeadm kubelet:/usr/local/bin/kubelet kubectl:/
   *) echo "pinned $n $(sha256sum <"$f" | cut -d' ' -f1)" ;;
   esac
 done
-for u in containerd kubelet systemd-timesyncd chrony ntpsec openntpd kubeline-etcd-backup.timer; do
+for u in containerd kubelet systemd-timesyncd chrony ntpsec openntpd ntp kubeline-etcd-backup.timer; do
   echo "unit $u $(systemctl is-active "$u" 2>/dev/null)"
 done
 for f in "$@"; do

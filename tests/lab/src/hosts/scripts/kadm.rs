@@ -34,13 +34,14 @@ pub const TABLE: &[Script] = &[
 
 const PACKAGES: [&str; 8] =
     ["containerd", "containerd.io", "kubeadm", "kubelet", "kubectl", "chrony", "age", "nfs-common"];
-const UNITS: [&str; 7] = [
+const UNITS: [&str; 8] = [
     "containerd",
     "kubelet",
     "systemd-timesyncd",
     "chrony",
     "ntpsec",
     "openntpd",
+    "ntp",
     "kubeline-etcd-backup.timer",
 ];
 const STATE: [&str; 14] = [
