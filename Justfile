@@ -68,9 +68,9 @@ sweep:
     KUBELINE_SWEEP=all cargo test --release --workspace --no-fail-fast --test cli --test laws --test crash \
         --test faults --test events --test kadm_sweeps --test sweep -- --nocapture
 
-# feed a reader of other programs' words with damage: kubeadm, look, etcd, ...; needs nightly and cargo-fuzz
-fuzz READER="kubeadm" *FLAGS="-- -max_total_time=60":
-    cargo +nightly fuzz run --fuzz-dir tests/fuzz "$1" "tests/fuzz/found/$1" "tests/fuzz/corpus/$1" {{ FLAGS }}
+# feed a reader of other programs' words with damage: kubeadm, look, etcd, ...
+fuzz READER="kubeadm" *FLAGS="-max_total_time=60":
+    scripts/fuzz "$@"
 
 # times and memory of the pipeline in the lab; with `machines`, `kubernetes`: pve-vm, kadm-bootstrap beside what has to take time
 bench *PARTS:

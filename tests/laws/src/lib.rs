@@ -82,7 +82,7 @@ pub async fn check<T: Tool>(
     let mut summary = Summary { tool: T::NAME, ..Summary::default() };
     let whole = undisturbed::<T>(args, &make, &mut summary).await?;
     for k in 1..=whole.steps {
-        killed::<T>(args, &make, k, &whole).await?;
+        killed::<T>(&["apply"], args, &make, k, &whole).await?;
     }
     summary.counts.insert(3, (whole.steps, "kills"));
     let inputs = refused::<T>(args, &make).await?;
@@ -126,27 +126,12 @@ async fn undisturbed<T: Tool>(
     }
     let steps = planned.planned();
 
-    let first = run::<T>(&case, &["apply"], args, &document, None).await;
-    if !matches!(first.exit, Exit::Done | Exit::Partial) {
-        return broken(1, "apply does not end well", &first);
-    }
+    let [first, second] = twice::<T>(&case, &["apply"], args, &document).await?;
     if first.done != steps {
         return broken(2, format!("plan showed {steps:#?}, and apply did {:#?}", first.done), &first);
     }
     summary.counts.insert(2, (steps.len(), "steps as planned"));
-    first.one_document()?;
-    case.foreign_status_survived(&first)?;
     summary.counts.insert(4, (1, "document with foreign sections"));
-
-    let mark = case.journal.len();
-    let made = (case.picture)();
-    let second = run::<T>(&case, &["apply"], args, &first.stdout, None).await;
-    if second.stdout != first.stdout || second.exit != first.exit {
-        return broken(1, format!("a second run says something else than the first: {first}"), &second);
-    }
-    if let Some(changed) = case.changed_since(mark, &made) {
-        return broken(1, format!("a second run changed something: {changed}"), &second);
-    }
     let again = run::<T>(&case, &["plan", "--json"], args, &first.stdout, None).await;
     if !again.planned().is_empty() {
         return broken(1, "the second plan is not empty", &again);
@@ -167,8 +152,29 @@ async fn undisturbed<T: Tool>(
     })
 }
 
+/// Laws 1, 4 and 5 of a verb that makes something so: the first run and the second.
+async fn twice<T: Tool>(case: &Case, verb: &[&str], args: &[&str], document: &str) -> Result<[Said; 2]> {
+    let first = run::<T>(case, verb, args, document, None).await;
+    if !matches!(first.exit, Exit::Done | Exit::Partial) {
+        return broken(1, format!("{} does not end well", verb.join(" ")), &first);
+    }
+    first.one_document()?;
+    case.foreign_status_survived(&first)?;
+    let mark = case.journal.len();
+    let made = (case.picture)();
+    let second = run::<T>(case, verb, args, &first.stdout, None).await;
+    if second.stdout != first.stdout || second.exit != first.exit {
+        return broken(1, format!("a second run says something else than the first: {first}"), &second);
+    }
+    if let Some(changed) = case.changed_since(mark, &made) {
+        return broken(1, format!("a second run changed something: {changed}"), &second);
+    }
+    Ok([first, second])
+}
+
 /// Law 3: the run dies after step k, and is run again.
 async fn killed<T: Tool>(
+    verb: &[&str],
     args: &[&str],
     make: &impl AsyncFn() -> Case,
     k: usize,
@@ -176,11 +182,11 @@ async fn killed<T: Tool>(
 ) -> Result<()> {
     let case = make().await;
     let document = case.with_foreign_status();
-    let dead = run::<T>(&case, &["apply"], args, &document, Some(k)).await;
+    let dead = run::<T>(&case, verb, args, &document, Some(k)).await;
     if !dead.crashed {
         return broken(3, format!("the run was not killed after step {k}"), &dead);
     }
-    let again = run::<T>(&case, &["apply"], args, &document, None).await;
+    let again = run::<T>(&case, verb, args, &document, None).await;
     if again.exit != whole.exit {
         return broken(
             3,

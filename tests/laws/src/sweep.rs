@@ -4,7 +4,7 @@ use std::fmt;
 
 use stage::Tool;
 
-use crate::{Broken, Case, Result, Summary, killed, undisturbed};
+use crate::{Broken, Case, Result, Summary, Whole, broken, killed, twice, undisturbed};
 
 /// The variable that has every step swept: `KUBELINE_SWEEP=all`.
 pub const ALL: &str = "KUBELINE_SWEEP";
@@ -39,11 +39,50 @@ pub async fn sweep<T: Tool>(
 ) -> Result<Row> {
     let mut summary = Summary::default();
     let whole = undisturbed::<T>(args, &make, &mut summary).await?;
+    kills::<T>(what, &["apply"], args, at_most, &make, &whole).await
+}
+
+/// The same for a verb of the tool's own that makes something so, such as `certs --renew --yes`.
+///
+/// # Errors
+/// Laws 1, 4, 5 and 7 on the undisturbed run.
+pub async fn sweep_verb<T: Tool>(
+    what: &'static str,
+    verb: &[&str],
+    at_most: usize,
+    make: impl AsyncFn() -> Case,
+) -> Result<Row> {
+    let case = make().await;
+    let [first, second] = twice::<T>(&case, verb, &[], &case.with_foreign_status()).await?;
+    if first.done.is_empty() {
+        return broken(1, "there was nothing to do, so nothing was tested", &first);
+    }
+    for said in [&first, &second] {
+        case.tells_no_secret(said)?;
+    }
+    case.nothing_unknown(&first)?;
+    let whole = Whole {
+        steps: first.done.len(),
+        exit: first.exit,
+        document: case.comparable(&first.stdout),
+        picture: case.comparable(&(case.picture)()),
+    };
+    kills::<T>(what, verb, &[], at_most, &make, &whole).await
+}
+
+async fn kills<T: Tool>(
+    what: &'static str,
+    verb: &[&str],
+    args: &[&str],
+    at_most: usize,
+    make: &impl AsyncFn() -> Case,
+    whole: &Whole,
+) -> Result<Row> {
     let all = std::env::var(ALL).is_ok_and(|v| v == "all");
     let chosen = chosen(whole.steps, if all { whole.steps } else { at_most });
     let mut row = Row { what, steps: whole.steps, kills: chosen.len(), converged: 0, broken: Vec::new() };
     for k in chosen {
-        match killed::<T>(args, &make, k, &whole).await {
+        match killed::<T>(verb, args, make, k, whole).await {
             Ok(()) => row.converged += 1,
             Err(broken) => row.broken.push(broken),
         }

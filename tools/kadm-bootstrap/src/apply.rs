@@ -13,8 +13,8 @@ use crate::roll::{self, Kubelet};
 use crate::step::Step;
 use crate::want::Want;
 use crate::{
-    World, approver, certs, hosts, init, join, kubeadm, kubeconfig, kubelet, label, merge, pins, proxy,
-    restore, serving, token,
+    World, approver, certs, exchange, hosts, init, join, kubeadm, kubeconfig, kubelet, label, merge, pins,
+    proxy, restore, serving, token,
 };
 
 /// Does one step, each on the heap by itself: one future of all of them would be as large as all together.
@@ -33,7 +33,8 @@ pub fn apply<'a>(
             async move { hosts::kernel(on(host)?, want, files, modules, *settings, *swap_off).await }.boxed()
         }
         Step::Packages { host, install, hold, repository } => {
-            async move { hosts::packages(on(host)?, want, install, hold, repository.as_ref()).await }.boxed()
+            async move { hosts::packages(on(host)?, want, install, hold, repository.as_ref(), ctx).await }
+                .boxed()
         }
         Step::Pin { host, pins, units } => {
             async move { pins::install(on(host)?, want, pins, units).await }.boxed()
@@ -85,6 +86,10 @@ pub fn apply<'a>(
         Step::Kubelet { host, via, install, hold, pins, configure, ready, .. } => async move {
             let what = Kubelet { install, hold, pins, configure: *configure, ready: *ready };
             roll::kubelet(on(host)?, &what, &world.api(via, want).await?, want, ctx).await
+        }
+        .boxed(),
+        Step::Programs { host, via, ready, what } => async move {
+            exchange::exchange(on(host)?, what, *ready, &world.api(via, want).await?, want, ctx).await
         }
         .boxed(),
         Step::KubeletConfig { via, fields, drop, noted } => {

@@ -6,8 +6,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use addon::Ready;
 use cluster_doc::spec::Vip;
-use kube_apply::{Cluster, Difference, Error, ManifestSet, Prune, Wait, What};
+use kube_apply::{Cluster, Difference, Error, ManifestSet, Prune, What};
 use render::Template;
 use serde::Serialize;
 use serde_json::Value;
@@ -136,9 +137,10 @@ pub async fn install(api: &Api, set: &ManifestSet, ctx: &Ctx) -> Result<(), Fail
     let cluster = cluster(api);
     cluster.apply(set, |_| {}).await.map_err(fail)?;
     cluster.prune(set, Prune::KeepData).await.map_err(fail)?;
-    let wait =
-        Wait::Deployment { namespace: "kube-system".to_owned(), name: "kubelet-csr-approver".to_owned() };
-    cluster.wait(&wait, READY, |reason| ctx.waiting(reason)).await.map_err(|error| {
-        fail(error).hint("kubectl -n kube-system describe pod -l app.kubernetes.io/name=kubelet-csr-approver")
+    let ready =
+        Ready::Deployment { namespace: "kube-system".to_owned(), name: "kubelet-csr-approver".to_owned() };
+    addon::wait(&ready, &cluster, READY, ctx).await.map_err(|f| {
+        let failure = f.causes.iter().fold(Failure::new(f.exit, doing).because(&f.doing), Failure::because);
+        failure.hint("kubectl -n kube-system describe pod -l app.kubernetes.io/name=kubelet-csr-approver")
     })
 }

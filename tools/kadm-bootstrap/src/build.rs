@@ -238,6 +238,16 @@ impl<'a> Build<'a> {
             return;
         }
         let Some(mut after) = self.forget(node, via, registered) else { return };
+        if node.control_plane
+            && let Some(lost) = self.lost_member()
+        {
+            let why = format!(
+                "etcd takes no new member while {lost} is away, and the machine of that cannot be reached"
+            );
+            let hint = format!("bring {lost} back, or take it out of the document");
+            self.plan.hold(HeldKind::Unmet, &node.name, why, Some(hint));
+            return;
+        }
         after.extend(ready);
         after.extend(self.images(node));
         // Before an init they are reset along with it.
@@ -272,6 +282,13 @@ impl<'a> Build<'a> {
         self.joins.insert(&node.name);
         self.joined.push(id);
         self.labels(node, via, &[id], None);
+    }
+
+    /// A member of etcd that does not answer, on a machine that does not either: waiting would not bring it back. etcd
+    /// refuses another one then (`isConnectedFullySince` in its server.go, on by `strict-reconfig-check`).
+    fn lost_member(&self) -> Option<String> {
+        let lost = |m: &&MemberSeen| !m.learner && !m.healthy && !self.seen.hosts.contains_key(&m.name);
+        self.members.iter().find(lost).map(|m| m.name.clone())
     }
 
     /// Takes a machine that is to join anew out of etcd and the API; `None` when etcd could not bear it.

@@ -9,7 +9,7 @@ use crate::hosts::{self, must};
 use crate::kubeadm;
 use crate::look::RENEWING;
 use crate::node::Node;
-use crate::seen::{HostSeen, Seen};
+use crate::seen::{HostSeen, MemberSeen, Seen};
 use crate::step::Step;
 use crate::want::Want;
 
@@ -55,10 +55,20 @@ pub fn plan(want: &Want, seen: &Seen, within: u16) -> Plan<Step> {
         plan.hold(HeldKind::Unmet, "the cluster", why, Some("kadm-bootstrap check".to_owned()));
         return plan;
     };
+    let lost = |m: &&MemberSeen| !m.healthy && !seen.hosts.contains_key(&m.name);
+    let lost = cluster.etcd.iter().find(lost);
     let mut chain = Vec::new();
     let planes = want.control_planes().filter(|n| cluster.nodes.contains_key(&n.name));
     for (node, host) in planes.filter_map(|n| Some((n, seen.hosts.get(&n.name)?))) {
         if due(host, within) {
+            if let Some(MemberSeen { name, .. }) = lost {
+                let why = format!(
+                    "its etcd would be restarted while the member {name} is away: that may cost the quorum"
+                );
+                let hint = format!("bring {name} back, or take it out of the document");
+                plan.hold(HeldKind::Unmet, &node.name, why, Some(hint));
+                continue;
+            }
             if !host.state.contains(CA_KEY) {
                 let why =
                     "a certificate ends, and kubeadm renews none of an authority whose key is elsewhere";

@@ -14,12 +14,12 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(900);
 /// Removes what `kubeadm reset` leaves: pod network, packet filter rules, etcd's directory, files of this tool.
 ///
 /// * No arguments. Exit: 0. What is gone already is no fault.
-pub const CLEAN: &str = r#"# kubeline: kadm-clean v3
+pub const CLEAN: &str = r#"# kubeline: kadm-clean v4
 set -u
 systemctl stop kubelet 2>/dev/null
 rm -rf /etc/cni/net.d/10-* /etc/cni/net.d/*calico* /var/lib/cni /var/lib/calico /run/calico /var/lib/etcd/member \
   /run/kubeline-kadm-* /var/lib/kubeline/kadm-init /var/lib/kubeline/kadm-renewing \
-  /var/lib/kubeline/kadm-kubelet
+  /var/lib/kubeline/kadm-kubelet /var/lib/kubeline/kadm-programs
 for l in cni0 vxlan.calico wireguard.cali kube-ipvs0; do
   ip link delete "$l" 2>/dev/null
 done
@@ -27,7 +27,9 @@ for t in iptables ip6tables; do
   command -v "$t-save" >/dev/null || continue
   "$t-save" 2>/dev/null | grep -Ev 'KUBE-|cali[-:]|CNI-' | "$t-restore" 2>/dev/null
 done
-command -v nft >/dev/null && nft delete table ip kube-proxy 2>/dev/null
+for f in ip ip6; do
+  command -v nft >/dev/null && nft delete table "$f" kube-proxy 2>/dev/null
+done
 exit 0
 "#;
 

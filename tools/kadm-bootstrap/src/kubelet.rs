@@ -208,13 +208,27 @@ pub async fn configure(
     if let Some(name) = drop.iter().find(|name| there.contains_key(*name)) {
         return Err(Failure::transient(&doing).because(format!("kubeadm wrote {name}, which was to go")));
     }
-    let restart = Command::sh(RESTART).sudo().title("restart the kubelet").timeout(Duration::from_secs(180));
-    let stopped = must(host, &restart, &doing).await?.text().trim().to_owned();
-    back(node, &stopped, ready, api, ctx)
-        .await
-        .map_err(|f| f.hint(format!("on {node}: journalctl -u kubelet -n 50")))?;
+    restart(host, ready, api, &doing, ctx).await?;
     serving::first(api, host, want, ctx).await?;
     host.remove(CONFIGURING).await.map(std::mem::drop).map_err(|e| fleet::failure(doing, &e))
+}
+
+/// Restarts a kubelet, and waits until it has reported since.
+///
+/// # Errors
+/// systemctl's complaint, or exit 5 when it does not come back.
+pub(crate) async fn restart(
+    host: &Host,
+    ready: bool,
+    api: &Api,
+    doing: &str,
+    ctx: &Ctx,
+) -> Result<(), Failure> {
+    let node = host.name();
+    let restart = Command::sh(RESTART).sudo().title("restart the kubelet").timeout(Duration::from_secs(180));
+    let stopped = must(host, &restart, doing).await?.text().trim().to_owned();
+    let came_back = back(node, &stopped, ready, api, ctx).await;
+    came_back.map_err(|f| f.hint(format!("on {node}: journalctl -u kubelet -n 50")))
 }
 
 /// Waits until the kubelet that was started after that moment has renewed its lease, and its node is as it was.

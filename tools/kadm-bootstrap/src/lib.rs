@@ -21,7 +21,7 @@
 //! wanted      approver · want · fields · images
 //! machine     hosts · kernel · look · pins · prepare · probe · wal
 //! kubeadm     evidence · token · kubeadm · config · serving · init · join · certs · roll · drain · label
-//! plan        faults · course · build · existing · kubelet · merge · proxy · shrink · upgrade · plan
+//! plan        faults · course · build · existing · kubelet · exchange · merge · proxy · shrink · upgrade · plan
 //! run         backup · restore · apply · observe · check
 //! ```
 
@@ -41,6 +41,7 @@ mod course;
 pub mod drain;
 pub mod etcd;
 pub mod evidence;
+pub mod exchange;
 pub mod existing;
 pub mod fault;
 pub mod faults;

@@ -28,7 +28,7 @@ pub const METRICS: [&str; 3] = ["etcd", "kube-controller-manager", "kube-schedul
 /// * Standard output: lines of a word and its values, as the reader below knows them. Certificates are public; no key
 ///   is printed.
 /// * Exit: 0.
-pub const LOOK: &str = r#"# kubeline: kadm-look v5
+pub const LOOK: &str = r#"# kubeline: kadm-look v6
 set -u
 export LC_ALL=C
 debs=$1
@@ -74,7 +74,7 @@ for n in kubeadm:/usr/local/bin/kubeadm kubelet:/usr/local/bin/kubelet kubectl:/
   *) echo "pinned $n $(sha256sum <"$f" | cut -d' ' -f1)" ;;
   esac
 done
-for u in containerd kubelet systemd-timesyncd chrony ntpsec openntpd kubeline-etcd-backup.timer; do
+for u in containerd kubelet systemd-timesyncd chrony ntpsec openntpd ntp kubeline-etcd-backup.timer; do
   echo "unit $u $(systemctl is-active "$u" 2>/dev/null)"
 done
 for f in "$@"; do
@@ -108,6 +108,7 @@ done
 c=/var/lib/kubelet/config.yaml
 [ -f "$c" ] && echo "kubelet $(base64 -w 0 <"$c")"
 [ -f /var/lib/kubeline/kadm-kubelet ] && echo configuring
+[ -f /var/lib/kubeline/kadm-programs ] && echo exchanging
 f=/var/lib/kubelet/pki/kubelet-server-current.pem
 [ -f "$f" ] && echo "serves $(sed -n '/^-----BEGIN CERT/,/^-----END CERT/p;/^-----END CERT/q' "$f" | base64 -w 0)"
 for f in /var/lib/kubeline/etcd-before-*.db; do
@@ -195,6 +196,7 @@ pub fn read(text: &str) -> HostSeen {
                 seen.serving = seen.kubelet.get("serverTLSBootstrap").is_some_and(|v| *v == true);
             }
             "configuring" => seen.configuring = true,
+            "exchanging" => seen.exchanging = true,
             "serves" => seen.serves = certificate::of_base64(rest),
             "snapshot" => drop(seen.snapshots.insert(rest.to_owned())),
             "deb" => seen.debs.push(rest.to_owned()),

@@ -20,6 +20,8 @@ pub(crate) const KNOWN: [(&str, &str, &str, &str); 7] = [
     ("runc", "program", "/usr/local/sbin", "/usr/local/sbin/runc"),
 ];
 
+/// Where it is noted that a file is this tool's.
+pub(crate) const NOTES: &str = "/var/lib/kubeline/pinned";
 /// Those that come together.
 pub(crate) const KUBERNETES: [&str; 5] = ["kubeadm", "kubelet", "kubectl", "crictl", "cni-plugins"];
 pub(crate) const RUNTIME: [&str; 2] = ["containerd", "runc"];

@@ -74,6 +74,14 @@ fn due(want: &Want, host: &HostSeen, names: &[&str]) -> Vec<Pin> {
     names.iter().filter_map(|name| want.pins.get(*name)).filter(differs).cloned().collect()
 }
 
+/// The programs of Kubernetes whose files are not there yet, and what comes along unless it is there from elsewhere.
+pub(crate) fn lacking(want: &Want, host: &HostSeen) -> Vec<Pin> {
+    let theirs =
+        |pin: &Pin| KNOWN.iter().any(|(n, .., shows)| *n == pin.name && host.unowned.contains(*shows));
+    let along = due(want, host, &["crictl", "cni-plugins"]).into_iter().filter(|pin| !theirs(pin));
+    due(want, host, &EXACT).into_iter().chain(along).collect()
+}
+
 /// Those of Kubernetes of these names that are not there in the document's version, with what they need.
 ///
 /// # Errors
@@ -111,7 +119,7 @@ pub(crate) fn obtain(
 }
 
 /// Holds what would overwrite somebody's own program.
-fn free(plan: &mut Plan<Step>, name: &str, host: &HostSeen, wanted: &[&str]) -> Result<(), ()> {
+pub(crate) fn free(plan: &mut Plan<Step>, name: &str, host: &HostSeen, wanted: &[&str]) -> Result<(), ()> {
     let paths = KNOWN.iter().filter(|(n, ..)| wanted.contains(n)).map(|(.., shows)| *shows);
     match paths.into_iter().find(|path| host.unowned.contains(*path)) {
         None => Ok(()),
@@ -145,7 +153,7 @@ pub(crate) fn prepare(
         if host.pinned.contains_key("kubelet") || !wrong.is_empty() {
             units.push(files::KUBELET_UNIT);
         }
-    } else if let Some(left) = EXACT.iter().find(|n| host.pinned.contains_key(**n)) {
+    } else if let Some(left) = EXACT.iter().find(|n| !runs && host.pinned.contains_key(**n)) {
         let why = format!("its {left} is a pinned file, and spec.artifacts names none any more");
         let hint = format!(
             "name it again; or on {name}: rm /usr/local/bin/kube{{adm,let,ctl}} /var/lib/kubeline/pinned/kube* {}",

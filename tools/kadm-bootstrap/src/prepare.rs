@@ -16,7 +16,7 @@ use crate::want::Want;
 /// What they depend on, taken along from a folder.
 const ALONG: [&str; 4] = ["cri-tools", "kubernetes-cni", "conntrack", "runc"];
 /// Services that set the clock.
-const CLOCKS: [&str; 4] = ["systemd-timesyncd", "chrony", "ntpsec", "openntpd"];
+const CLOCKS: [&str; 5] = ["systemd-timesyncd", "chrony", "ntpsec", "openntpd", "ntp"];
 
 /// Adds the steps of one machine; `None` when something is held that must be there before it can join.
 ///
@@ -256,4 +256,21 @@ fn runtime(
         _ => "it is the package's own, without systemd's cgroups",
     };
     Ok(Some(plan.step_after(after, step, why)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever sets the clock is enough: apt would remove it for chrony's sake.
+    #[test]
+    fn any_service_that_sets_the_clock_will_do() {
+        let mut host = HostSeen::default();
+        assert!(!clock(&host));
+        for unit in CLOCKS {
+            host.units = [(unit.to_owned(), "active".to_owned())].into();
+            assert!(clock(&host), "{unit}");
+            assert!(crate::look::LOOK.contains(&format!(" {unit} ")), "nobody asks for {unit}");
+        }
+    }
 }

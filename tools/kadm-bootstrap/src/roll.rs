@@ -121,7 +121,7 @@ pub async fn kubelet(
         kubeadm::run(host, &Command::new("kubeadm").args(words).sudo().timeout(UPGRADE), &doing).await?;
     }
     if !what.install.is_empty() {
-        hosts::packages(host, want, what.install, what.hold, None).await?;
+        hosts::packages(host, want, what.install, what.hold, None, ctx).await?;
     }
     pins::install(host, want, what.pins, &BTreeMap::new()).await?;
     must(host, &Command::new("systemctl").arg("daemon-reload").sudo(), &doing).await?;

@@ -103,6 +103,9 @@ pub struct HostSeen {
     pub kubelet: BTreeMap<String, Value>,
     /// True when this tool began to change it and did not see that through.
     pub configuring: bool,
+    /// True while the change of its programs was not seen through.
+    #[serde(default)]
+    pub exchanging: bool,
     /// Snapshots of etcd that were taken before an upgrade.
     pub snapshots: BTreeSet<String>,
     /// Its ports, its disk and its ways to others, while it or one of them is new.

@@ -6,6 +6,7 @@ use cluster_doc::KubeVersion;
 use stage::{HeldKind, StepId};
 
 use crate::build::Build;
+use crate::exchange;
 use crate::faults;
 use crate::node::Node;
 use crate::pins;
@@ -59,10 +60,17 @@ pub(crate) fn stand(want: &Want, seen: &Seen, states: &States<'_>) -> Stand {
     let planes_due = stored || proxy || planes.iter().any(|(_, h)| old_plane(want, h));
     let kubelets_due = done(want, seen, states).any(|(n, h)| {
         let node = cluster.nodes.get(&n.name);
-        old_kubelet(want, h, node) || node.is_some_and(|n| n.our_cordon)
+        old_kubelet(want, h, node) || node.is_some_and(|n| n.our_cordon) || exchange::due(want, h).is_some()
     });
     if !planes_due && !kubelets_due {
         return Stand::Current;
+    }
+    let other = |n: &&NodeSeen| !n.version.is_empty() && n.version != tag;
+    if let Some((node, why)) = done(want, seen, states).find_map(|(n, h)| Some((n, exchange::due(want, h)?)))
+        && let Some(runs) = cluster.nodes.get(&node.name).filter(other)
+    {
+        let why = format!("{why}; that is changed at the version that runs, {}", runs.version);
+        return Stand::Held(node.name.clone(), why, Some(exchange::hint(&runs.version)));
     }
     if let Some(held) = skew(want, cluster, &planes) {
         return held;
@@ -266,6 +274,9 @@ impl<'a> Build<'a> {
     fn kubelet(&mut self, node: &Node, host: &HostSeen, via: &str, after: &[StepId]) -> Option<StepId> {
         let want = self.want;
         let seen = self.seen.cluster.as_ref().and_then(|c| c.nodes.get(&node.name))?;
+        if let Some(why) = exchange::due(want, host) {
+            return self.exchange(node, host, seen, via, after, why);
+        }
         let open = Step::Uncordon { via: via.to_owned(), node: node.name.clone() };
         if !old_kubelet(want, host, Some(seen)) {
             return seen.our_cordon.then(|| self.plan.step_after(after, open, "its upgrade is done"));

@@ -30,10 +30,8 @@ async fn three_and_six_from_blank_machines() {
     let plan = site.run(&["plan"], &document).await;
     assert_eq!(plan.exit, Exit::Done, "{}", plan.err);
     let before = site.world.journal.len();
-    let ran = site.run(&["-v"], &document).await;
-    assert_eq!(ran.exit, Exit::Done, "{}\n{:#?}", ran.err, site.world.journal.unknown());
+    let ran = site.done(&["-v"], &document).await;
     site.nothing_unknown();
-    site.no_secret_in_argv();
     assert!(!site.changes(before).is_empty());
     // Law 2: what plan printed is what ran.
     for line in plan.out.lines().filter(|l| l.contains("  # ") || l.contains(" # ")) {
@@ -100,8 +98,7 @@ async fn three_and_six_from_blank_machines() {
         dropped["spec"]["machines"].as_array_mut().unwrap().iter_mut().find(|m| m["name"] == "w-5").unwrap();
     worker.as_object_mut().unwrap().remove("labels");
     worker.as_object_mut().unwrap().remove("taints");
-    let ran = site.run(&[], &dropped).await;
-    assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
+    site.done(&[], &dropped).await;
     let picture = site.picture();
     let node = picture["nodes"].as_array().unwrap().iter().find(|n| n["name"] == "w-5").unwrap().clone();
     assert_eq!(node["labels"]["environment"], Value::Null);
@@ -212,8 +209,7 @@ async fn keeps_the_seven_laws() {
 async fn unreachable_machines_are_held() {
     let site = Site::new(1, 2).await;
     let document = site.document();
-    let ran = site.run(&[], &document).await;
-    assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
+    site.done(&[], &document).await;
     let vmid = site.hosts.find("w-2").unwrap().vmid;
     lab::world::Machines::power_off(&site.hosts, vmid);
     let ran = site.run(&[], &document).await;
@@ -250,8 +246,7 @@ async fn never_a_second_cluster() {
     let ran = site.run(&[], &document).await;
     assert_eq!(ran.exit, Exit::Precondition, "{}", ran.err);
     assert!(ran.err.contains("--reset-host cp-2"), "{}", ran.err);
-    let ran = site.run(&["--reset-host", "cp-2"], &document).await;
-    assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
+    site.done(&["--reset-host", "cp-2"], &document).await;
     assert_eq!(site.kube.clusters().len(), 1);
 }
 
@@ -263,8 +258,7 @@ async fn a_blank_machine_takes_its_place_again() {
     assert_eq!(site.run(&[], &document).await.exit, Exit::Done);
     for (name, last) in [("cp-1", 21), ("w-1", 31)] {
         site.blank(name, last).await;
-        let ran = site.run(&[], &document).await;
-        assert_eq!(ran.exit, Exit::Done, "{name}: {}", ran.err);
+        site.done(&[], &document).await;
         let picture = site.picture();
         assert_eq!(picture["nodes"].as_array().unwrap().len(), 4, "{picture:#}");
         assert_eq!(picture["clusters"], 1);
@@ -290,8 +284,7 @@ async fn a_broken_init_is_done_again() {
     let ran = site.run(&[], &document).await;
     assert_eq!(ran.exit, Exit::Transient, "{}", ran.err);
     assert!(ran.out.is_empty());
-    let ran = site.run(&[], &document).await;
-    assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
+    site.done(&[], &document).await;
     let picture = site.picture();
     assert_eq!(picture["nodes"].as_array().unwrap().len(), 2);
     assert_eq!(picture["tokens"], 0);

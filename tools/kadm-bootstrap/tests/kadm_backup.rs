@@ -19,23 +19,6 @@ use laws::sweep::{Row, Table};
 use serde_json::{Value, json};
 use site::Site;
 
-/// An age identity in a file of the operator's, and its recipient.
-fn identity(site: &Site) -> (PathBuf, String) {
-    use age::secrecy::ExposeSecret as _;
-    let key = age::x25519::Identity::generate();
-    let path = site.path("age.key");
-    std::fs::write(&path, format!("# created\n{}\n", key.to_string().expose_secret())).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-    (path, key.to_public().to_string())
-}
-
-async fn cluster(control_planes: u8, workers: u8) -> Site {
-    let site = Site::new(control_planes, workers).await;
-    let ran = site.run(&[], &site.document()).await;
-    assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
-    site
-}
-
 fn note(site: &Site, name: &str) {
     let id = site.kube.clusters().remove(0);
     site.kube.put(
@@ -50,9 +33,8 @@ fn has(site: &Site, name: &str) -> bool {
 }
 
 async fn back_up(site: &Site) -> (PathBuf, PathBuf) {
-    let (key, recipient) = identity(site);
-    let ran = site.run(&["backup", "saved", "--recipient", &recipient], &site.document()).await;
-    assert_eq!(ran.exit, Exit::Done, "{}\n{:#?}", ran.err, site.world.journal.unknown());
+    let (key, recipient) = site.identity();
+    let ran = site.done(&["backup", "saved", "--recipient", &recipient], &site.document()).await;
     let file = PathBuf::from(ran.out.trim());
     (file, key)
 }
@@ -66,7 +48,7 @@ fn members(site: &Site) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_is_encrypted_and_verified() {
-    let site = cluster(1, 1).await;
+    let site = Site::made(1, 1, &[]).await;
     // Without a recipient nothing is taken.
     let ran = site.run(&["backup", "saved"], &site.document()).await;
     assert_eq!(ran.exit, Exit::Usage, "{}", ran.err);
@@ -82,7 +64,6 @@ async fn a_backup_is_encrypted_and_verified() {
     // Nothing of it stays on the machine.
     let left = site.picture()["machines"]["cp-1"]["kubeline"].clone();
     assert_eq!(left, json!([]), "{left}");
-    site.no_secret_in_argv();
     // A backup that was cut is refused before anything is connected.
     let cut = site.path("cut.tar.age");
     std::fs::write(&cut, &sealed[..sealed.len() / 2]).unwrap();
@@ -106,15 +87,14 @@ async fn a_backup_is_encrypted_and_verified() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_is_restored_on_its_own_machines() {
-    let site = cluster(3, 1).await;
+    let site = Site::made(3, 1, &[]).await;
     note(&site, "before");
     let (file, key) = back_up(&site).await;
     note(&site, "after");
     let args = ["restore", file.to_str().unwrap(), "--identity", key.to_str().unwrap(), "--yes"];
     let plan = site.run(&[&args[..4], &["--plan"]].concat(), &site.document()).await;
     assert!(plan.out.contains("put etcd's data on cp-2 aside"), "{}", plan.out);
-    let ran = site.run(&args, &site.document()).await;
-    assert_eq!(ran.exit, Exit::Done, "{}\n{:#?}", ran.err, site.world.journal.unknown());
+    let ran = site.done(&args, &site.document()).await;
     assert!(has(&site, "before") && !has(&site, "after"));
     assert_eq!(members(&site), ["cp-1", "cp-2", "cp-3"]);
     let picture = site.picture();
@@ -134,13 +114,12 @@ async fn a_cluster_is_restored_on_its_own_machines() {
     let apply = site.run(&[], &site.document()).await;
     assert_eq!(apply.exit, Exit::Done, "{}", apply.err);
     assert!(site.changes(mark).is_empty(), "{:#?}", site.changes(mark));
-    site.no_secret_in_argv();
     site.nothing_unknown();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_is_restored_on_new_machines_with_new_addresses() {
-    let old = cluster(3, 2).await;
+    let old = Site::made(3, 2, &[]).await;
     note(&old, "before");
     let (file, key) = back_up(&old).await;
     let new = Site::new(3, 1).await;
@@ -162,8 +141,7 @@ async fn a_cluster_is_restored_on_new_machines_with_new_addresses() {
     std::fs::write(&manifest, text).unwrap();
     // A control plane that does not answer may know the cluster from before.
     let mark = new.world.journal.len();
-    let ran = new.run(&args, &new.document()).await;
-    assert_eq!(ran.exit, Exit::Done, "{}\n{:#?}", ran.err, new.world.journal.unknown());
+    new.done(&args, &new.document()).await;
     // Where kubeadm's join would look for etcd, nobody from before is left by then.
     let changes: Vec<String> =
         new.changes(mark).iter().map(|e| format!("{} {}", e.target, e.request)).collect();
@@ -187,32 +165,15 @@ async fn a_cluster_is_restored_on_new_machines_with_new_addresses() {
     new.nothing_unknown();
 }
 
-/// Gives a control plane an API server's certificate that ends in ten days.
-fn age_certificate(site: &Site, name: &str) {
-    let host = site.hosts.find(name).unwrap();
-    let mut machine = host.machine();
-    let key = machine.fs.text("/etc/kubernetes/pki/ca.key");
-    let mut ca = rcgen::CertificateParams::default();
-    ca.distinguished_name = rcgen::DistinguishedName::new();
-    ca.distinguished_name.push(rcgen::DnType::CommonName, "kubernetes");
-    let issuer = rcgen::Issuer::new(ca, rcgen::KeyPair::from_pem(&key).unwrap());
-    let mut params = rcgen::CertificateParams::new(vec!["x".to_owned()]).unwrap();
-    params.not_after = time::OffsetDateTime::now_utc() + time::Duration::days(10);
-    let pair = rcgen::KeyPair::generate().unwrap();
-    let certificate = params.signed_by(&pair, &issuer).unwrap();
-    let path = "/etc/kubernetes/pki/front-proxy-client.crt";
-    machine.fs.put(path, certificate.pem(), 0o644, "root", "root");
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn certificates_are_renewed_one_control_plane_at_a_time() {
-    let site = cluster(3, 1).await;
+    let site = Site::made(3, 1, &[]).await;
     let document = site.document();
     let table = site.run(&["certs"], &document).await;
     assert_eq!(table.exit, Exit::Done, "{}", table.err);
     assert!(table.out.contains("cp-2") && table.out.contains("apiserver-etcd-client"), "{}", table.out);
-    age_certificate(&site, "cp-1");
-    age_certificate(&site, "cp-3");
+    site.age_certificate("cp-1");
+    site.age_certificate("cp-3");
     let check = site.run(&["check"], &document).await;
     assert!(check.out.contains("ends in 9 days") || check.out.contains("ends in 10 days"), "{}", check.out);
     assert_eq!(site.run(&["certs"], &document).await.exit, Exit::Differs);
@@ -227,8 +188,7 @@ async fn certificates_are_renewed_one_control_plane_at_a_time() {
     let ran = site.run(&["certs", "--renew", "--yes"], &document).await;
     assert_eq!(ran.exit, Exit::Transient, "{}", ran.err);
     let mark = site.world.journal.len();
-    let ran = site.run(&["certs", "--renew", "--yes"], &document).await;
-    assert_eq!(ran.exit, Exit::Done, "{}\n{:#?}", ran.err, site.world.journal.unknown());
+    site.done(&["certs", "--renew", "--yes"], &document).await;
     let renewed: Vec<String> = site
         .changes(mark)
         .iter()
@@ -238,7 +198,7 @@ async fn certificates_are_renewed_one_control_plane_at_a_time() {
     assert_eq!(renewed.len(), 2, "{renewed:#?}");
     assert_eq!(site.run(&["certs"], &document).await.exit, Exit::Done);
     // An authority whose key is elsewhere is not kubeadm's to renew from: it exits 0 and leaves all as it was.
-    age_certificate(&site, "cp-2");
+    site.age_certificate("cp-2");
     let key = {
         let host = site.hosts.find("cp-2").unwrap();
         let mut machine = host.machine();
@@ -272,7 +232,7 @@ async fn each_step_of_a_restore_may_be_the_last() {
     let mut due = String::new();
     let mut k = 0;
     loop {
-        let site = cluster(3, 1).await;
+        let site = Site::made(3, 1, &[]).await;
         note(&site, "before");
         let (file, key) = back_up(&site).await;
         note(&site, "after");
@@ -311,11 +271,10 @@ async fn a_timer_saves_etcd() {
     nfs["role"] = json!("nfs");
     nfs["address"] = json!(site.world.net.host(90));
     document["spec"]["machines"].as_array_mut().unwrap().push(nfs);
-    let (_, recipient) = identity(&site);
+    let (_, recipient) = site.identity();
     document["spec"]["backup"] = json!({ "etcd": { "schedule": "daily", "keep": 7, "export": "/srv/etcd",
         "recipient": recipient } });
-    let ran = site.run(&[], &document).await;
-    assert_eq!(ran.exit, Exit::Done, "{}\n{:#?}", ran.err, site.world.journal.unknown());
+    let ran = site.done(&[], &document).await;
     let timer = "/etc/systemd/system/kubeline-etcd-backup.timer";
     let on = |name: &str| {
         let host = site.hosts.find(name).unwrap();
@@ -341,8 +300,7 @@ async fn a_timer_saves_etcd() {
     let ran = site.run(&[], &wrong).await;
     assert_eq!(ran.exit, Exit::Refused, "{}", ran.err);
     document["spec"].as_object_mut().unwrap().remove("backup");
-    let ran = site.run(&[], &document).await;
-    assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
+    site.done(&[], &document).await;
     assert_eq!(on("cp-1"), (false, false));
     site.nothing_unknown();
 }

@@ -52,8 +52,7 @@ fn restarted(site: &Site, mark: usize) -> Vec<String> {
 async fn fields_of_the_document_reach_every_kubelet_and_go_again() {
     let site = Site::new(3, 1).await;
     let document = with(&site, json!({ "maxPods": 200, "evictionPressureTransitionPeriod": "120s" }));
-    let ran = site.run(&[], &document).await;
-    assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
+    site.done(&[], &document).await;
     site.network().await;
     assert_eq!(field(&site, "cp-1", "maxPods"), 200);
     assert_eq!(field(&site, "w-1", "evictionPressureTransitionPeriod"), "2m0s");
@@ -66,8 +65,7 @@ async fn fields_of_the_document_reach_every_kubelet_and_go_again() {
     let check = site.run(&["check"], &document).await;
     assert_eq!(check.exit, Exit::Differs, "{}", check.out);
     let mark = site.world.journal.len();
-    let ran = site.run(&[], &document).await;
-    assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
+    site.done(&[], &document).await;
     assert_eq!(restarted(&site, mark), ["cp-1", "cp-2", "cp-3", "w-1"]);
     for node in ["cp-1", "cp-2", "cp-3", "w-1"] {
         assert_eq!(field(&site, node, "maxPods"), 150);
@@ -90,9 +88,7 @@ async fn fields_of_the_document_reach_every_kubelet_and_go_again() {
 /// A field that no kubelet knows ends the run at the first node, whose kubelet goes on as it was.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_kubeadm_leaves_out_or_a_kubelet_dies_of_stops_at_the_first_node() {
-    let site = Site::new(1, 1).await;
-    assert_eq!(site.run(&[], &site.document()).await.exit, Exit::Done);
-    site.network().await;
+    let site = Site::running(1, 1, &[]).await;
     let mark = site.world.journal.len();
     let ran = site.run(&[], &with(&site, json!({ "maxPodz": 200 }))).await;
     assert_eq!(ran.exit, Exit::Precondition, "{}", ran.err);
@@ -100,8 +96,7 @@ async fn what_kubeadm_leaves_out_or_a_kubelet_dies_of_stops_at_the_first_node() 
     assert_eq!(restarted(&site, mark), [""; 0]);
     assert!(!site.hosts.find("w-1").unwrap().machine().fs.exists(CONFIGURING));
     // Corrected, the next run goes on: the note knows the field that is to go.
-    let ran = site.run(&[], &site.document()).await;
-    assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
+    site.done(&[], &site.document()).await;
     assert!(!map(&site, "kubelet-config")["kubelet"].as_str().unwrap().contains("maxPodz"));
 
     // cp-1's kubelet ends at once: w-1 is not touched, and the next run begins where this one ended.
@@ -149,17 +144,9 @@ async fn of_before(site: &Site) {
     site.until("all nodes are ready", ready).await;
 }
 
-async fn running(control_planes: u8, workers: u8, document: impl Fn(&Site) -> Value) -> Site {
-    let site = Site::new(control_planes, workers).await;
-    let ran = site.run(&[], &document(&site)).await;
-    assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
-    site.network().await;
-    site
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_of_before_is_moved_to_certificates_of_its_own() {
-    let site = running(1, 2, Site::document).await;
+    let site = Site::running(1, 2, &[]).await;
     of_before(&site).await;
     let plan = site.run(&["plan"], &site.document()).await;
     assert!(
@@ -168,8 +155,7 @@ async fn a_cluster_of_before_is_moved_to_certificates_of_its_own() {
         plan.out
     );
     let mark = site.world.journal.len();
-    let ran = site.run(&[], &site.document()).await;
-    assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
+    let ran = site.done(&[], &site.document()).await;
     assert_eq!(restarted(&site, mark), ["cp-1", "w-1", "w-2"]);
     let document: Value = serde_json::from_str(&ran.out).unwrap();
     assert_eq!(document["status"]["kadm-bootstrap"]["kubeletServingCertificates"], true);
@@ -179,7 +165,6 @@ async fn a_cluster_of_before_is_moved_to_certificates_of_its_own() {
     let check = site.run(&["check"], &site.document()).await;
     assert_eq!(check.exit, Exit::Done, "{}", check.out);
     site.nothing_unknown();
-    site.no_secret_in_argv();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -187,8 +172,7 @@ async fn kube_proxy_works_in_the_mode_of_the_data_plane() {
     let site = Site::new(1, 1).await;
     let mut document = site.document();
     document["spec"]["cni"] = json!({ "dataplane": "nftables" });
-    let ran = site.run(&[], &document).await;
-    assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
+    site.done(&[], &document).await;
     assert!(map(&site, "kube-proxy")["config.conf"].as_str().unwrap().contains("mode: nftables"));
     let plan = site.run(&["plan"], &document).await;
     assert!(plan.out.starts_with("kadm-bootstrap: nothing to do"), "{}", plan.out);
@@ -212,8 +196,7 @@ async fn kube_proxy_works_in_the_mode_of_the_data_plane() {
     assert_eq!((ran.exit, pods()), (Exit::Transient, before.clone()), "{}", ran.err);
     let plan = site.run(&["plan"], &site.document()).await;
     assert!(plan.out.contains("its pods have not been started anew"), "{}", plan.out);
-    let ran = site.run(&[], &site.document()).await;
-    assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
+    site.done(&[], &site.document()).await;
     assert!(map(&site, "kube-proxy")["config.conf"].as_str().unwrap().contains("mode: iptables"));
     let now = pods();
     assert!(now.len() == 2 && now.iter().all(|p| !before.contains(p)), "{before:?} {now:?}");
@@ -244,8 +227,7 @@ async fn cgroup_v1_is_a_finding_and_then_a_warning() {
     let ran = site.run(&[], &document).await;
     assert_eq!(ran.exit, Exit::Precondition, "{}", ran.err);
     document["spec"]["kubernetes"]["ignorePreflightErrors"] = json!(["SystemVerification"]);
-    let ran = site.run(&[], &document).await;
-    assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
+    let ran = site.done(&[], &document).await;
     assert_eq!(ran.err.matches("warning: w-1: its kernel has cgroup v1 alone").count(), 1, "{}", ran.err);
     let check = site.run(&["check"], &document).await;
     assert!(
@@ -267,20 +249,21 @@ async fn each_step_of_a_change_may_be_the_last() {
     let mut rows = Vec::new();
     let none: &[&str] = &[];
     let configure = async || {
-        let site = running(1, 2, |s| with(s, json!({ "maxPods": 200, "podPidsLimit": 100 }))).await;
+        let site = Site::of(1, 2, |s| with(s, json!({ "maxPods": 200, "podPidsLimit": 100 }))).await;
+        site.network().await;
         let document = plain(with(&site, json!({ "maxPods": 150, "seccompDefault": true })));
         site.case(document)
     };
     rows.push(sweep::<KadmBootstrap>("configure", none, AT_MOST, configure).await);
     let serving = async || {
-        let site = running(1, 1, Site::document).await;
+        let site = Site::running(1, 1, &[]).await;
         of_before(&site).await;
         let document = plain(site.document());
         site.case(document)
     };
     rows.push(sweep::<KadmBootstrap>("serving", none, AT_MOST, serving).await);
     let proxy = async || {
-        let site = running(1, 1, Site::document).await;
+        let site = Site::running(1, 1, &[]).await;
         let mut document = plain(site.document());
         document["spec"]["cni"] = json!({ "dataplane": "nftables" });
         site.case(document)

@@ -48,8 +48,7 @@ async fn a_context_is_added_and_nothing_else_changes() {
     let plan = site.run(&[&["plan"], &merge[..]].concat(), &document).await;
     assert!(plan.out.contains(&format!("merge the context prod into {PEOPLE}")), "{}", plan.out);
     assert!(plan.out.contains("its comments are lost"), "{}", plan.out);
-    let ran = site.run(&merge, &document).await;
-    assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
+    site.done(&merge, &document).await;
     let (before, now): (Value, Value) = (serde_saphyr::from_str(OTHERS).unwrap(), file(&site));
     for list in ["clusters", "contexts", "users"] {
         assert_eq!(now[list][0], before[list][0]);
@@ -72,8 +71,7 @@ async fn a_context_is_added_and_nothing_else_changes() {
         .unwrap()
         .replace("    user: prod-admin", "    user: prod-admin\n    namespace: shop");
     std::fs::write(site.path(PEOPLE), &set).unwrap();
-    let ran = site.run(&[&merge[..], &["--use-context"]].concat(), &document).await;
-    assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
+    site.done(&[&merge[..], &["--use-context"]].concat(), &document).await;
     let now = file(&site);
     assert_eq!(now["current-context"], "prod");
     assert_eq!(now["contexts"][1]["context"]["namespace"], "shop", "{set}");

@@ -48,8 +48,7 @@ async fn all_faults_of_all_machines_in_one_message() {
     // Put right, it goes on.
     assert_eq!(site.hosts.exec("lb-1", &["systemctl", "start", "haproxy"]).await.unwrap().exit, 0);
     assert_eq!(site.hosts.exec("w-2", &["systemctl", "stop", "haproxy"]).await.unwrap().exit, 0);
-    let ran = site.run(&[], &document).await;
-    assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
+    site.done(&[], &document).await;
     site.nothing_unknown();
 }
 
@@ -79,5 +78,30 @@ async fn etcd_s_own_figure_is_told() {
         "{}",
         check.out
     );
+    site.nothing_unknown();
+}
+
+/// After a first boot apt-daily holds the package lists for a while, and apt-get waits for dpkg's lock alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn package_lists_that_somebody_holds_are_waited_for() {
+    let site = Site::new(1, 1).await;
+    let said = "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 812 (apt-get)\n\
+        E: Unable to lock directory /var/lib/apt/lists/";
+    let update = "w-1 env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 update";
+    let fault = |times, said: &str| lab::Fault {
+        window: lab::Window::Ssh,
+        matching: update.into(),
+        skip: 0,
+        times,
+        action: lab::Action::Exit(100, said.into()),
+    };
+    // What is no matter of waiting is told.
+    site.world.faults.inject(fault(1, "E: Failed to fetch http://deb.debian.org"));
+    let ran = site.run(&[], &site.document()).await;
+    assert!(ran.exit != Exit::Done && ran.err.contains("Failed to fetch"), "{:?} {}", ran.exit, ran.err);
+    site.world.faults.clear();
+    site.world.faults.inject(fault(3, said));
+    site.done(&[], &site.document()).await;
+    assert_eq!(site.world.faults.left(update), Some(0));
     site.nothing_unknown();
 }

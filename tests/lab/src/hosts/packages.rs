@@ -268,6 +268,9 @@ pub fn unpack(machine: &mut Machine, name: &str, version: &str) {
 pub fn erase(fs: &mut Fs, name: &str, purge: bool) {
     let unit = |name: &str| format!("/usr/lib/systemd/system/{name}.service");
     match name {
+        "kubeadm" => {
+            fs.remove_all("/usr/lib/systemd/system/kubelet.service.d/10-kubeadm.conf");
+        }
         "nfs-kernel-server" => {
             fs.remove_all(&unit("nfs-server"));
             fs.remove_all(&unit(name));

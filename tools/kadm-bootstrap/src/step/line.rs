@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::Step;
+use crate::exchange::Origin;
 
 fn list<'a>(words: impl IntoIterator<Item = &'a String>) -> String {
     words.into_iter().map(String::as_str).collect::<Vec<_>>().join(", ")
@@ -57,6 +58,13 @@ impl fmt::Display for Step {
                 write!(f, "upgrade the control plane on {host} to {version}")
             }
             Step::Kubelet { host, version, .. } => write!(f, "upgrade the kubelet on {host} to {version}"),
+            Step::Programs { host, what, .. } => {
+                let from = match what.to {
+                    Origin::Files => "their publishers' files",
+                    Origin::Packages => "packages",
+                };
+                write!(f, "change the programs of Kubernetes on {host} to {from}")
+            }
             Step::KubeletConfig { fields, drop, .. } => {
                 write!(f, "change the configuration of all kubelets: ")?;
                 let set: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={value}")).collect();

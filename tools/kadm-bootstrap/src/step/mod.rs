@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::exchange::Exchange;
 use crate::pin::Pin;
 
 /// One change.
@@ -166,6 +167,17 @@ pub enum Step {
         configure: bool,
         /// True when the node is to be Ready afterwards, as it was before.
         ready: bool,
+    },
+    /// Changes where a node's programs of Kubernetes come from, at the version that runs.
+    Programs {
+        /// The machine.
+        host: String,
+        /// The control plane whose admin.conf is used.
+        via: String,
+        /// True when the node is to be Ready afterwards, as it was before.
+        ready: bool,
+        /// What is changed.
+        what: Box<Exchange>,
     },
     /// Changes the cluster's copy of the kubelets' configuration.
     KubeletConfig {
@@ -365,6 +377,7 @@ impl Step {
             | Step::Snapshot { host, .. }
             | Step::ControlPlane { host, .. }
             | Step::Kubelet { host, .. }
+            | Step::Programs { host, .. }
             | Step::Configure { host, .. }
             | Step::Timer { host, .. }
             | Step::Renew { host }

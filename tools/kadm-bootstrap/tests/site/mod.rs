@@ -2,7 +2,9 @@
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
+mod kill;
 mod picture;
+pub mod secrets;
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt as _;
@@ -104,6 +106,25 @@ impl Site {
             site.answers(&name, last).await;
         }
         site.balancer().await;
+        site
+    }
+
+    /// A cluster that is there, made from a document.
+    pub async fn of(control_planes: u8, workers: u8, document: impl Fn(&Site) -> Value) -> Site {
+        let site = Site::new(control_planes, workers).await;
+        site.done(&[], &document(&site)).await;
+        site
+    }
+
+    /// A cluster that is there, of all machines but `later`.
+    pub async fn made(control_planes: u8, workers: u8, later: &[&str]) -> Site {
+        Site::of(control_planes, workers, |site| site.without(later, &[])).await
+    }
+
+    /// The same with a pod network.
+    pub async fn running(control_planes: u8, workers: u8, later: &[&str]) -> Site {
+        let site = Site::made(control_planes, workers, later).await;
+        site.network().await;
         site
     }
 
@@ -297,6 +318,13 @@ impl Site {
         self.run_until(args, document, None).await
     }
 
+    /// A run that has to end well.
+    pub async fn done(&self, args: &[&str], document: &Value) -> Ran {
+        let ran = self.run(args, document).await;
+        assert_eq!(ran.exit, Exit::Done, "{}\n{:#?}", ran.err, self.world.journal.unknown());
+        ran
+    }
+
     /// Runs the tool as if it were killed after so many steps.
     pub async fn run_until(&self, args: &[&str], document: &Value, crash_after: Option<usize>) -> Ran {
         let (out, err) = (Shared::default(), Shared::default());
@@ -334,6 +362,16 @@ impl Site {
         let address = std::net::SocketAddr::from((self.world.net.host(last), SSH));
         let down = || std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_err();
         self.until(&format!("{name} is silent"), down).await;
+    }
+
+    /// Switches a machine off, and waits until its node counts as lost.
+    pub async fn lose(&self, name: &str, last: u8) {
+        let vmid = self.hosts.find(name).unwrap().vmid;
+        lab::world::Machines::power_off(&self.hosts, vmid);
+        self.silent(name, last).await;
+        let id = self.kube.clusters().remove(0);
+        let lost = || addon::lost(&self.kube.list(&id, "v1", "Node")).contains_key(name);
+        self.until(&format!("the node {name} is lost"), lost).await;
     }
 
     /// Gives a machine blank disks, as one that was deleted and made anew has them; its host key stays.

@@ -1,4 +1,4 @@
-//! What the laws compare of a world, and what must not be in it.
+//! What the laws compare of a world.
 
 use lab::world::Kubernetes as _;
 use serde_json::{Value, json};
@@ -6,31 +6,6 @@ use serde_json::{Value, json};
 use super::Site;
 
 impl Site {
-    /// No token, key or kubeconfig in any argument list (law 7).
-    pub fn no_secret_in_argv(&self) {
-        for entry in self.world.journal.since(0) {
-            for word in &entry.argv {
-                let token = |w: &str| {
-                    w.len() == 23
-                        && w.as_bytes()[6] == b'.'
-                        && w.chars().all(|c| c == '.' || c.is_ascii_lowercase() || c.is_ascii_digit())
-                };
-                let key = |w: &str| w.len() == 64 && w.chars().all(|c| c.is_ascii_hexdigit());
-                let script = word.contains("# kubeline:");
-                // Digests of files that anybody may read are of the same shape as a certificate key.
-                let public = ["kadm-key", "kadm-pin", "kadm-restore", "receive"]
-                    .iter()
-                    .any(|s| entry.request.starts_with(s));
-                // crictl names containers by 64 hex digits.
-                let public = public || entry.request.starts_with("crictl");
-                let secret = |w: &str| token(w) || (key(w) && !public);
-                let bad = word.contains("PRIVATE KEY")
-                    || (!script && word.split(|c: char| c.is_whitespace() || c == '=').any(secret));
-                assert!(!bad, "a secret on a command line: {}", entry.request);
-            }
-        }
-    }
-
     /// The names in the operator's kubeconfig for several clusters.
     fn people(&self) -> Value {
         let text = std::fs::read_to_string(self.path(super::PEOPLE)).unwrap_or_default();
@@ -84,6 +59,7 @@ impl Site {
         nodes.sort_by_key(|n| n["name"].as_str().unwrap_or_default().to_owned());
         let mut machines = serde_json::Map::new();
         for (name, _) in self.machines().iter().skip(1) {
+            let aged = self.ends_soon(name);
             let host = self.hosts.find(name).unwrap();
             let machine = host.machine();
             let mut left: Vec<String> = machine.fs.list("/run").unwrap_or_default();
@@ -103,12 +79,13 @@ impl Site {
                     "local": machine.packages.local,
                     "configuration": machine.fs.text("/var/lib/kubelet/config.yaml"),
                     "serves": machine.fs.exists(lab::hosts::kubeadm::kubelet::SERVING),
+                    "aged": aged,
                     "intent": machine.fs.exists("/var/lib/kubeline/kadm-init"),
                 }),
             );
         }
         json!({ "clusters": clusters.len(), "nodes": nodes, "tokens": tokens, "machines": machines,
             "etcd": etcd, "addons": addons,
-            "kubeconfig": self.path("out/kubeconfig").exists(), "people": self.people() })
+            "kubeconfig": self.path("out/kubeconfig").exists(), "kubeconfigAged": self.kubeconfig_ends_soon(), "people": self.people() })
     }
 }

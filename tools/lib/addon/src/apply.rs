@@ -47,7 +47,7 @@ pub async fn apply(step: &Step, world: &Link, addon: &Addon, ctx: &Ctx) -> Resul
             })?;
             cluster.apply_object(&made).await.map_err(fail)?;
         }
-        Step::Wait { what } => wait(what, cluster, ctx).await?,
+        Step::Wait { what } => wait(what, cluster, READY, ctx).await?,
         // These, and nothing that has left the set since the plan was made.
         Step::Prune { ids } => {
             cluster.prune_those(&addon.set, |left| ids.contains(&left.id)).await.map_err(fail)?;
@@ -60,8 +60,12 @@ pub async fn apply(step: &Step, world: &Link, addon: &Addon, ctx: &Ctx) -> Resul
     Ok(())
 }
 
-async fn wait(what: &Ready, cluster: &Cluster, ctx: &Ctx) -> Result<(), Failure> {
-    ctx.wait_for(&what.to_string(), READY, || async {
+/// Waits until it is ready; pods on nodes that are lost are not waited for.
+///
+/// # Errors
+/// What the API said, with the exit that it means; exit 5 when it did not become so in time.
+pub async fn wait(what: &Ready, cluster: &Cluster, at_most: Duration, ctx: &Ctx) -> Result<(), Failure> {
+    ctx.wait_for(&what.to_string(), at_most, || async {
         match what.look(cluster).await {
             Ok(Ok(())) => Ok(Waiting::Seen(())),
             Ok(Err(reason)) => Ok(Waiting::NotYet(reason)),

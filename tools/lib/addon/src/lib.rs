@@ -19,12 +19,13 @@ mod seen;
 mod set;
 
 pub use access::{Access, Flags, Link};
+pub use apply::wait;
 pub use artefacts::{Pin, Texts, artefacts};
 pub use failure::{exit, failure};
 pub use installer::{Change, Installer, Tool, Verb, View, Wanted, World, images};
 pub use kube_apply::{Artefact, Cluster, ObjectId};
 pub use offline::Offline;
 pub use plan::{Recreated, Step, hold_lost, plan, teardown};
-pub use ready::Ready;
+pub use ready::{Ready, lost};
 pub use seen::{Left, Seen, findings};
 pub use set::{Addon, Once, digest};

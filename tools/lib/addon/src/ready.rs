@@ -62,7 +62,10 @@ impl Ready {
     }
 
     /// Whether it is ready now; if not, what is lacking.
-    pub(crate) async fn look(&self, cluster: &Cluster) -> Result<Result<(), String>, Error> {
+    ///
+    /// # Errors
+    /// When the API does not answer, or refuses.
+    pub async fn look(&self, cluster: &Cluster) -> Result<Result<(), String>, Error> {
         let (namespace, name) = match self {
             Ready::Nodes => return nodes_ready(cluster).await,
             Ready::Tigera { name } => return tigera(cluster, name).await,
@@ -106,7 +109,7 @@ impl Ready {
 }
 
 /// The nodes that have gone silent, each with the reason: their pods are not counted.
-pub(crate) fn lost(nodes: &[Value]) -> BTreeMap<String, String> {
+pub fn lost(nodes: &[Value]) -> BTreeMap<String, String> {
     let silent =
         nodes.iter().filter(|node| condition(node, "Ready").is_some_and(|c| text(c, "/status") == "Unknown"));
     silent

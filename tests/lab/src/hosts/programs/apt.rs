@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::apt_get::apt_get;
 use super::{Ctx, Entry, Output, Run};
 use crate::hosts::packages::{self, Package, Repo};
+use crate::hosts::{Machine, units};
 
 /// The programs.
 pub const TABLE: &[Entry] = &[
@@ -114,6 +115,7 @@ fn dpkg(ctx: &mut Ctx, args: &[String]) -> Output {
             // It exits 0 whatever it found, as dpkg 1.21 does.
             Output::ok(text)
         }
+        [r, names @ ..] if (r == "--remove" || r == "-r") && !names.is_empty() => dpkg_remove(ctx, names),
         [p] if p == "--print-architecture" => Output::ok("amd64\n"),
         [c, a, op, b] if c == "--compare-versions" => {
             let order = packages::compare(a, b);
@@ -130,6 +132,56 @@ fn dpkg(ctx: &mut Ctx, args: &[String]) -> Output {
         }
         _ => ctx.unknown("dpkg", args),
     }
+}
+
+/// Removes packages and leaves their configuration; none of them when one is held or needed by another.
+fn dpkg_remove(ctx: &mut Ctx, names: &[String]) -> Output {
+    if !ctx.root() {
+        return Output::fail(2, "dpkg: error: requested operation requires superuser privilege");
+    }
+    {
+        let machine = ctx.machine();
+        let packages = &machine.packages;
+        if let Some(held) = names.iter().find(|n| packages.installed.contains_key(*n) && packages.is_held(n))
+        {
+            let text = format!(
+                "dpkg: error processing package {held} (--remove):\n package {held} is on hold, not touching it.  Use --force-hold to override"
+            );
+            return Output::fail(1, text);
+        }
+        let needs = |p: &&packages::Package| {
+            packages.installed.contains_key(p.name)
+                && !names.iter().any(|n| n == p.name)
+                && p.depends.iter().any(|d| names.iter().any(|n| n == d))
+        };
+        if let Some(other) = packages::CATALOGUE.iter().find(needs) {
+            let text = format!(
+                "dpkg: dependency problems prevent removal of {}:\n {} depends on it.",
+                names.join(", "),
+                other.name
+            );
+            return Output::fail(1, text);
+        }
+    }
+    let mut out = Output::quiet();
+    for name in names {
+        if ctx.machine().packages.package(name).is_none() {
+            let text = format!("dpkg: warning: ignoring request to remove {name} which isn't installed\n");
+            out = out.with_stderr(text);
+            continue;
+        }
+        ctx.changes();
+        units::removed(&ctx.hosts.clone(), &ctx.host.clone(), name);
+        ctx.takes(2.0);
+        let mut machine = ctx.machine();
+        let Machine { packages, fs, .. } = &mut *machine;
+        if let Some(version) = packages.installed.remove(name) {
+            packages.leftover.insert(name.clone(), version);
+        }
+        packages::erase(fs, name, false);
+        out.stdout.extend_from_slice(format!("Removing {name} ...\n").as_bytes());
+    }
+    out
 }
 
 fn dpkg_query(ctx: &mut Ctx, args: &[String]) -> Output {
@@ -224,6 +276,24 @@ fn apt_mark(ctx: &mut Ctx, args: &[String]) -> Output {
                     text.push_str(&format!("{name} was already not on hold.\n"));
                 }
             }
+            Output::ok(text)
+        }
+        "manual" => {
+            if let Some(refused) = need_root(ctx) {
+                return refused;
+            }
+            let mut text = String::new();
+            for name in names {
+                let known = ctx.machine().packages.package(name).is_some();
+                if !known {
+                    return Output::fail(
+                        100,
+                        format!("E: Unable to locate package {name}\nE: No packages found"),
+                    );
+                }
+                text.push_str(&format!("{name} set to manually installed.\n"));
+            }
+            ctx.changes();
             Output::ok(text)
         }
         _ => ctx.unknown("apt-mark", args),

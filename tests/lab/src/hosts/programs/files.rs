@@ -233,6 +233,7 @@ fn rm(ctx: &mut Ctx, args: &[String]) -> Output {
             return Output::fail(1, format!("rm: cannot remove '{path}': Permission denied"));
         }
         machine.fs.remove_all(path);
+        crate::hosts::scripts::kadm::gone(&mut machine, path);
         drop(machine);
         ctx.changes();
     }

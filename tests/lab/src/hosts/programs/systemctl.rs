@@ -86,6 +86,7 @@ pub(crate) fn systemctl<'a>(ctx: &'a mut Ctx, args: &'a [String]) -> BoxFuture<'
                 Output::quiet()
             }
             "enable"
+            | "reenable"
             | "disable"
             | "mask"
             | "unmask"
@@ -129,13 +130,13 @@ async fn change(ctx: &mut Ctx, verb: &str, name: &str, now: bool) -> Output {
         None if verb == "disable" => {
             return Output::fail(1, format!("Failed to disable unit: Unit {unit} does not exist"));
         }
-        None if verb == "enable" => {
+        None if verb == "enable" || verb == "reenable" => {
             return Output::fail(1, format!("Failed to enable unit: Unit {unit} does not exist"));
         }
         None => return Output::fail(5, format!("Failed to {verb} {unit}: Unit {unit} not found.")),
     };
     let is_masked = masked(&ctx.machine().fs, &unit);
-    if is_masked && matches!(verb, "start" | "restart" | "enable" | "reload-or-restart") {
+    if is_masked && matches!(verb, "start" | "restart" | "enable" | "reenable" | "reload-or-restart") {
         return Output::fail(1, format!("Failed to {verb} {unit}: Unit {unit} is masked."));
     }
     let hosts = ctx.hosts.clone();
@@ -153,6 +154,13 @@ async fn change(ctx: &mut Ctx, verb: &str, name: &str, now: bool) -> Output {
                 .with_stderr(text)
                 .with_stderr(String::from_utf8_lossy(&started.stderr))
                 .exit(started.exit);
+        }
+        // disable and enable in one: links to a unit that lay elsewhere are made anew.
+        "reenable" => {
+            let mut machine = host.machine();
+            let text = disable(&mut machine, &unit) + &enable(&mut machine, &unit);
+            daemon_reload(&mut machine);
+            return Output::quiet().with_stderr(text);
         }
         "disable" => {
             let text = disable(&mut host.machine(), &unit);

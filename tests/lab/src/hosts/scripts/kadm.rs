@@ -16,7 +16,7 @@ use crate::hosts::units::State;
 
 /// The scripts.
 pub const TABLE: &[Script] = &[
-    ("kadm-look v5", false, Run::Quick(look)),
+    ("kadm-look v6", false, Run::Quick(look)),
     ("kadm-probe v1", false, Run::Slow(probe)),
     ("kadm-wal v1", false, Run::Quick(wal)),
     ("kadm-busy v1", false, Run::Quick(busy)),
@@ -24,7 +24,7 @@ pub const TABLE: &[Script] = &[
     ("kadm-key v1", false, Run::Slow(key)),
     ("kadm-images v1", false, Run::Slow(images)),
     ("kadm-pin v1", false, Run::Slow(pin)),
-    ("kadm-clean v3", false, Run::Quick(clean)),
+    ("kadm-clean v4", false, Run::Quick(clean)),
     ("kadm-restart v1", false, Run::Slow(restart)),
     ("kadm-snapshot v2", false, Run::Quick(backup::snapshot)),
     ("kadm-backup v2", false, Run::Quick(backup::backup)),
@@ -34,13 +34,14 @@ pub const TABLE: &[Script] = &[
 
 const PACKAGES: [&str; 8] =
     ["containerd", "containerd.io", "kubeadm", "kubelet", "kubectl", "chrony", "age", "nfs-common"];
-const UNITS: [&str; 7] = [
+const UNITS: [&str; 8] = [
     "containerd",
     "kubelet",
     "systemd-timesyncd",
     "chrony",
     "ntpsec",
     "openntpd",
+    "ntp",
     "kubeline-etcd-backup.timer",
 ];
 const STATE: [&str; 14] = [
@@ -100,9 +101,9 @@ fn busy(ctx: &mut Ctx, args: &[String]) -> Output {
 
 /// `$1` a folder of packages or nothing, then the managed files.
 fn look(ctx: &mut Ctx, args: &[String]) -> Output {
-    let Some((debs, paths)) = args.split_first() else { return ctx.unknown("kadm-look v5", args) };
+    let Some((debs, paths)) = args.split_first() else { return ctx.unknown("kadm-look v6", args) };
     if !ctx.root() {
-        return ctx.unknown("kadm-look v5 without root", args);
+        return ctx.unknown("kadm-look v6 without root", args);
     }
     kubeadm::cluster::keep_serving(&ctx.hosts, &ctx.host);
     let machine = ctx.machine();
@@ -230,6 +231,9 @@ fn kubernetes(machine: &Machine, facts: &mut Facts) {
     }
     if fs.exists("/var/lib/kubeline/kadm-kubelet") {
         facts.say("configuring", "");
+    }
+    if fs.exists("/var/lib/kubeline/kadm-programs") {
+        facts.say("exchanging", "");
     }
     let pem = fs.text(kubeadm::kubelet::SERVING);
     if let Some(end) = pem.find("-----END CERTIFICATE-----") {
@@ -429,6 +433,13 @@ const PINS: [(&str, &str, &str); 7] = [
 ];
 
 /// `$1` the name, `$2` program or archive, `$3` the address, `$4` the digest, `$5` the folder, `$6` the version or nothing.
+/// A file is gone: what lay in /usr/local is not in the PATH any more.
+pub fn gone(machine: &mut crate::hosts::Machine, path: &str) {
+    if let Some((_, package, _)) = PINS.iter().find(|(.., shows)| *shows == path) {
+        machine.packages.local.remove(*package);
+    }
+}
+
 fn pin<'a>(ctx: &'a mut Ctx, args: &'a [String]) -> BoxFuture<'a, Output> {
     async move {
         let [name, kind, url, sha256, folder, version] = args else {
@@ -483,7 +494,7 @@ fn pin<'a>(ctx: &'a mut Ctx, args: &'a [String]) -> BoxFuture<'a, Output> {
 
 fn clean(ctx: &mut Ctx, args: &[String]) -> Output {
     if !args.is_empty() || !ctx.root() {
-        return ctx.unknown("kadm-clean v3", args);
+        return ctx.unknown("kadm-clean v4", args);
     }
     ctx.changes();
     let mut machine = ctx.machine();
@@ -500,6 +511,7 @@ fn clean(ctx: &mut Ctx, args: &[String]) -> Output {
         "/var/lib/kubeline/kadm-init",
         "/var/lib/kubeline/kadm-renewing",
         "/var/lib/kubeline/kadm-kubelet",
+        "/var/lib/kubeline/kadm-programs",
     ] {
         machine.fs.remove_all(path);
     }

@@ -125,7 +125,10 @@ fn remove(ctx: &mut Ctx, args: &[String]) -> Output {
             Ok(_) if !machine.fs.may(&ctx.user, &crate::hosts::fs::parent(path), 3) => {
                 return Output::fail(1, format!("rm: cannot remove '{path}': Permission denied"));
             }
-            Ok(_) => machine.fs.remove(path),
+            Ok(_) => {
+                super::kadm::gone(&mut machine, path);
+                machine.fs.remove(path)
+            }
         }
     };
     ctx.changes();

@@ -85,6 +85,7 @@ impl Plant {
     /// A node that came with a snapshot: its kubelet reported once.
     pub(crate) fn remembered(&mut self, node: &str) {
         self.machines.entry(node.to_owned()).or_insert_with(|| Machine {
+            reported: None,
             kubelet: Kubelet { name: node.to_owned(), ..Kubelet::default() },
             up: false,
             registers: false,
