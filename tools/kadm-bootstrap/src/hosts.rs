@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use remote::{Command, Error, Host, Output, RemoteFile};
+use remote::{Command, Host, Output, RemoteFile};
 use stage::{Ctx, Failure, Waiting};
 
 use crate::etcd::crictl;
@@ -13,11 +13,6 @@ use crate::want::Want;
 
 /// How long the images of a control plane, some 350 MB, may take.
 const PULLING: Duration = Duration::from_secs(1800);
-
-/// How long somebody else may be at the package lists.
-const UPDATING: Duration = Duration::from_secs(300);
-/// The lock of the package lists.
-const LISTS: &str = "/lists/lock";
 
 /// Switches swap off, now and at boot: entries of fstab become comments, swap units are masked.
 ///
@@ -141,7 +136,7 @@ pub async fn packages(
     };
     if !install.is_empty() {
         if want.debs().is_empty() {
-            indexed(host, &apt("update"), &doing, ctx).await?;
+            fleet::packages::update(host, &apt("update"), &doing, ctx).await?;
         }
         // A configuration file that somebody changed stays: without a terminal dpkg cannot ask.
         let words = [
@@ -158,20 +153,6 @@ pub async fn packages(
         must(host, &Command::new("apt-mark").arg("hold").args(hold.iter().cloned()).sudo(), &doing).await?;
     }
     Ok(())
-}
-
-/// Brings the package lists up to date. apt waits for the lock of dpkg alone (`DPkg::Lock::Timeout`); that of the lists is
-/// held for a while after a first boot, by apt-daily and cloud-init.
-async fn indexed(host: &Host, update: &Command, doing: &str, ctx: &Ctx) -> Result<(), Failure> {
-    ctx.wait_for(&format!("the package lists of {}", host.name()), UPDATING, || async {
-        match host.ok(update).await {
-            Ok(_) => Ok(Waiting::Seen(())),
-            // Its path stands there in every language.
-            Err(Error::Command { stderr, .. }) if stderr.contains(LISTS) => Ok(Waiting::NotYet(stderr)),
-            Err(error) => Err(fleet::failure(doing, &error)),
-        }
-    })
-    .await
 }
 
 /// containerd's configuration: tested by containerd itself, then swapped in.

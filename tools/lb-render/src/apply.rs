@@ -25,7 +25,7 @@ pub async fn apply(step: &Step, fleet: &Fleet, want: &Want, ctx: &Ctx) -> Result
     let host = fleet.host(step.on())?;
     match step {
         Step::Install { .. } => {
-            packages::install(host, &want.packages, &["haproxy"]).await?;
+            packages::install(host, &want.packages, &["haproxy"], ctx).await?;
             SERVICE.enable(host).await
         }
         Step::Enable { .. } => SERVICE.enable(host).await,

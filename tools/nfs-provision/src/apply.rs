@@ -19,7 +19,7 @@ pub(crate) async fn apply(step: &Step, fleet: &Fleet, want: &Want, ctx: &Ctx) ->
     let host = fleet.host(step.machine().unwrap_or_default())?;
     let fail = |e: remote::Error| failure(format!("cannot {step}"), &e);
     match step {
-        Step::Install { package, .. } => packages::install(host, &want.packages, &[package]).await?,
+        Step::Install { package, .. } => packages::install(host, &want.packages, &[package], ctx).await?,
         Step::Format { device, label, .. } => format(step, host, device, label).await?,
         Step::Mount { source, fstype, mount, .. } => {
             let table = host.read("/etc/fstab").await.map_err(fail)?.unwrap_or_default();

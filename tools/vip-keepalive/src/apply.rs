@@ -66,7 +66,7 @@ pub async fn apply(step: &Step, fleet: &Fleet, want: &Want, ctx: &Ctx) -> Result
     match step {
         Step::Retire { machine } => retire(host(machine)?).await,
         Step::Install { machine } => {
-            packages::install(host(machine)?, &want.packages, &["keepalived", "iputils-arping"]).await?;
+            packages::install(host(machine)?, &want.packages, &["keepalived", "iputils-arping"], ctx).await?;
             SERVICE.enable(host(machine)?).await
         }
         Step::Enable { machine } => SERVICE.enable(host(machine)?).await,

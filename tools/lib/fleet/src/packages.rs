@@ -4,12 +4,17 @@ use std::time::Duration;
 
 use cluster_doc::spec::{PackageSource, Packages};
 use remote::{Command, Error, Host};
-use stage::Failure;
+use stage::{Ctx, Failure, Waiting};
 
 use crate::failure;
 
 /// How long one run of apt may take: a slow mirror, or unattended-upgrades that hold dpkg's lock.
 const PATIENCE: Duration = Duration::from_secs(900);
+
+/// How long somebody else may be at the package lists.
+const UPDATING: Duration = Duration::from_secs(300);
+/// The lock of the package lists.
+const LISTS: &str = "/lists/lock";
 
 /// The version of a package that is installed; `None` when it is not.
 ///
@@ -31,7 +36,7 @@ pub async fn version(host: &Host, package: &str) -> Result<Option<String>, Error
 ///
 /// # Errors
 /// Exit 4 with apt's own words; exit 4 at once for the source `present`.
-pub async fn install(host: &Host, source: &Packages, names: &[&str]) -> Result<(), Failure> {
+pub async fn install(host: &Host, source: &Packages, names: &[&str], ctx: &Ctx) -> Result<(), Failure> {
     let doing = || format!("cannot install {} on {}", names.join(", "), host.name());
     let mut wanted: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
     match source.source {
@@ -50,17 +55,34 @@ pub async fn install(host: &Host, source: &Packages, names: &[&str]) -> Result<(
     if first.success() {
         return Ok(());
     }
-    let update = Command::new("apt-get").args(["update", "-q"]).sudo().timeout(PATIENCE);
-    let updated = host.run(&update).await.map_err(|e| failure(doing(), &e))?;
+    let lists = Command::new("apt-get").args(["update", "-q"]).sudo().timeout(PATIENCE);
+    let updated = update(host, &lists, &doing(), ctx).await;
     let second = host.run(&apt(&wanted)).await.map_err(|e| failure(doing(), &e))?;
     if second.success() {
         return Ok(());
     }
     let mut wrong = Failure::precondition(doing());
-    if !updated.success() {
-        wrong = wrong.because(format!("apt-get update: {}", updated.tail()));
+    for cause in updated.err().into_iter().flat_map(|f| f.causes) {
+        wrong = wrong.because(format!("apt-get update: {cause}"));
     }
     Err(wrong.because(second.tail()).hint(format!("ssh {}, then: {}", host.name(), apt(&wanted))))
+}
+
+/// Brings the package lists up to date. apt waits for the lock of dpkg alone (`DPkg::Lock::Timeout`); that of the lists is
+/// held for a while after a first boot, by apt-daily and cloud-init.
+///
+/// # Errors
+/// apt's own words; exit 5 when the lists stay locked.
+pub async fn update(host: &Host, update: &Command, doing: &str, ctx: &Ctx) -> Result<(), Failure> {
+    ctx.wait_for(&format!("the package lists of {}", host.name()), UPDATING, || async {
+        match host.ok(update).await {
+            Ok(_) => Ok(Waiting::Seen(())),
+            // Its path stands there in every language.
+            Err(Error::Command { stderr, .. }) if stderr.contains(LISTS) => Ok(Waiting::NotYet(stderr)),
+            Err(error) => Err(failure(doing, &error)),
+        }
+    })
+    .await
 }
 
 fn apt(wanted: &[String]) -> Command {
