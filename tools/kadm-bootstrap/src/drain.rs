@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use cluster_doc::Exit;
 use futures::stream::{self, StreamExt as _};
 use serde_json::{Value, json};
 use stage::{Ctx, Failure, Waiting};
 
 use crate::MANAGER;
 use crate::api::{Api, ApiError};
+use crate::evidence::wait_for_api;
 use crate::node::{self, CORDON};
 
 /// How many evictions are asked for side by side.
@@ -47,6 +49,8 @@ impl Pod {
 /// Exit 4 for pods that nobody would make anew, exit 5 naming the pods that did not go in time.
 pub async fn drain(api: &Api, how: &Drain<'_>, ctx: &Ctx) -> Result<(), Failure> {
     let doing = format!("cannot drain {}", how.node);
+    // An API server that has just been upgraded answers on its machine before a balancer sends anybody there.
+    wait_for_api(api, "the API", ctx).await?;
     let Some(node) = api.find(&path(how.node)).await.map_err(|e| e.failure(&doing))? else { return Ok(()) };
     let bare: Vec<String> = pods(api, how.node, how.runs, &doing)
         .await?
@@ -133,15 +137,24 @@ async fn evict_all(api: &Api, how: &Drain<'_>, ctx: &Ctx, doing: &str) -> Result
     let ended = {
         let blocked = std::sync::Mutex::new(&mut blocked);
         ctx.wait_for(&format!("the pods on {}", how.node), how.at_most, || async {
-            let runs = how.runs && (!how.leaves || ready(api, how.node, doing).await?);
-            let left = pods(api, how.node, runs, doing).await?;
+            let left = async {
+                let runs = how.runs && (!how.leaves || ready(api, how.node, doing).await?);
+                pods(api, how.node, runs, doing).await
+            };
+            let left = match left.await {
+                Err(away) if away.exit == Exit::Transient => {
+                    return Ok(Waiting::NotYet(away.causes.join(": ")));
+                }
+                left => left?,
+            };
             let count = left.len();
             let asked = stream::iter(left).map(|pod| async move { (evict(api, &pod).await, pod) });
             let answers: Vec<(Result<(), ApiError>, Pod)> = asked.buffer_unordered(AT_ONCE).collect().await;
             let mut why = BTreeMap::new();
             for (answer, pod) in answers {
                 match answer {
-                    Ok(()) => {}
+                    // It is asked again when there was no answer.
+                    Ok(()) | Err(ApiError::Away(_)) => {}
                     // A budget; the real server says the same for one that it cannot evaluate.
                     Err(ApiError::Refused(429, text)) => {
                         why.insert(format!("{}/{}", pod.namespace, pod.name), text);
