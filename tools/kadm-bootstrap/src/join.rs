@@ -58,7 +58,9 @@ pub(crate) async fn join(
         futures::try_join!(etcd, own).map(drop)
     };
     let served = Box::pin(serving::first(&api, host, want, ctx));
-    futures::try_join!(registered(&api, &node.name, ctx), Box::pin(stands), served).map(drop)
+    futures::try_join!(Box::pin(stands), served)?;
+    // Last: a kubelet asks for its certificate once its node is there, and is asked about only once then.
+    registered(&api, &node.name, ctx).await
 }
 
 /// Uploads the certificates for one join, and gives the key that opens them: the one before may have expired, and nobody
